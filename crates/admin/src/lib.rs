@@ -1,0 +1,1 @@
+//! The admin API over a Unix socket, and the metrics.

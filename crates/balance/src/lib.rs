@@ -1,0 +1,1 @@
+//! Scheduling algorithms and their tables, pure.

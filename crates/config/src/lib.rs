@@ -1,0 +1,1 @@
+//! The native configuration file: text in, model or spanned errors out.

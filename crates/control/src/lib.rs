@@ -1,0 +1,1 @@
+//! Catalog and reconcile: from sources to plans.

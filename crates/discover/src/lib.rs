@@ -1,0 +1,1 @@
+//! Sources of services: each a stream of updates.

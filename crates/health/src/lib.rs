@@ -1,0 +1,1 @@
+//! Passive verdicts on backends: a pure state machine.

@@ -1,0 +1,41 @@
+//! The vocabulary of plimsoll: services, listens, backends, routes, the desired state, and the
+//! difference between two of them.
+//!
+//! This room is pure: no I/O, no clock, no randomness. Everything that decides or describes what
+//! traffic should go where is said in these types, whichever source it came from and whichever
+//! plane carries it out.
+
+mod backend;
+mod desired;
+mod listen;
+mod name;
+mod origin;
+mod plan;
+mod route;
+mod service;
+mod state;
+
+pub use backend::{Backend, BackendAddr, Forward, MAX_WEIGHT, Tunnel};
+pub use desired::Desired;
+pub use listen::{Family, Listen, Ports, Proto};
+pub use name::Name;
+pub use origin::Origin;
+pub use plan::{Op, Plan, PlanError, Subject};
+pub use route::{HostPattern, PathPrefix, Route, WeightedService};
+pub use service::{
+    HashKey, Persistence, PlaneChoice, Scheduler, SchedulerKind, Service, ServiceSpec, Timeouts,
+};
+pub use state::{State, Status};
+
+/// Why a value cannot be part of the model. The text names the value, what was expected and, where
+/// there is one, what to do; it is fit to be shown to a user as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+impl Invalid {
+    /// An error with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}

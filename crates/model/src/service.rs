@@ -1,0 +1,341 @@
+//! Services: what clients connect to, and how it is shared out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::{Backend, BackendAddr, Forward, Invalid, Listen, Name, Origin};
+
+/// A scheduling algorithm. Definitions: the `balance` crate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SchedulerKind {
+    /// Round robin, weights ignored but for 0.
+    Rr,
+    /// Smooth weighted round robin.
+    #[default]
+    Wrr,
+    /// Least connections.
+    Lc,
+    /// Least connections by weight.
+    Wlc,
+    /// Source hashing.
+    Sh,
+    /// Maglev hashing.
+    Mh,
+    /// Weighted random.
+    Random,
+    /// The less loaded of two weighted random picks.
+    Twos,
+}
+
+impl SchedulerKind {
+    /// Every kind by its name.
+    pub const NAMES: [(&'static str, SchedulerKind); 8] = [
+        ("rr", SchedulerKind::Rr),
+        ("wrr", SchedulerKind::Wrr),
+        ("lc", SchedulerKind::Lc),
+        ("wlc", SchedulerKind::Wlc),
+        ("sh", SchedulerKind::Sh),
+        ("mh", SchedulerKind::Mh),
+        ("random", SchedulerKind::Random),
+        ("twos", SchedulerKind::Twos),
+    ];
+
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES
+            .iter()
+            .find(|(_, kind)| *kind == self)
+            .map_or("", |(name, _)| name)
+    }
+
+    /// Whether the pick depends on a hash of the client.
+    pub fn hashes(self) -> bool {
+        matches!(self, SchedulerKind::Sh | SchedulerKind::Mh)
+    }
+}
+
+impl fmt::Display for SchedulerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for SchedulerKind {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::NAMES
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, kind)| *kind)
+            .ok_or_else(|| {
+                let names: Vec<&str> = Self::NAMES.iter().map(|(name, _)| *name).collect();
+                Invalid(format!(
+                    "unknown scheduler {text:?}: expected one of {}",
+                    names.join(", ")
+                ))
+            })
+    }
+}
+
+/// What a hash scheduler hashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HashKey {
+    /// The client's address.
+    #[default]
+    Source,
+    /// The client's address and port (IPVS `sh-port`, `mh-port`).
+    SourcePort,
+}
+
+/// A scheduler with its settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Scheduler {
+    /// The algorithm.
+    pub kind: SchedulerKind,
+    /// What `sh` and `mh` hash.
+    pub hash: HashKey,
+    /// Slots of the `mh` table, a prime of at least 100 × backends; 0 chooses one.
+    pub table: u32,
+    /// Seed of every hash; the same in every process that is to agree.
+    pub seed: u64,
+}
+
+/// Keep a client on the backend it had first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Persistence {
+    /// How long a client that is not seen is remembered.
+    pub timeout: Duration,
+    /// Clients that share this many leading bits of their IPv4 address are one, 1..=32.
+    pub prefix_v4: u8,
+    /// The same for IPv6, 1..=128.
+    pub prefix_v6: u8,
+}
+
+/// Which plane carries a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlaneChoice {
+    /// The best that can: see the architecture document.
+    #[default]
+    Auto,
+    /// User space.
+    Proxy,
+    /// eBPF in the kernel.
+    Ebpf,
+    /// The kernel's IPVS.
+    Ipvs,
+}
+
+/// How long to wait for what. Zero is no limit, but for `connect`, which is at least 1 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Timeouts {
+    /// For a backend to accept a connection.
+    pub connect: Duration,
+    /// For a client to send the whole head of a request, from its first byte.
+    pub header: Duration,
+    /// For a client's next request on a kept-alive connection.
+    pub keepalive: Duration,
+    /// For a place at a backend that is at its `maxconn`.
+    pub queue: Duration,
+    /// For the head of a backend's response, from the end of the request.
+    pub response: Duration,
+    /// For a byte in either direction on a TCP connection or a tunnel (WebSocket).
+    pub idle: Duration,
+    /// For connections and requests of a draining or removed backend to end by themselves.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            header: Duration::from_secs(15),
+            keepalive: Duration::from_secs(75),
+            queue: Duration::from_secs(10),
+            response: Duration::from_secs(120),
+            idle: Duration::from_secs(3600),
+            drain: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Everything about a service but its backends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ServiceSpec {
+    /// Its name, unique over all sources.
+    pub name: Name,
+    /// Who said so.
+    pub origin: Origin,
+    /// What clients connect to; they share backends and persistence. Empty for a service that
+    /// only routes lead to.
+    pub listens: Vec<Listen>,
+    /// Which plane carries it.
+    pub plane: PlaneChoice,
+    /// How the next backend is chosen.
+    pub scheduler: Scheduler,
+    /// Whether clients stay on their backend.
+    pub persistence: Option<Persistence>,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+    /// Requests or connections waiting per backend at most, once it is at its `maxconn`.
+    pub queue: u32,
+    /// Other backends tried at most for one request or connection.
+    pub retries: u32,
+    /// Clients from these networks may say in `X-Forwarded-*` and `Forwarded` whom they speak for.
+    pub trusted: Vec<IpNet>,
+    /// Used when no backend can serve.
+    pub sorry: Option<Backend>,
+}
+
+impl ServiceSpec {
+    /// Waiting requests per backend where nothing else is said.
+    pub const DEFAULT_QUEUE: u32 = 1024;
+    /// Retries where nothing else is said.
+    pub const DEFAULT_RETRIES: u32 = 3;
+
+    /// A service with listens and defaults for all the rest.
+    pub fn new(name: Name, origin: Origin, listens: Vec<Listen>) -> Self {
+        Self {
+            name,
+            origin,
+            listens,
+            plane: PlaneChoice::default(),
+            scheduler: Scheduler::default(),
+            persistence: None,
+            timeouts: Timeouts::default(),
+            queue: Self::DEFAULT_QUEUE,
+            retries: Self::DEFAULT_RETRIES,
+            trusted: Vec::new(),
+            sorry: None,
+        }
+    }
+
+    /// Whether every value is in its range and the values fit each other.
+    ///
+    /// # Errors
+    /// The first that does not, by its name.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let bad = |why: String| Err(Invalid(format!("service `{}`: {why}", self.name)));
+        for (i, listen) in self.listens.iter().enumerate() {
+            if let Some(twin) = self
+                .listens
+                .iter()
+                .skip(i + 1)
+                .find(|other| listen.conflicts(other))
+            {
+                return bad(format!(
+                    "listens {listen} and {twin} are the same socket: remove one"
+                ));
+            }
+            if listen.is_http() && matches!(self.plane, PlaneChoice::Ebpf | PlaneChoice::Ipvs) {
+                return bad(format!(
+                    "listen {listen} is layer 7, which needs plane = \"proxy\""
+                ));
+            }
+        }
+        if self.timeouts.connect < Duration::from_millis(1) {
+            return bad("the connect timeout is at least 1ms".into());
+        }
+        if self.scheduler.table != 0 && !is_prime(self.scheduler.table) {
+            return bad(format!(
+                "table {} is not a prime number",
+                self.scheduler.table
+            ));
+        }
+        if let Some(p) = self.persistence
+            && (!(1..=32).contains(&p.prefix_v4) || !(1..=128).contains(&p.prefix_v6))
+        {
+            return bad("persistence prefixes are 1 to 32 (IPv4) and 1 to 128 (IPv6)".into());
+        }
+        match &self.sorry {
+            Some(sorry) => sorry.validate(),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_prime(n: u32) -> bool {
+    n >= 2
+        && (2..)
+            .take_while(|d| u64::from(*d) * u64::from(*d) <= u64::from(n))
+            .all(|d: u32| !n.is_multiple_of(d))
+}
+
+/// A service with its backends. Immutable and shared; two that are equal have the same hash.
+#[derive(Clone, Debug, Serialize)]
+pub struct Service {
+    /// Everything but the backends.
+    pub spec: Arc<ServiceSpec>,
+    /// The backends by address.
+    pub backends: BTreeMap<BackendAddr, Arc<Backend>>,
+}
+
+impl PartialEq for Service {
+    fn eq(&self, other: &Self) -> bool {
+        (Arc::ptr_eq(&self.spec, &other.spec) || self.spec == other.spec)
+            && self.backends.len() == other.backends.len()
+            && self
+                .backends
+                .iter()
+                .zip(&other.backends)
+                .all(|((a, x), (b, y))| a == b && (Arc::ptr_eq(x, y) || x == y))
+    }
+}
+
+impl Eq for Service {}
+
+impl Service {
+    /// A service of this spec and these backends.
+    pub fn new(spec: ServiceSpec, backends: impl IntoIterator<Item = Backend>) -> Self {
+        Self {
+            spec: Arc::new(spec),
+            backends: backends
+                .into_iter()
+                .map(|b| (b.addr.clone(), Arc::new(b)))
+                .collect(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.spec.name
+    }
+
+    /// Whether every value is in its range and the values fit each other.
+    ///
+    /// # Errors
+    /// The first that does not, by its name.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.spec.validate()?;
+        let http = self.spec.listens.iter().any(Listen::is_http);
+        for backend in self.backends.values() {
+            backend
+                .validate()
+                .map_err(|e| Invalid(format!("service `{}`: {e}", self.spec.name)))?;
+            if http && backend.forward != Forward::Proxy {
+                return Err(Invalid(format!(
+                    "service `{}`: backend {}: an http listen needs forward = \"proxy\"",
+                    self.spec.name, backend.addr
+                )));
+            }
+        }
+        let table = self.spec.scheduler.table;
+        if table != 0 && (table as usize) < self.backends.len().saturating_mul(100) {
+            return Err(Invalid(format!(
+                "service `{}`: table {table} is too small for {} backends: at least 100 slots each",
+                self.spec.name,
+                self.backends.len()
+            )));
+        }
+        Ok(())
+    }
+}

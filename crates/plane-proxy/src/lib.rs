@@ -1,0 +1,1 @@
+//! The proxy plane: TCP and HTTP in user space.

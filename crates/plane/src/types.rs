@@ -1,0 +1,214 @@
+//! What passes through the seam.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use plimsoll_model::{BackendAddr, Listen, Name, Subject};
+use serde::Serialize;
+
+/// A plane cannot carry something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {plane} plane has no {feature}: {instead}")]
+pub struct Unsupported {
+    /// The plane.
+    pub plane: &'static str,
+    /// What it lacks, e.g. `firewall marks`.
+    pub feature: String,
+    /// What to use instead.
+    pub instead: String,
+}
+
+/// Why a plane could not do something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaneError {
+    /// The step does not fit what the plane holds; an audit will find out what it does hold.
+    #[error(transparent)]
+    Plan(#[from] plimsoll_model::PlanError),
+    /// It has no such feature.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// A listen could not be opened. Worth trying again.
+    #[error("cannot listen on {listen}: {reason}")]
+    Listen {
+        /// The listen.
+        listen: Listen,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// How one step of a plan went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemResult {
+    /// What the step was about.
+    pub subject: Subject,
+    /// How it went. A step that failed left what it is about as it was.
+    pub result: Result<(), PlaneError>,
+}
+
+/// Something that happened to traffic and that control may act on. Planes may drop events when
+/// nobody reads them; they carry no state that cannot be had otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A backend refused a connection, could not be reached, or did not answer in time.
+    ConnectFailed {
+        /// The service.
+        service: Name,
+        /// The backend.
+        backend: BackendAddr,
+        /// Why, e.g. `connection refused`.
+        reason: String,
+    },
+    /// A backend reset or closed a connection before it answered.
+    Reset {
+        /// The service.
+        service: Name,
+        /// The backend.
+        backend: BackendAddr,
+        /// Why, e.g. `connection reset before a response`.
+        reason: String,
+    },
+    /// A backend that had failed before has served.
+    Served {
+        /// The service.
+        service: Name,
+        /// The backend.
+        backend: BackendAddr,
+    },
+    /// A draining backend has nothing in flight any more.
+    Drained {
+        /// The service.
+        service: Name,
+        /// The backend.
+        backend: BackendAddr,
+    },
+}
+
+/// Counts of one backend since the plane started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BackendCounters {
+    /// Requests (HTTP) or connections (TCP) in flight now.
+    pub active: u64,
+    /// Waiting for a place now.
+    pub queued: u64,
+    /// Connections opened to it.
+    pub connections: u64,
+    /// Requests (HTTP) or connections (TCP) given to it.
+    pub requests: u64,
+    /// Bytes sent to it: bodies and TCP payload.
+    pub bytes_in: u64,
+    /// Bytes received from it: bodies and TCP payload.
+    pub bytes_out: u64,
+    /// Responses by class: 1xx to 5xx.
+    pub responses: [u64; 5],
+    /// Connections that it refused or did not take in time.
+    pub connect_failures: u64,
+    /// Requests it failed to answer: reset, garbage, time-out.
+    pub failures: u64,
+    /// Requests tried again elsewhere after it failed.
+    pub retries: u64,
+}
+
+/// Counts of one service since the plane started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ServiceCounters {
+    /// The service.
+    pub name: String,
+    /// Connections accepted on its listens (TCP), or requests routed to it (HTTP).
+    pub total: u64,
+    /// Connections or requests for which no backend could serve.
+    pub unserved: u64,
+    /// By backend, in the order of their addresses. Backends that are gone are left out.
+    pub backends: Vec<(BackendAddr, BackendCounters)>,
+}
+
+/// One socket that the plane listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListenState {
+    /// The listen.
+    pub listen: Listen,
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Requests refused before any service was chosen, by status (400, 404, 408, …).
+    pub refused: Vec<(u16, u64)>,
+}
+
+/// Counts of a plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// By service, in the order of their names.
+    pub services: Vec<ServiceCounters>,
+    /// By listen.
+    pub listens: Vec<ListenState>,
+}
+
+/// Which flows to list. Unset fields match all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Of this service.
+    pub service: Option<Name>,
+    /// To this backend.
+    pub backend: Option<BackendAddr>,
+    /// At most so many; 0 is 1000.
+    pub limit: usize,
+}
+
+/// A live connection, tunnel or request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flow {
+    /// The client.
+    pub client: SocketAddr,
+    /// What it connected to.
+    pub listen: Listen,
+    /// The service, once one is chosen.
+    pub service: Option<Name>,
+    /// The backend, once one is chosen.
+    pub backend: Option<BackendAddr>,
+    /// `idle`, `head`, `queued`, `request`, `tunnel`, `tcp`.
+    pub phase: &'static str,
+    /// How long it has been there.
+    pub age: Duration,
+}
+
+/// A part of the list of flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowPage {
+    /// The flows.
+    pub flows: Vec<Flow>,
+    /// Where to go on; none at the end.
+    pub next: Option<u64>,
+}
+
+/// A packet or request to explain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tuple {
+    /// The client.
+    pub client: SocketAddr,
+    /// What it connects to.
+    pub destination: SocketAddr,
+    /// Its protocol.
+    pub proto: plimsoll_model::Proto,
+    /// For HTTP: the host it asks for.
+    pub host: Option<String>,
+    /// For HTTP: the path it asks for.
+    pub path: Option<String>,
+}
+
+/// Where something would go, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The route that decides, if one does.
+    pub route: Option<Name>,
+    /// The service.
+    pub service: Option<Name>,
+    /// The backend, where the choice depends on nothing but the tuple.
+    pub backend: Option<BackendAddr>,
+    /// Every step of the decision, for people.
+    pub steps: Vec<String>,
+}

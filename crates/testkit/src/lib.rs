@@ -1,0 +1,1 @@
+//! A counting client, scripted backends and network namespaces for the tests.
