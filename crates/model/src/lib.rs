@@ -14,6 +14,7 @@ mod plan;
 mod route;
 mod service;
 mod state;
+mod update;
 
 pub use backend::{Backend, BackendAddr, Forward, MAX_WEIGHT, Tunnel};
 pub use desired::Desired;
@@ -26,6 +27,7 @@ pub use service::{
     HashKey, Persistence, PlaneChoice, Scheduler, SchedulerKind, Service, ServiceSpec, Timeouts,
 };
 pub use state::{State, Status};
+pub use update::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
 
 /// Why a value cannot be part of the model. The text names the value, what was expected and, where
 /// there is one, what to do; it is fit to be shown to a user as it is.
