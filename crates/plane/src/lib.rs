@@ -1,6 +1,10 @@
 //! The seam between control and planes: the [`Plane`] trait, a fake plane for tests, and the
 //! conformance suite that every plane passes.
 
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod fake;
 mod types;
 
 pub use types::{

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use plimsoll_model::{BackendAddr, Listen, Name, Subject};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A plane cannot carry something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +89,7 @@ pub enum Event {
 }
 
 /// Counts of one backend since the plane started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendCounters {
     /// Requests (HTTP) or connections (TCP) in flight now.
     pub active: u64,
