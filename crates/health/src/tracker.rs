@@ -1,0 +1,239 @@
+//! The state machine of one backend.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_model::{State, Status};
+
+/// When a backend is put out, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The first ejection; each further one in succession is twice as long.
+    pub first: Duration,
+    /// The longest ejection.
+    pub longest: Duration,
+    /// So many resets without a success between put a backend out, at least 1.
+    pub resets: u32,
+    /// So long without a failure, while in use, and the past is forgotten.
+    pub quiet: Duration,
+}
+
+impl Default for Settings {
+    /// 1 s, doubling up to 60 s; 3 resets; 60 s of quiet.
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(60),
+            resets: 3,
+            quiet: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Settings {
+    /// The length of the `nth` ejection in succession, from 1 on, shortened by up to a fifth by
+    /// `jitter`, so that backends that fell together do not come back together.
+    pub fn length(&self, nth: u32, jitter: u64) -> Duration {
+        let doublings = nth.saturating_sub(1).min(31);
+        let full = self.first.saturating_mul(1 << doublings).min(self.longest);
+        let share = u32::try_from(jitter % 1000).unwrap_or(0);
+        full - full / 5 * share / 1000
+    }
+}
+
+/// How a backend failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It refused a connection, could not be reached or did not accept in time: puts it out at
+    /// once.
+    Connect,
+    /// It reset or closed a connection before it answered: puts it out after a few in a row.
+    Reset,
+}
+
+/// Where a backend stands. Reasons are those of the failure that led there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is held against it.
+    #[default]
+    Good,
+    /// Put out until then.
+    Ejected {
+        /// The end of the ejection.
+        until: Instant,
+        /// How long it is, for people: it does not shrink as time passes.
+        length: Duration,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// Back in use; the next failure puts it out for longer.
+    Probation {
+        /// Why it was out.
+        reason: Arc<str>,
+    },
+    /// It should be out but is the last of its service; the next failure puts it out if another
+    /// can serve by then.
+    Spared {
+        /// Why it should be out.
+        reason: Arc<str>,
+    },
+}
+
+impl Standing {
+    /// The status this means for a backend that is ready otherwise.
+    pub fn status(&self) -> Status {
+        match self {
+            Standing::Good => Status::default(),
+            Standing::Ejected { length, reason, .. } => {
+                let text = format!("{reason}: out for {:.1} s", length.as_secs_f64());
+                Status::new(State::Down, text)
+            }
+            Standing::Probation { reason } => {
+                Status::new(State::Ready, format!("on probation after: {reason}"))
+            }
+            Standing::Spared { reason } => {
+                Status::new(State::Ready, format!("{reason}: kept, it is the last"))
+            }
+        }
+    }
+}
+
+/// How often it came to what, since the backend is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ejections.
+    pub ejections: u64,
+    /// Failures that did not put it out because it was the last.
+    pub spared: u64,
+}
+
+/// What traffic tells about one backend.
+#[derive(Clone, Debug, Default)]
+pub struct Tracker {
+    standing: Standing,
+    /// Resets since the last success.
+    resets: u32,
+    /// Ejections in succession.
+    growth: u32,
+    /// When the past is forgotten, unless something happens before; while in use only.
+    forget: Option<Instant>,
+    counts: Counts,
+}
+
+impl Tracker {
+    /// Where the backend stands.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// How often it came to what.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether it is out.
+    pub fn is_ejected(&self) -> bool {
+        matches!(self.standing, Standing::Ejected { .. })
+    }
+
+    /// When [`Tracker::tick`] has something to do, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match &self.standing {
+            Standing::Ejected { until, .. } => Some(*until),
+            _ => self.forget,
+        }
+    }
+
+    /// Time has passed: ends an ejection, forgets the past. Whether the standing has changed.
+    pub fn tick(&mut self, now: Instant, settings: &Settings) -> bool {
+        let mut changed = false;
+        if let Standing::Ejected { until, reason, .. } = &self.standing
+            && *until <= now
+        {
+            self.forget = Some(*until + settings.quiet);
+            self.standing = Standing::Probation {
+                reason: reason.clone(),
+            };
+            changed = true;
+        }
+        if self.forget.is_some_and(|forget| forget <= now) {
+            changed |= self.clear();
+        }
+        changed
+    }
+
+    /// The backend failed. `may_eject` is false if no other backend of the service could take its
+    /// traffic. Whether the standing has changed.
+    ///
+    /// Failures while it is out are late news of connections made before, and ignored.
+    pub fn failure(
+        &mut self,
+        now: Instant,
+        failure: Failure,
+        reason: Arc<str>,
+        may_eject: bool,
+        settings: &Settings,
+        jitter: u64,
+    ) -> bool {
+        let ticked = self.tick(now, settings);
+        if self.is_ejected() {
+            return ticked;
+        }
+        if failure == Failure::Reset && self.standing == Standing::Good {
+            self.resets = self.resets.saturating_add(1);
+            if self.resets < settings.resets {
+                self.forget = Some(now + settings.quiet);
+                return ticked;
+            }
+        }
+        let standing = if may_eject {
+            self.counts.ejections += 1;
+            self.growth = self.growth.saturating_add(1);
+            self.forget = None;
+            let length = settings.length(self.growth, jitter);
+            Standing::Ejected {
+                until: now + length,
+                length,
+                reason,
+            }
+        } else {
+            self.counts.spared += 1;
+            self.forget = Some(now + settings.quiet);
+            Standing::Spared { reason }
+        };
+        let changed = ticked || self.standing != standing;
+        self.standing = standing;
+        changed
+    }
+
+    /// The backend has served. Whether the standing has changed.
+    ///
+    /// While it is out this is the end of something begun before, and ignored.
+    pub fn served(&mut self, now: Instant, settings: &Settings) -> bool {
+        let ticked = self.tick(now, settings);
+        !self.is_ejected() && self.clear() || ticked
+    }
+
+    /// Ends an ejection early because no other backend is left. Whether the standing has changed.
+    pub fn spare(&mut self, now: Instant, settings: &Settings) -> bool {
+        let Standing::Ejected { reason, .. } = &self.standing else {
+            return false;
+        };
+        self.counts.spared += 1;
+        self.forget = Some(now + settings.quiet);
+        self.standing = Standing::Spared {
+            reason: reason.clone(),
+        };
+        true
+    }
+
+    /// Forgets the past but for the counts. Whether the standing has changed.
+    pub fn clear(&mut self) -> bool {
+        let changed = self.standing != Standing::Good;
+        *self = Self {
+            counts: self.counts,
+            ..Self::default()
+        };
+        changed
+    }
+}
