@@ -1,2 +1,33 @@
-//! Chores of the workspace.
-fn main() {}
+//! Chores of the workspace, run as `cargo xtask NAME`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for the terminal; nothing here runs in the daemon"
+)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+
+/// Chores of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+/// One chore, one module.
+#[derive(Subcommand)]
+enum Chore {
+    /// Measure plimsoll beside HAProxy and nginx, in the same run and on the same core.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().chore {
+        Chore::Bench(args) => bench::run(&args),
+    }
+}
