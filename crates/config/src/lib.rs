@@ -1,1 +1,112 @@
 //! The native configuration file: text in, model or spanned errors out.
+//!
+//! A file is TOML 1.1 with `[[service]]`, `[[route]]` and `[daemon]` tables; `docs/configuration.md`
+//! describes every key. [`parse`] reads the whole text and reports everything that is wrong with
+//! it, each [`Diagnostic`] at the exact place. [`render`] shows diagnostics beside their source
+//! lines. This room is pure: the caller reads files.
+
+mod backend;
+mod check;
+mod daemon;
+mod diagnostic;
+mod duration;
+mod fields;
+mod nearest;
+mod route;
+pub mod schema;
+mod service;
+mod sockets;
+mod source;
+mod syntax;
+
+pub use daemon::{Daemon, LogFormat};
+pub use diagnostic::{Diagnostic, render};
+pub use duration::{format_duration, parse_duration};
+
+use std::sync::Arc;
+
+use plimsoll_model::{Route, Service};
+
+use crate::fields::{Faults, Node, Table};
+use crate::source::Source;
+
+/// The longest file that is read, in bytes: 16 MiB.
+pub const MAX_BYTES: usize = 16 << 20;
+
+/// The most diagnostics that are reported of one file.
+pub const MAX_DIAGNOSTICS: usize = 50;
+
+/// What one file says. Services and routes are in the order of the file and fit each other:
+/// names are unique, no two listens conflict, every route leads to services that are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The services. Their origins have the source given to [`parse`] and an entry such as
+    /// `service web` or `service web, backend 10.0.0.1:80`.
+    pub services: Vec<Service>,
+    /// The routes. Their origins have an entry such as `route NAME`.
+    pub routes: Vec<Route>,
+    /// Settings of the process.
+    pub daemon: Daemon,
+}
+
+/// Reads a file. `source` becomes the source of every origin, e.g. `file:/etc/plimsoll.toml`. An
+/// empty text is valid and says nothing.
+///
+/// # Errors
+/// All that is wrong, in the order of the file, [`MAX_DIAGNOSTICS`] at most. Syntax errors hide
+/// all others.
+pub fn parse(source: &str, text: &str) -> Result<Config, Vec<Diagnostic>> {
+    let lines = Source::new(text);
+    let mut faults = Faults::default();
+    let config = read(source, &lines, &mut faults);
+    let faults = faults.into_sorted();
+    if faults.is_empty() {
+        return Ok(config);
+    }
+    Err(faults
+        .into_iter()
+        .map(|fault| fault.at(&lines))
+        .collect::<Vec<_>>())
+}
+
+fn read(source: &str, text: &Source<'_>, faults: &mut Faults) -> Config {
+    let mut config = Config::default();
+    let Some(root) = syntax::parse(text, faults) else {
+        return config;
+    };
+    let root = Table::root(root.get_ref());
+    root.check_keys(schema::FILE, faults);
+    let source: Arc<str> = source.into();
+    let daemon = root
+        .get("daemon")
+        .map(|node| daemon::read(&node, faults))
+        .unwrap_or_default();
+    let services: Vec<_> = tables(&root, "service", faults)
+        .iter()
+        .map(|table| service::read(&source, table, faults))
+        .collect();
+    let routes: Vec<_> = tables(&root, "route", faults)
+        .iter()
+        .map(|table| route::read(&source, table, faults))
+        .collect();
+    check::check(text, &services, &routes, &daemon, faults);
+    config.daemon = daemon.daemon;
+    config.services = services.into_iter().filter_map(|s| s.service).collect();
+    config.routes = routes.into_iter().filter_map(|r| r.route).collect();
+    config
+}
+
+/// The tables of `[[key]]`.
+fn tables<'a>(root: &Table<'a>, key: &str, faults: &mut Faults) -> Vec<Table<'a>> {
+    let Some(node) = root.get(key) else {
+        return Vec::new();
+    };
+    let expected = format!("[[{key}]] with two brackets: there can be several");
+    let Some(items) = node.items(&expected, faults) else {
+        return Vec::new();
+    };
+    items
+        .iter()
+        .filter_map(|item: &Node<'a>| item.table(&format!("a table: [[{key}]]"), faults))
+        .collect()
+}

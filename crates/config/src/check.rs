@@ -1,0 +1,336 @@
+//! Checks across the whole file: names, sockets, and what leads where.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use plimsoll_model::{HostPattern, Listen, Name, PathPrefix, Proto};
+
+use crate::daemon::ReadDaemon;
+use crate::fields::{Faults, Place};
+use crate::nearest::nearest;
+use crate::route::ReadRoute;
+use crate::service::ReadService;
+use crate::sockets::Sockets;
+use crate::source::Source;
+
+/// Whose a socket is.
+#[derive(Clone, Copy)]
+enum Owner<'r> {
+    Service(usize, &'r ReadService, &'r Place),
+    Metrics(&'r Place),
+}
+
+/// Everything that was read.
+struct Check<'r> {
+    source: &'r Source<'r>,
+    services: &'r [ReadService],
+    routes: &'r [ReadRoute],
+    by_name: BTreeMap<&'r Name, usize>,
+    /// Services that routes lead to; none if a route could not be read that far.
+    routed: Option<BTreeSet<&'r Name>>,
+}
+
+/// Reports what does not fit together.
+pub(crate) fn check(
+    source: &Source<'_>,
+    services: &[ReadService],
+    routes: &[ReadRoute],
+    daemon: &ReadDaemon,
+    faults: &mut Faults,
+) {
+    if faults.is_full() {
+        return;
+    }
+    let routed = routes
+        .iter()
+        .map(|route| route.services.as_deref())
+        .collect::<Option<Vec<_>>>()
+        .map(|all| all.into_iter().flatten().map(|(name, _)| name).collect());
+    let mut check = Check {
+        source,
+        services,
+        routes,
+        by_name: BTreeMap::new(),
+        routed,
+    };
+    check.service_names(faults);
+    let sockets = check.sockets(daemon, faults);
+    check.route_targets(&sockets, faults);
+    check.ways_in(faults);
+    check.catch_alls(faults);
+    let reported = check.same_matches(faults);
+    check.route_names(&reported, faults);
+}
+
+impl<'r> Check<'r> {
+    fn line(&self, place: &Place) -> usize {
+        self.source.position(place.span.start).0
+    }
+
+    fn service_names(&mut self, faults: &mut Faults) {
+        for (i, service) in self.services.iter().enumerate() {
+            let Some((name, place)) = &service.name else {
+                continue;
+            };
+            let first = *self.by_name.entry(name).or_insert(i);
+            if first != i {
+                let other = self.services.get(first).and_then(|s| s.name.as_ref());
+                let line = other.map_or(0, |(_, place)| self.line(place));
+                let message = format!("service `{name}` is there already, in line {line}");
+                faults.push(place.fault(message).expected("a name of its own"));
+            }
+        }
+    }
+
+    /// Claims every listen of the file. Conflicts within one service were reported there.
+    fn sockets(&self, daemon: &'r ReadDaemon, faults: &mut Faults) -> Sockets<Owner<'r>> {
+        let mut sockets = Sockets::new();
+        if let Some((addr, place)) = &daemon.metrics {
+            let listen = Listen::socket(addr.ip(), addr.port(), Proto::Tcp);
+            sockets.claim(listen, Owner::Metrics(place));
+        }
+        for (i, service) in self.services.iter().enumerate() {
+            for (listen, place) in &service.listens {
+                let Some(claim) = sockets.find(listen) else {
+                    sockets.claim(*listen, Owner::Service(i, service, place));
+                    continue;
+                };
+                let (whose, other) = match claim.owner {
+                    Owner::Service(owner, ..) if owner == i => continue,
+                    Owner::Service(_, owner, place) => (label(owner), place),
+                    Owner::Metrics(place) => ("daemon.metrics".to_owned(), place),
+                };
+                let shared = listen.is_http() && claim.listen.is_http();
+                if shared && *listen == claim.listen {
+                    continue;
+                }
+                let (line, other) = (self.line(other), claim.listen);
+                let fault = place.fault(format!(
+                    "{listen} is the same socket as {other} of {whose}, in line {line}"
+                ));
+                faults.push(match shared {
+                    true => fault
+                        .expected("the same text, to share it")
+                        .nearest(Some(other)),
+                    false => fault.expected("a socket of its own"),
+                });
+            }
+        }
+        sockets
+    }
+
+    fn route_names(&self, reported: &BTreeSet<usize>, faults: &mut Faults) {
+        let mut seen: BTreeMap<&Name, &Place> = BTreeMap::new();
+        for (i, route) in self.routes.iter().enumerate() {
+            let Some((name, place)) = &route.name else {
+                continue;
+            };
+            let Some(first) = seen.get(name) else {
+                seen.insert(name, place);
+                continue;
+            };
+            let line = self.line(first);
+            let said = place.span != route.place.span;
+            let message = match said {
+                true => format!("route `{name}` is there already, in line {line}"),
+                // Names are made of what routes match: said once is enough.
+                false if reported.contains(&i) => continue,
+                false => format!("this route and that of line {line} are both named `{name}`"),
+            };
+            faults.push(place.fault(message).expected("a `name` of its own"));
+        }
+    }
+
+    /// The listens that a route is on; none for all.
+    fn listens_of(&self, route: &'r ReadRoute) -> Option<BTreeSet<&'r Listen>> {
+        let http = |listens: &'r [(Listen, Place)]| {
+            let listens = listens.iter().map(|(listen, _)| listen);
+            listens.filter(|listen| listen.is_http())
+        };
+        let own: BTreeSet<_> = http(&route.listens).collect();
+        if !own.is_empty() {
+            return Some(own);
+        }
+        let services = route.services.iter().flatten();
+        let theirs: BTreeSet<_> = services
+            .filter_map(|(name, _)| self.by_name.get(name))
+            .filter_map(|i| self.services.get(*i))
+            .flat_map(|service| http(&service.listens))
+            .collect();
+        (!theirs.is_empty()).then_some(theirs)
+    }
+
+    fn route_targets(&self, sockets: &Sockets<Owner<'r>>, faults: &mut Faults) {
+        let names_known = self.services.iter().all(|service| service.name.is_some());
+        let listens_known = self
+            .services
+            .iter()
+            .all(|service| service.service.is_some());
+        let http: BTreeSet<&Listen> = sockets.listens().filter(|l| l.is_http()).collect();
+        for route in self.routes {
+            if faults.is_full() {
+                return;
+            }
+            let mut reachable = listens_known && route.route.is_some();
+            for (name, place) in route.services.iter().flatten() {
+                if names_known && !self.by_name.contains_key(name) {
+                    reachable = false;
+                    let fault = place.fault(format!("there is no service `{name}`"));
+                    let fault = fault.expected("the name of a [[service]] in this file");
+                    let known = self.by_name.keys().map(|name| name.as_str());
+                    faults.push(fault.nearest(nearest(name.as_str(), known)));
+                }
+            }
+            if !listens_known {
+                continue;
+            }
+            for (listen, place) in &route.listens {
+                if listen.is_http() && !http.contains(listen) {
+                    let known: Vec<String> =
+                        http.iter().take(1000).map(ToString::to_string).collect();
+                    let meant = nearest(&listen.to_string(), known.iter().map(String::as_str))
+                        .map(str::to_owned);
+                    let fault = place.fault(format!("no service listens on {listen}"));
+                    let fault = fault.expected("an http listen of a service in this file");
+                    faults.push(fault.nearest(meant));
+                }
+            }
+            if reachable && http.is_empty() && route.listens.is_empty() {
+                let fault = route.place.fault("there is no http listen for this route");
+                let expected = "a service with an http listen, such as \"0.0.0.0:80/http\"";
+                faults.push(fault.expected(expected));
+            }
+        }
+    }
+
+    /// Every service can be reached.
+    fn ways_in(&self, faults: &mut Faults) {
+        let Some(routed) = &self.routed else {
+            return;
+        };
+        for service in self.services {
+            let Some(model) = &service.service else {
+                continue;
+            };
+            if model.spec.listens.is_empty() && !routed.contains(model.name()) {
+                let message = format!("nothing leads to {}", label(service));
+                let fault = service.place.fault(message);
+                faults.push(fault.expected("a `listen`, or a [[route]] that names it"));
+            }
+        }
+    }
+
+    /// Of the services that no route names, each http listen has one at most.
+    fn catch_alls(&self, faults: &mut Faults) {
+        let Some(routed) = &self.routed else {
+            return;
+        };
+        let mut seen: HashMap<&Listen, (usize, &Place)> = HashMap::new();
+        for (i, service) in self.services.iter().enumerate() {
+            let Some((name, _)) = &service.name else {
+                continue;
+            };
+            if routed.contains(name) {
+                continue;
+            }
+            for (listen, place) in service.listens.iter().filter(|(l, _)| l.is_http()) {
+                let (first, other) = *seen.entry(listen).or_insert((i, place));
+                if first == i {
+                    continue;
+                }
+                let whose = self.services.get(first).map_or_else(String::new, label);
+                let line = self.line(other);
+                let message = format!(
+                    "no route leads to {} nor to {whose}, which has {listen} too, in line {line}",
+                    label(service)
+                );
+                let expected = "a [[route]] that names one of them: only one can get all requests";
+                faults.push(place.fault(message).expected(expected));
+            }
+        }
+    }
+
+    /// No two routes take the same requests with the same right. Gives those that do.
+    fn same_matches(&self, faults: &mut Faults) -> BTreeSet<usize> {
+        type Match<'m> = (&'m HostPattern, &'m PathPrefix, i32);
+        let mut groups: HashMap<Match<'_>, Vec<usize>> = HashMap::new();
+        let mut order: Vec<Match<'_>> = Vec::new();
+        for (i, read) in self.routes.iter().enumerate() {
+            let Some(route) = &read.route else { continue };
+            for host in &route.hosts {
+                let key = (host, &route.path, route.priority);
+                let group = groups.entry(key).or_default();
+                if group.is_empty() {
+                    order.push(key);
+                }
+                group.push(i);
+            }
+        }
+        let mut reported = BTreeSet::new();
+        for key in order {
+            let group = groups.get(&key).map(Vec::as_slice).unwrap_or_default();
+            if group.len() > 1 {
+                self.same_match(key.0, group, &mut reported, faults);
+            }
+        }
+        reported
+    }
+
+    fn same_match(
+        &self,
+        host: &HostPattern,
+        group: &[usize],
+        reported: &mut BTreeSet<usize>,
+        faults: &mut Faults,
+    ) {
+        let mut on: HashMap<&Listen, &ReadRoute> = HashMap::new();
+        let mut on_all: Option<&ReadRoute> = None;
+        let mut any: Option<&ReadRoute> = None;
+        for i in group {
+            let Some(read) = self.routes.get(*i) else {
+                continue;
+            };
+            let Some(listens) = self.listens_of(read) else {
+                if let Some(other) = any
+                    && reported.insert(*i)
+                {
+                    self.report_match(host, read, other, faults);
+                }
+                on_all = on_all.or(Some(read));
+                any = any.or(Some(read));
+                continue;
+            };
+            let other = on_all.or_else(|| listens.iter().find_map(|l| on.get(l).copied()));
+            if let Some(other) = other {
+                if reported.insert(*i) {
+                    self.report_match(host, read, other, faults);
+                }
+                continue;
+            }
+            for listen in listens {
+                on.insert(listen, read);
+            }
+            any = any.or(Some(read));
+        }
+    }
+
+    fn report_match(
+        &self,
+        host: &HostPattern,
+        route: &ReadRoute,
+        other: &ReadRoute,
+        faults: &mut Faults,
+    ) {
+        let path = route.route.as_ref().map_or("", |r| r.path.as_str());
+        let line = self.line(&other.place);
+        let message = format!("host {host} and path {path} are those of the route of line {line}");
+        let fault = route.place.fault(message);
+        faults.push(fault.expected("another host, path, listen or priority"));
+    }
+}
+
+fn label(service: &ReadService) -> String {
+    match &service.name {
+        Some((name, _)) => format!("service `{name}`"),
+        None => "a service".to_owned(),
+    }
+}

@@ -1,0 +1,68 @@
+//! The keys that the file knows, table by table.
+
+/// The tables at the top of the file.
+pub const FILE: &[&str] = &["service", "route", "daemon"];
+
+/// Keys of `[[service]]`.
+pub const SERVICE: &[&str] = &[
+    "name",
+    "listen",
+    "backends",
+    "scheduler",
+    "plane",
+    "persistence",
+    "timeouts",
+    "queue",
+    "retries",
+    "trusted",
+    "sorry",
+];
+
+/// Keys of a backend, in `backends` and `sorry`.
+pub const BACKEND: &[&str] = &[
+    "address", "name", "weight", "maxconn", "upper", "lower", "forward", "ports", "node", "zone",
+    "drain",
+];
+
+/// Keys of a `forward` table.
+pub const FORWARD: &[&str] = &["tunnel", "port"];
+
+/// Keys of a `scheduler` table.
+pub const SCHEDULER: &[&str] = &["kind", "hash", "table", "seed"];
+
+/// Keys of a `persistence` table.
+pub const PERSISTENCE: &[&str] = &["timeout", "prefix-v4", "prefix-v6"];
+
+/// Keys of a `timeouts` table.
+pub const TIMEOUTS: &[&str] = &[
+    "connect",
+    "header",
+    "keepalive",
+    "queue",
+    "response",
+    "idle",
+    "drain",
+];
+
+/// Keys of `[[route]]`.
+pub const ROUTE: &[&str] = &["name", "host", "path", "listen", "priority", "service"];
+
+/// Keys of a service that a route leads to.
+pub const WEIGHTED_SERVICE: &[&str] = &["service", "weight"];
+
+/// Keys of `[daemon]`.
+pub const DAEMON: &[&str] = &["workers", "admin", "metrics", "drain", "log"];
+
+/// Every table with the words that name it in messages and in the headings of the manual.
+pub const TABLES: &[(&str, &[&str])] = &[
+    ("the file", FILE),
+    ("a service", SERVICE),
+    ("a backend", BACKEND),
+    ("a forward table", FORWARD),
+    ("a scheduler table", SCHEDULER),
+    ("a persistence table", PERSISTENCE),
+    ("a timeouts table", TIMEOUTS),
+    ("a route", ROUTE),
+    ("a service of a route", WEIGHTED_SERVICE),
+    ("the daemon table", DAEMON),
+];

@@ -1,0 +1,132 @@
+//! Every example is valid, and says what it seems to say.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use plimsoll_config::{Config, Daemon, parse, render};
+use plimsoll_model::{Forward, ServiceSpec, State, Timeouts, Tunnel};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+fn example(name: &str) -> Config {
+    let text = std::fs::read_to_string(folder().join(name)).unwrap();
+    parse("file:x", &text).unwrap_or_else(|e| panic!("{}", render(name, &text, &e)))
+}
+
+#[test]
+fn all_are_valid() {
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            example(path.file_name().unwrap().to_str().unwrap());
+            found += 1;
+        }
+    }
+    assert!(found >= 4, "only {found} examples found");
+}
+
+#[test]
+fn web_is_all_defaults() {
+    let config = example("web.toml");
+    let service = &config.services[0];
+    let expected = ServiceSpec::new(
+        "web".parse().unwrap(),
+        plimsoll_model::Origin::new("file:x", "service web"),
+        vec!["0.0.0.0:8080/http".parse().unwrap()],
+    );
+    assert_eq!(*service.spec, expected);
+    let backends: Vec<String> = service.backends.keys().map(ToString::to_string).collect();
+    assert_eq!(
+        backends,
+        ["127.0.0.1:3001", "127.0.0.1:3002", "127.0.0.1:3003"]
+    );
+    assert_eq!(config.daemon, Daemon::default());
+    assert!(config.routes.is_empty());
+}
+
+#[test]
+fn tcp_and_udp_are_two_listens() {
+    let config = example("tcp.toml");
+    let listens: Vec<String> = config.services[1]
+        .spec
+        .listens
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(listens, ["127.0.0.1:5353/tcp", "127.0.0.1:5353/udp"]);
+    let sorry = config.services[0].spec.sorry.as_ref().unwrap();
+    assert_eq!(
+        &*sorry.origin.entry,
+        "service postgres, sorry 10.0.0.13:5432"
+    );
+}
+
+#[test]
+fn routes_are_named_by_what_they_match() {
+    let config = example("routes.toml");
+    let names: Vec<&str> = config.routes.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "example.com,www.example.com/api",
+            "*.tenants.example.com/",
+            "health-of-the-api"
+        ]
+    );
+    assert_eq!(config.routes[0].services[0].weight, 9);
+    assert_eq!(&*config.routes[2].origin.entry, "route health-of-the-api");
+}
+
+#[test]
+fn full_shows_the_real_defaults() {
+    let config = example("full.toml");
+    let spec = &config.services[0].spec;
+    assert_eq!(spec.timeouts, Timeouts::default());
+    assert_eq!(spec.queue, ServiceSpec::DEFAULT_QUEUE);
+    assert_eq!(spec.retries, ServiceSpec::DEFAULT_RETRIES);
+    assert_eq!(config.daemon.drain, Daemon::default().drain);
+    let backend = &config.services[0].backends[&"10.0.0.1:80".parse().unwrap()];
+    let mut plain = plimsoll_model::Backend::new(backend.addr.clone(), backend.origin.clone());
+    plain.name = "web-1".into();
+    plain.node = "node-a".into();
+    plain.zone = "zone-1".into();
+    assert_eq!(**backend, plain);
+    assert_eq!(backend.status.state, State::Ready);
+    let gue = &config.services[1].backends[&"10.0.1.1".parse().unwrap()];
+    assert_eq!(gue.forward, Forward::Tunnel(Tunnel::Gue { port: 6080 }));
+}
+
+fn keys_of(value: &toml::de::DeValue<'_>, keys: &mut BTreeSet<String>) {
+    if let Some(table) = value.as_table() {
+        for (key, value) in table.iter() {
+            keys.insert(key.get_ref().to_string());
+            keys_of(value.get_ref(), keys);
+        }
+    }
+    for value in value.as_array().into_iter().flat_map(|list| list.iter()) {
+        keys_of(value.get_ref(), keys);
+    }
+}
+
+#[test]
+fn full_has_every_key() {
+    let text = std::fs::read_to_string(folder().join("full.toml")).unwrap();
+    let table = toml::de::DeTable::parse(&text).unwrap().into_inner();
+    let mut keys = BTreeSet::new();
+    keys_of(&toml::de::DeValue::Table(table), &mut keys);
+    for (place, known) in plimsoll_config::schema::TABLES {
+        for key in *known {
+            assert!(keys.contains(*key), "{key} of {place}");
+        }
+    }
+}
