@@ -1,0 +1,63 @@
+//! Which plane carries what.
+
+use plimsoll_model::{Invalid, PlaneChoice, Route, Service};
+use plimsoll_plane::Plane;
+
+use crate::Vet;
+
+/// The plane that is to carry a service: the one it names, or the first of `planes` that can.
+///
+/// # Errors
+/// None can: what is lacking, and what to use instead.
+pub fn assign<'a>(
+    service: &Service,
+    planes: impl Iterator<Item = &'a dyn Plane> + Clone,
+) -> Result<&'static str, Invalid> {
+    let named = match service.spec.plane {
+        PlaneChoice::Auto => None,
+        PlaneChoice::Proxy => Some("proxy"),
+        PlaneChoice::Ebpf => Some("ebpf"),
+        PlaneChoice::Ipvs => Some("ipvs"),
+    };
+    let there = || {
+        let names = planes.clone().map(|p| format!("plane = \"{}\"", p.name()));
+        names.collect::<Vec<_>>().join(" or ")
+    };
+    let mut lacking = None;
+    for plane in planes.clone() {
+        if named.is_some_and(|name| name != plane.name()) {
+            continue;
+        }
+        match plane.check(service) {
+            Ok(()) => return Ok(plane.name()),
+            Err(error) => lacking = lacking.or(Some(error)),
+        }
+    }
+    Err(match (lacking, named) {
+        (Some(error), _) => Invalid(error.to_string()),
+        (None, Some(name)) => Invalid(format!(
+            "the {name} plane is not in this build: use {}",
+            there()
+        )),
+        (None, None) => Invalid::new("there is no plane to carry it"),
+    })
+}
+
+/// The planes there are, the preferred one first.
+#[derive(Clone, Copy)]
+pub struct Available<'a>(pub &'a [&'a dyn Plane]);
+
+impl Vet for Available<'_> {
+    fn service(&self, service: &Service) -> Result<&'static str, Invalid> {
+        assign(service, self.0.iter().copied())
+    }
+
+    fn route(&self, route: &Route, plane: &'static str) -> Result<(), Invalid> {
+        match self.0.iter().find(|p| p.name() == plane) {
+            Some(plane) => plane
+                .check_route(route)
+                .map_err(|error| Invalid(error.to_string())),
+            None => Err(Invalid(format!("the {plane} plane is not in this build"))),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The one place where sources meet: from what they say to what can be in force.
+//!
+//! What is in force follows from the entries of all sources alone, not from the order in which
+//! they came. One changed entry costs the merge of one service.
+
+mod difference;
+mod listens;
+mod merge;
+mod routes;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use plimsoll_model::{EntryKey, Item, Name, Route, Service, SourceId, SourceUpdate};
+
+pub use merge::Vet;
+pub use source::{Freshness, Source};
+
+use crate::{Aside, Quarantine};
+use merge::{Accepted, Merged};
+
+/// What [`Catalog::resolve`] changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The services that are new, different or gone.
+    pub services: BTreeSet<Name>,
+    /// Whether any route is new, different or gone.
+    pub routes: bool,
+}
+
+type EntryId = (SourceId, EntryKey);
+type Index = BTreeMap<Name, BTreeSet<EntryId>>;
+
+/// All sources, and what they come to.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    sources: BTreeMap<SourceId, Source>,
+    /// The entries that say something of a service.
+    fragments: Index,
+    /// The entries that say something of a route.
+    routed: Index,
+    /// The entries that their source could not make sense of.
+    invalid: BTreeSet<EntryId>,
+    /// Services whose fragments changed since the last [`Catalog::resolve`].
+    dirty: BTreeSet<Name>,
+    /// Whether routes or invalid entries changed since.
+    routes_dirty: bool,
+    invalid_dirty: bool,
+    merged: BTreeMap<Name, Merged>,
+    /// Services that cannot have their listens.
+    losers: BTreeMap<Name, Aside>,
+    routes: BTreeMap<Name, (&'static str, Arc<Route>)>,
+    route_asides: Vec<Aside>,
+    quarantine: Quarantine,
+}
+
+impl Catalog {
+    /// A source that will have something to say.
+    pub fn expect(&mut self, now: Instant, source: SourceId) {
+        let new = || Source::new(now);
+        self.sources.entry(source).or_insert_with(new);
+    }
+
+    /// Takes an update in; it counts from the next [`Catalog::resolve`] on.
+    pub fn update(&mut self, now: Instant, update: SourceUpdate) {
+        let SourceUpdate { source: id, update } = update;
+        let new = || Source::new(now);
+        let source = self.sources.entry(id.clone()).or_insert_with(new);
+        for change in source.update(now, update) {
+            let entry = (id.clone(), change.key);
+            if let Some(before) = change.before {
+                self.index(&before, &entry, false);
+            }
+            if let Some(after) = change.after {
+                self.index(&after, &entry, true);
+            }
+        }
+    }
+
+    fn index(&mut self, item: &Item, entry: &EntryId, there: bool) {
+        let in_index = |index: &mut Index, name: &Name| {
+            let entries = index.entry(name.clone()).or_default();
+            if there {
+                entries.insert(entry.clone());
+            } else {
+                entries.remove(entry);
+            }
+            if entries.is_empty() {
+                index.remove(name);
+            }
+        };
+        match item {
+            Item::Service(service) => {
+                in_index(&mut self.fragments, service.name());
+                self.dirty.insert(service.name().clone());
+            }
+            Item::Route(route) => {
+                in_index(&mut self.routed, &route.name);
+                self.routes_dirty = true;
+            }
+            Item::Invalid { .. } => {
+                if there {
+                    self.invalid.insert(entry.clone());
+                } else {
+                    self.invalid.remove(entry);
+                }
+                self.invalid_dirty = true;
+            }
+        }
+    }
+
+    /// Whether updates wait for [`Catalog::resolve`].
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty() || self.routes_dirty || self.invalid_dirty
+    }
+
+    /// Works the updates since the last call in.
+    pub fn resolve(&mut self, now: Instant, vet: &dyn Vet) -> Changes {
+        if !self.is_dirty() {
+            return Changes::default();
+        }
+        let mut changes = Changes::default();
+        let mut topology = std::mem::take(&mut self.routes_dirty);
+        for name in std::mem::take(&mut self.dirty) {
+            topology |= self.merge(&name, vet);
+            changes.services.insert(name);
+        }
+        if topology {
+            self.bind(vet, &mut changes);
+        }
+        self.invalid_dirty = false;
+        let mut quarantine = std::mem::take(&mut self.quarantine);
+        quarantine.replace(now, self.asides());
+        self.quarantine = quarantine;
+        changes
+    }
+
+    /// Merges one service again. Whether listens and routes have to be looked at again.
+    fn merge(&mut self, name: &Name, vet: &dyn Vet) -> bool {
+        let before = self.merged.remove(name);
+        let known = before.is_some();
+        let before = before.and_then(|merged| merged.accepted);
+        let fragments = self.entries(self.fragments.get(name));
+        let fragments = fragments.filter_map(|(source, item)| match item {
+            Item::Service(service) => Some((source, service)),
+            _ => None,
+        });
+        let mut merged = merge::merge(fragments, vet);
+        let same = match (&before, &mut merged.accepted) {
+            (Some(old), Some(new)) => {
+                if *old.service == *new.service {
+                    new.service = old.service.clone();
+                }
+                old.precedence == new.precedence
+                    && old.plane == new.plane
+                    && old.service.spec.listens == new.service.spec.listens
+                    && old.service.spec.origin == new.service.spec.origin
+            }
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        let still_known = merged.accepted.is_some() || !merged.asides.is_empty();
+        if still_known {
+            self.merged.insert(name.clone(), merged);
+        }
+        !same || known != still_known
+    }
+
+    /// Decides who has which listen, and which routes are in force.
+    fn bind(&mut self, vet: &dyn Vet, changes: &mut Changes) {
+        let mut asides = Vec::new();
+        let mut chosen = BTreeMap::new();
+        for (name, entries) in &self.routed {
+            let entries = self.entries(Some(entries));
+            let entries = entries.filter_map(|(_, item)| match item {
+                Item::Route(route) => Some(route),
+                _ => None,
+            });
+            if let Some(route) = routes::choose(entries, &mut asides) {
+                chosen.insert(name.clone(), route);
+            }
+        }
+        let accepted = self.merged.values().filter_map(|m| m.accepted.as_ref());
+        let losers = listens::losers(accepted, &routes::named(&chosen));
+        let (old, new) = (self.losers.keys(), losers.keys());
+        changes.services.extend(
+            old.filter(|name| !losers.contains_key(*name))
+                .chain(new.filter(|name| !self.losers.contains_key(*name)))
+                .cloned(),
+        );
+        self.losers = losers;
+
+        let mut bound = BTreeMap::new();
+        let find = |name: &Name| self.accepted(name);
+        let known = |name: &Name| self.merged.contains_key(name);
+        for (name, route) in chosen {
+            let Some((plane, mut route)) = routes::bind(&route, &find, &known, vet, &mut asides)
+            else {
+                continue;
+            };
+            if let Some((_, old)) = self.routes.get(&name).filter(|(_, old)| *old == route) {
+                route = old.clone();
+            }
+            bound.insert(name, (plane, route));
+        }
+        changes.routes = bound != self.routes;
+        self.routes = bound;
+        self.route_asides = asides;
+    }
+
+    fn entries<'a>(
+        &'a self,
+        ids: Option<&'a BTreeSet<EntryId>>,
+    ) -> impl Iterator<Item = (&'a SourceId, &'a Item)> {
+        ids.into_iter().flatten().filter_map(|(source, key)| {
+            let item = self.sources.get(source)?.entries.get(key)?;
+            Some((source, item))
+        })
+    }
+
+    fn asides(&self) -> impl Iterator<Item = Aside> {
+        let invalid = self.entries(Some(&self.invalid)).filter_map(|(_, item)| {
+            let Item::Invalid {
+                subject,
+                origin,
+                reason,
+            } = item
+            else {
+                return None;
+            };
+            Some(Aside::new(subject, origin, &**reason))
+        });
+        let merged = self.merged.values().flat_map(|merged| &merged.asides);
+        merged
+            .chain(self.losers.values())
+            .chain(&self.route_asides)
+            .cloned()
+            .chain(invalid)
+    }
+
+    fn accepted(&self, name: &Name) -> Option<&Accepted> {
+        let accepted = self.merged.get(name)?.accepted.as_ref()?;
+        (!self.losers.contains_key(name)).then_some(accepted)
+    }
+
+    /// A service that can be in force, as its sources say it, and the plane that is to carry it.
+    pub fn service(&self, name: &Name) -> Option<(&'static str, &Arc<Service>)> {
+        let accepted = self.accepted(name)?;
+        Some((accepted.plane, &accepted.service))
+    }
+
+    /// The routes that can be in force, by name, and the plane that is to carry each.
+    pub fn routes(&self) -> impl Iterator<Item = (&Name, &'static str, &Arc<Route>)> {
+        self.routes
+            .iter()
+            .map(|(n, (plane, route))| (n, *plane, route))
+    }
+
+    /// What is put aside.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+
+    /// Whether a service of this name is put aside.
+    pub fn is_aside(&self, name: &str) -> bool {
+        self.losers.contains_key(name)
+            || (self.merged.get(name)).is_some_and(|merged| merged.accepted.is_none())
+    }
+
+    /// The sources, in the order of precedence.
+    pub fn sources(&self) -> impl Iterator<Item = (&SourceId, &Source)> {
+        self.sources.iter()
+    }
+}

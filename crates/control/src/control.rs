@@ -1,0 +1,379 @@
+//! The whole of control, driven by the daemon's loop: hand it what happens, call
+//! [`Control::step`] after each batch and at its deadline.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_health::{Failure, Passive, Verdict};
+use plimsoll_model::{BackendAddr, Desired, Name, Service, SourceId, SourceUpdate, Subject};
+use plimsoll_plane::{Event, ItemResult, Plane, PlaneError};
+use tokio::sync::mpsc::Receiver;
+
+use crate::command::{self, Command, CommandError};
+use crate::{Available, Catalog, Freshness, Overlay, Quarantine, Reconciler};
+
+/// How control works.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How often planes are read back.
+    pub audit: Duration,
+    /// When failing backends are put out, and for how long.
+    pub health: plimsoll_health::Settings,
+    /// Decides the jitter of ejections.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    /// An audit every 5 s.
+    fn default() -> Self {
+        Self {
+            audit: Duration::from_secs(5),
+            health: plimsoll_health::Settings::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// A plane that could not be read yet is asked again after this.
+const FIRST_READ: Duration = Duration::from_secs(1);
+
+/// A plane and what it is to hold.
+pub(crate) struct Lane {
+    pub(crate) plane: Box<dyn Plane>,
+    pub(crate) reconciler: Reconciler,
+    pub(crate) desired: Desired,
+    /// Whether `desired` changed since the last reconcile.
+    changed: bool,
+    next_audit: Option<Instant>,
+}
+
+/// A service in force, and since when each of its backends has its status.
+pub(crate) struct Live {
+    pub(crate) plane: &'static str,
+    pub(crate) since: BTreeMap<BackendAddr, Instant>,
+}
+
+/// What a step did to one plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaneStep {
+    /// The plane.
+    pub plane: &'static str,
+    /// How the steps went that it took.
+    pub results: Vec<ItemResult>,
+    /// What an audit found changed behind our back.
+    pub drift: Vec<Subject>,
+    /// Why it could not be read back, if it could not.
+    pub error: Option<PlaneError>,
+}
+
+/// What [`Control::step`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The planes to which something was done or which could not be read, with what to log.
+    pub planes: Vec<PlaneStep>,
+    /// When to call again if nothing happens before.
+    pub next_deadline: Instant,
+}
+
+/// Catalog, overlay and planes.
+pub struct Control {
+    settings: Settings,
+    pub(crate) catalog: Catalog,
+    pub(crate) overlay: Overlay,
+    pub(crate) live: BTreeMap<Name, Live>,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) desired: Arc<Desired>,
+    /// Services whose overlay changed since the last step.
+    dirty: BTreeSet<Name>,
+}
+
+impl Control {
+    /// Control over these planes, the preferred one first.
+    pub fn new(planes: Vec<Box<dyn Plane>>, settings: Settings) -> Self {
+        let lane = |plane| Lane {
+            plane,
+            reconciler: Reconciler::default(),
+            desired: Desired::default(),
+            changed: false,
+            next_audit: None,
+        };
+        Self {
+            settings,
+            catalog: Catalog::default(),
+            overlay: Overlay::new(Passive::new(settings.health, settings.seed)),
+            live: BTreeMap::new(),
+            lanes: planes.into_iter().map(lane).collect(),
+            desired: Arc::default(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// A source that will have something to say; [`Control::is_ready`] waits for it.
+    pub fn expect(&mut self, now: Instant, source: SourceId) {
+        self.catalog.expect(now, source);
+    }
+
+    /// A source said something. It counts from the next step on.
+    pub fn update(&mut self, now: Instant, update: SourceUpdate) {
+        self.catalog.update(now, update);
+    }
+
+    /// Something happened to traffic. It counts from the next step on. Whether there is something
+    /// to do in that step.
+    pub fn event(&mut self, now: Instant, event: Event) -> bool {
+        let changed = match event {
+            Event::ConnectFailed {
+                service,
+                backend,
+                reason,
+            } => self.failure(now, &service, &backend, Failure::Connect, reason),
+            Event::Reset {
+                service,
+                backend,
+                reason,
+            } => self.failure(now, &service, &backend, Failure::Reset, reason),
+            Event::Served { service, backend } => {
+                (self.overlay.served(now, &service, &backend)).then_some(service)
+            }
+            _ => None,
+        };
+        match changed {
+            Some(service) => self.dirty.insert(service),
+            None => false,
+        }
+    }
+
+    fn failure(
+        &mut self,
+        now: Instant,
+        name: &Name,
+        backend: &BackendAddr,
+        failure: Failure,
+        reason: String,
+    ) -> Option<Name> {
+        let (_, service) = self.catalog.service(name)?;
+        if !service.backends.contains_key(backend) {
+            return None;
+        }
+        let overlay = &mut self.overlay;
+        let changed = overlay.failure(now, service, backend, failure, reason.into());
+        changed.then(|| name.clone())
+    }
+
+    /// A check said something about a backend. It counts from the next step on; unknown backends
+    /// are ignored.
+    pub fn verdict(&mut self, service: &Name, backend: &BackendAddr, verdict: Verdict) {
+        let known = |(_, s): (_, &Arc<Service>)| s.backends.contains_key(backend);
+        if self.catalog.service(service).is_some_and(known) {
+            self.overlay.verdict(service, backend, verdict);
+            self.dirty.insert(service.clone());
+        }
+    }
+
+    /// An admin asks something of a backend, named by its address or its unique name; `by` says
+    /// who, for people. It counts from the next step on and lasts as long as the backend. The
+    /// address of the backend.
+    ///
+    /// # Errors
+    /// There is no such service or backend, or the weight is out of range; nothing has changed.
+    pub fn command(
+        &mut self,
+        service: &str,
+        backend: &str,
+        command: Command,
+        by: &str,
+    ) -> Result<BackendAddr, CommandError> {
+        let unknown = || match self.catalog.is_aside(service) {
+            true => CommandError::ServiceAside(service.into()),
+            false => CommandError::UnknownService(service.into()),
+        };
+        let name: Name = service.parse().map_err(|_| unknown())?;
+        let (_, known) = self.catalog.service(&name).ok_or_else(unknown)?;
+        let addr = command::find(known, backend)?.addr.clone();
+        match command {
+            Command::Drain => self.overlay.drain(&name, &addr, by),
+            Command::Ready => self.overlay.ready(&name, &addr),
+            Command::Weight(Some(weight)) if weight > plimsoll_model::MAX_WEIGHT => {
+                return Err(CommandError::Weight(weight));
+            }
+            Command::Weight(weight) => self.overlay.weight(&name, &addr, weight),
+        }
+        self.dirty.insert(name);
+        Ok(addr)
+    }
+
+    /// Works all in that happened since the last step, brings the planes to it, and audits those
+    /// whose time has come.
+    pub fn step(&mut self, now: Instant) -> Step {
+        self.refresh(now);
+        let mut planes = Vec::new();
+        for lane in &mut self.lanes {
+            let step = lane.step(now, self.settings.audit);
+            if !step.results.is_empty() || !step.drift.is_empty() || step.error.is_some() {
+                planes.push(step);
+            }
+        }
+        let audits = self.lanes.iter().filter_map(|lane| lane.next_audit);
+        let deadlines = audits.chain(self.overlay.next_deadline());
+        Step {
+            planes,
+            next_deadline: deadlines.min().unwrap_or(now + self.settings.audit),
+        }
+    }
+
+    /// Works out what should be in force now.
+    fn refresh(&mut self, now: Instant) {
+        let mut changed = std::mem::take(&mut self.dirty);
+        changed.extend(self.overlay.tick(now));
+        let changes = {
+            let planes: Vec<&dyn Plane> = self.lanes.iter().map(|l| &*l.plane).collect();
+            self.catalog.resolve(now, &Available(&planes))
+        };
+        changed.extend(changes.services);
+        for name in &changed {
+            self.refresh_service(now, name);
+        }
+        if changes.routes {
+            self.refresh_routes();
+        }
+    }
+
+    fn refresh_service(&mut self, now: Instant, name: &Name) {
+        let Some((plane, service)) = self.catalog.service(name) else {
+            self.overlay.forget(name);
+            self.live.remove(name);
+            if self.desired.services.contains_key(name) {
+                Arc::make_mut(&mut self.desired).services.remove(name);
+            }
+            for lane in &mut self.lanes {
+                lane.changed |= lane.desired.services.remove(name).is_some();
+            }
+            return;
+        };
+        let before = self.desired.services.get(name);
+        let after = self.overlay.lay(now, service, before);
+        let moved = self.live.get(name).is_none_or(|live| live.plane != plane);
+        if !moved && before.is_some_and(|before| Arc::ptr_eq(before, &after)) {
+            return;
+        }
+        let old = self.live.remove(name);
+        let since = after.backends.keys();
+        let since = since.map(|a| (a.clone(), since_when(before, &after, old.as_ref(), a, now)));
+        let since = since.collect();
+        self.live.insert(name.clone(), Live { plane, since });
+        for lane in &mut self.lanes {
+            let services = &mut lane.desired.services;
+            lane.changed |= if lane.plane.name() == plane {
+                services.insert(name.clone(), after.clone());
+                true
+            } else {
+                services.remove(name).is_some()
+            };
+        }
+        let services = &mut Arc::make_mut(&mut self.desired).services;
+        services.insert(name.clone(), after);
+    }
+
+    fn refresh_routes(&mut self) {
+        let all = &self.catalog;
+        for lane in &mut self.lanes {
+            let own = all.routes().filter(|(_, p, _)| *p == lane.plane.name());
+            lane.desired.routes = own.map(|(n, _, r)| (n.clone(), r.clone())).collect();
+            lane.changed = true;
+        }
+        let routes = all.routes().map(|(n, _, r)| (n.clone(), r.clone()));
+        Arc::make_mut(&mut self.desired).routes = routes.collect();
+    }
+
+    /// What should be in force, as of the last step. What did not change since is shared with what
+    /// this gave before.
+    pub fn desired(&self) -> &Arc<Desired> {
+        &self.desired
+    }
+
+    /// What is put aside, as of the last step.
+    pub fn quarantine(&self) -> &Quarantine {
+        self.catalog.quarantine()
+    }
+
+    /// Whether every expected source has said something and every plane was read: what is in
+    /// force is then what the sources say, as far as they can be read.
+    pub fn is_ready(&self) -> bool {
+        let heard = |freshness: &Freshness| *freshness != Freshness::Waiting;
+        self.catalog.sources().all(|(_, s)| heard(s.freshness()))
+            && self.lanes.iter().all(|l| l.reconciler.shadow().is_some())
+    }
+
+    /// The streams of events of all planes; each is given out once. What comes out goes to
+    /// [`Control::event`].
+    pub fn events(&mut self) -> Vec<Receiver<Event>> {
+        let lanes = self.lanes.iter_mut();
+        lanes.filter_map(|lane| lane.plane.events()).collect()
+    }
+
+    /// The names of the planes, the preferred one first.
+    pub fn planes(&self) -> impl Iterator<Item = &'static str> {
+        self.lanes.iter().map(|lane| lane.plane.name())
+    }
+
+    /// A plane by its name, to list its flows, explain a tuple or read its counters. Steps are
+    /// control's own business.
+    pub fn plane_mut(&mut self, name: &str) -> Option<&mut dyn Plane> {
+        let mut lanes = self.lanes.iter_mut();
+        let lane = lanes.find(|lane| lane.plane.name() == name)?;
+        Some(&mut *lane.plane)
+    }
+}
+
+impl Lane {
+    fn step(&mut self, now: Instant, interval: Duration) -> PlaneStep {
+        let mut step = PlaneStep {
+            plane: self.plane.name(),
+            results: Vec::new(),
+            drift: Vec::new(),
+            error: None,
+        };
+        let mut due = self.next_audit.is_none_or(|at| at <= now);
+        if self.changed && !due {
+            let plane = &mut *self.plane;
+            step.results = self.reconciler.reconcile(now, plane, &self.desired);
+            // A step that does not fit: the plane does not hold what it was known to.
+            let misfit = |i: &ItemResult| matches!(i.result, Err(PlaneError::Plan(_)));
+            due = step.results.iter().any(misfit);
+        }
+        self.changed = false;
+        if due {
+            let plane = &mut *self.plane;
+            let audit = self.reconciler.audit(now, plane, &self.desired);
+            step.results.extend(audit.results);
+            step.drift = audit.drift;
+            step.error = audit.error;
+            let known = self.reconciler.shadow().is_some();
+            self.next_audit = Some(
+                now + if known {
+                    interval
+                } else {
+                    FIRST_READ.min(interval)
+                },
+            );
+        }
+        step
+    }
+}
+
+/// Since when a backend has its status.
+fn since_when(
+    before: Option<&Arc<Service>>,
+    after: &Service,
+    live: Option<&Live>,
+    addr: &BackendAddr,
+    now: Instant,
+) -> Instant {
+    let status = |s: &Service| s.backends.get(addr).map(|b| b.status.clone());
+    let old = live.and_then(|live| live.since.get(addr));
+    match old {
+        Some(old) if before.and_then(|b| status(b)) == status(after) => *old,
+        _ => now,
+    }
+}

@@ -1,0 +1,221 @@
+//! What admins, checks and traffic lay over the services of the catalog: drained or down
+//! backends, other weights.
+//!
+//! Of several reasons to give a backend nothing new the admin's counts, then the source's, then a
+//! check's, then that of failures seen in traffic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use plimsoll_health::{Counts, Failure, Passive, Verdict};
+use plimsoll_model::{Backend, BackendAddr, Name, Service, State, Status};
+
+/// Something for each of some backends.
+type PerBackend<T> = BTreeMap<Name, BTreeMap<BackendAddr, T>>;
+
+/// What an admin asked of a backend.
+#[derive(Clone, Debug, Default)]
+struct Override {
+    /// Why it is drained.
+    drain: Option<Arc<str>>,
+    weight: Option<u32>,
+}
+
+/// What is laid over the catalog's services.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    overrides: PerBackend<Override>,
+    verdicts: PerBackend<Verdict>,
+    passive: Passive,
+}
+
+impl Overlay {
+    /// Nothing is laid over anything yet.
+    pub fn new(passive: Passive) -> Self {
+        Self {
+            overrides: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            passive,
+        }
+    }
+
+    /// Drains a backend, `by` whom.
+    pub fn drain(&mut self, service: &Name, backend: &BackendAddr, by: &str) {
+        let reason = format!("drained by {by}").into();
+        self.change(service, backend, |o| o.drain = Some(reason));
+    }
+
+    /// Takes a drain back, and forgets failures.
+    pub fn ready(&mut self, service: &Name, backend: &BackendAddr) {
+        self.change(service, backend, |o| o.drain = None);
+        self.passive.clear(service, backend);
+    }
+
+    /// Overrides a weight; none takes that back.
+    pub fn weight(&mut self, service: &Name, backend: &BackendAddr, weight: Option<u32>) {
+        self.change(service, backend, |o| o.weight = weight);
+    }
+
+    fn change(&mut self, service: &Name, backend: &BackendAddr, how: impl FnOnce(&mut Override)) {
+        let all = self.overrides.entry(service.clone()).or_default();
+        how(all.entry(backend.clone()).or_default());
+        all.retain(|_, o| o.drain.is_some() || o.weight.is_some());
+    }
+
+    /// What a check says about a backend; `ready` takes an earlier verdict back.
+    pub fn verdict(&mut self, service: &Name, backend: &BackendAddr, verdict: Verdict) {
+        let all = self.verdicts.entry(service.clone()).or_default();
+        match verdict.state {
+            State::Ready => drop(all.remove(backend)),
+            _ => drop(all.insert(backend.clone(), verdict)),
+        }
+    }
+
+    /// A backend of this service failed. Whether its standing has changed. It is not put out if
+    /// no other backend could take its traffic.
+    pub fn failure(
+        &mut self,
+        now: Instant,
+        service: &Service,
+        backend: &BackendAddr,
+        failure: Failure,
+        reason: Arc<str>,
+    ) -> bool {
+        let name = service.name();
+        let others = service.backends.iter().filter(|(a, _)| *a != backend);
+        let mut others = others.filter(|(addr, _)| !self.passive.is_ejected(name, addr));
+        let may_eject = others.any(|(_, other)| self.could_serve(name, other));
+        let passive = &mut self.passive;
+        passive.failure(now, name, backend, failure, reason, may_eject)
+    }
+
+    /// A backend has served. Whether its standing has changed.
+    pub fn served(&mut self, now: Instant, service: &Name, backend: &BackendAddr) -> bool {
+        self.passive.served(now, service, backend)
+    }
+
+    /// Time has passed. The services in which the standing of a backend has changed.
+    pub fn tick(&mut self, now: Instant) -> BTreeSet<Name> {
+        self.passive.tick(now)
+    }
+
+    /// When [`Overlay::tick`] has something to do, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.passive.next_deadline()
+    }
+
+    /// How often failures of a backend came to what.
+    pub fn counts(&self, service: &Name, backend: &BackendAddr) -> Counts {
+        self.passive.counts(service, backend)
+    }
+
+    /// Forgets all about a service.
+    pub fn forget(&mut self, service: &Name) {
+        self.overrides.remove(service);
+        self.verdicts.remove(service);
+        self.passive.retain(service, |_| false);
+    }
+
+    /// The service with all that is laid over it; what was laid over backends that are gone is
+    /// forgotten. `before` is what the last call gave: what is the same in both is shared.
+    pub fn lay(
+        &mut self,
+        now: Instant,
+        service: &Arc<Service>,
+        before: Option<&Arc<Service>>,
+    ) -> Arc<Service> {
+        self.prune(service);
+        self.spare_the_last(now, service);
+        let name = service.name();
+        let laid = |backend: &Arc<Backend>| -> Option<Arc<Backend>> {
+            let (status, weight) = (self.status(name, backend), self.weight_of(name, backend));
+            (status != backend.status || weight != backend.weight).then(|| {
+                let backend = Backend::clone(backend);
+                Arc::new(Backend {
+                    status,
+                    weight,
+                    ..backend
+                })
+            })
+        };
+        let changed = service.backends.values().filter_map(laid);
+        let changed: Vec<Arc<Backend>> = changed.collect();
+        let mut result = service.clone();
+        if !changed.is_empty() {
+            let backends = changed.into_iter().map(|b| (b.addr.clone(), b));
+            Arc::make_mut(&mut result).backends.extend(backends);
+        }
+        match before {
+            Some(before) if *before == result => before.clone(),
+            _ => result,
+        }
+    }
+
+    fn prune(&mut self, service: &Service) {
+        fn keep<T>(all: &mut PerBackend<T>, service: &Service) {
+            if let Some(some) = all.get_mut(service.name()) {
+                some.retain(|addr, _| service.backends.contains_key(addr));
+                if some.is_empty() {
+                    all.remove(service.name());
+                }
+            }
+        }
+        keep(&mut self.overrides, service);
+        keep(&mut self.verdicts, service);
+        let there = |addr: &BackendAddr| service.backends.contains_key(addr);
+        self.passive.retain(service.name(), there);
+    }
+
+    /// Brings one backend back if all that could serve are out, as can be when the others leave.
+    fn spare_the_last(&mut self, now: Instant, service: &Service) {
+        let name = service.name();
+        let candidates = service.backends.values();
+        let mut candidates = candidates.filter(|b| self.could_serve(name, b)).peekable();
+        if candidates.peek().is_none() {
+            return;
+        }
+        let addrs: Vec<&BackendAddr> = candidates.map(|b| &b.addr).collect();
+        if addrs.iter().all(|addr| self.passive.is_ejected(name, addr)) {
+            self.passive.spare_one(now, name, addrs);
+        }
+    }
+
+    /// Whether a backend would be given something new, failures in traffic aside.
+    fn could_serve(&self, service: &Name, backend: &Backend) -> bool {
+        self.status_but_passive(service, backend).state == State::Ready
+            && self.weight_of(service, backend) > 0
+    }
+
+    fn status_but_passive(&self, service: &Name, backend: &Backend) -> Status {
+        let addr = &backend.addr;
+        let drain = get(&self.overrides, service, addr).and_then(|o| o.drain.as_ref());
+        if let Some(reason) = drain {
+            return Status::new(State::Draining, reason.clone());
+        }
+        match get(&self.verdicts, service, addr) {
+            Some(verdict) if backend.status.state == State::Ready => verdict.into(),
+            _ => backend.status.clone(),
+        }
+    }
+
+    fn status(&self, service: &Name, backend: &Backend) -> Status {
+        let status = self.status_but_passive(service, backend);
+        let tracker = self.passive.tracker(service, &backend.addr);
+        match tracker.map(|tracker| tracker.standing().status()) {
+            Some(passive) if status.state == State::Ready && passive != Status::default() => {
+                passive
+            }
+            _ => status,
+        }
+    }
+
+    fn weight_of(&self, service: &Name, backend: &Backend) -> u32 {
+        let known = get(&self.overrides, service, &backend.addr);
+        known.and_then(|o| o.weight).unwrap_or(backend.weight)
+    }
+}
+
+fn get<'a, T>(all: &'a PerBackend<T>, service: &Name, backend: &BackendAddr) -> Option<&'a T> {
+    all.get(service)?.get(backend)
+}

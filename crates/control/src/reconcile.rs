@@ -1,0 +1,243 @@
+//! Brings a plane to the desired state.
+//!
+//! The shadow is what the plane is known to hold: what was read from it, and the steps it took
+//! since. A change costs its own steps only; an audit reads the plane back, so that neither a
+//! missed step nor a foreign hand leaves it wrong for long.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use plimsoll_model::{Desired, Name, Op, Plan, Subject};
+use plimsoll_plane::{ItemResult, Plane, PlaneError};
+
+/// A step that failed. It is taken again at the next audit, and at once when it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The step.
+    pub op: Op,
+    /// Why it failed.
+    pub error: PlaneError,
+    /// Since when it fails for this reason.
+    pub since: Instant,
+}
+
+/// How an audit went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// What the plane did not hold as it was known to; empty at the first audit, when nothing was
+    /// known yet.
+    pub drift: Vec<Subject>,
+    /// How the steps went that were taken.
+    pub results: Vec<ItemResult>,
+    /// Why the plane could not be read, if it could not.
+    pub error: Option<PlaneError>,
+}
+
+/// Keeps one plane at the desired state.
+#[derive(Clone, Debug, Default)]
+pub struct Reconciler {
+    /// What the plane holds; none until it was read once, and nothing is done to it until then.
+    shadow: Option<Desired>,
+    failures: BTreeMap<Subject, Failed>,
+    read_error: Option<PlaneError>,
+    audits: u64,
+    repairs: u64,
+    last_audit: Option<Instant>,
+}
+
+impl Reconciler {
+    /// What the plane is known to hold; none if it was never read.
+    pub fn shadow(&self) -> Option<&Desired> {
+        self.shadow.as_ref()
+    }
+
+    /// The steps that failed.
+    pub fn failures(&self) -> impl Iterator<Item = (&Subject, &Failed)> {
+        self.failures.iter()
+    }
+
+    /// How a step about this went wrong.
+    pub fn failure(&self, subject: &Subject) -> Option<&Failed> {
+        self.failures.get(subject)
+    }
+
+    /// Why the last audit could not read the plane, if it could not.
+    pub fn read_error(&self) -> Option<&PlaneError> {
+        self.read_error.as_ref()
+    }
+
+    /// How many audits read the plane.
+    pub fn audits(&self) -> u64 {
+        self.audits
+    }
+
+    /// How many things audits found changed behind our back.
+    pub fn repairs(&self) -> u64 {
+        self.repairs
+    }
+
+    /// When the plane was last read.
+    pub fn last_audit(&self) -> Option<Instant> {
+        self.last_audit
+    }
+
+    /// Takes the steps from what the plane is known to hold to `desired`, those that failed before
+    /// left out. Nothing if the plane was never read.
+    pub fn reconcile(
+        &mut self,
+        now: Instant,
+        plane: &mut dyn Plane,
+        desired: &Desired,
+    ) -> Vec<ItemResult> {
+        let Some(shadow) = &mut self.shadow else {
+            return Vec::new();
+        };
+        let mut results = Vec::new();
+        let mut plan = shadow.diff(desired);
+        let failures = &self.failures;
+        let failed = |op: &Op| failures.get(&op.subject()).is_some_and(|f| f.op == *op);
+        plan.ops.retain(|op| !failed(op));
+        let freed = take(now, plane, &plan, shadow, &mut self.failures, &mut results);
+        if freed && self.failures.values().any(is_listen) {
+            // A service that has given up a listen may have been in the way of another.
+            let mut again = shadow.diff(desired);
+            let failures = &self.failures;
+            again
+                .ops
+                .retain(|op| failures.get(&op.subject()).is_some_and(is_listen));
+            let failures = &mut self.failures;
+            take(now, plane, &again, shadow, failures, &mut results);
+        }
+        share(shadow, desired, &results);
+        if !self.failures.is_empty() {
+            let open = shadow.diff(desired).ops;
+            let open: BTreeSet<Subject> = open.iter().map(Op::subject).collect();
+            self.failures.retain(|subject, _| open.contains(subject));
+        }
+        results
+    }
+
+    /// Reads the plane and takes all steps from what it really holds to `desired`, those that
+    /// failed before too. If it cannot be read, what was known is kept.
+    pub fn audit(&mut self, now: Instant, plane: &mut dyn Plane, desired: &Desired) -> Audit {
+        let mut held = match plane.read() {
+            Ok(held) => held,
+            Err(error) => {
+                self.read_error = Some(error.clone());
+                return Audit {
+                    results: self.reconcile(now, plane, desired),
+                    error: Some(error),
+                    ..Audit::default()
+                };
+            }
+        };
+        self.read_error = None;
+        self.audits += 1;
+        self.last_audit = Some(now);
+        let known = self.shadow.take();
+        let drift = known.map_or(Vec::new(), |known| held.diff(&known).ops);
+        let drift: Vec<Subject> = drift.iter().map(Op::subject).collect();
+        self.repairs += drift.len() as u64;
+        share_all(&mut held, desired);
+        self.shadow = Some(held);
+        let before = std::mem::take(&mut self.failures);
+        let results = self.reconcile(now, plane, desired);
+        for (subject, failed) in &mut self.failures {
+            if let Some(old) = before.get(subject).filter(|old| old.error == failed.error) {
+                failed.since = old.since;
+            }
+        }
+        Audit {
+            drift,
+            results,
+            error: None,
+        }
+    }
+}
+
+fn is_listen(failed: &Failed) -> bool {
+    matches!(failed.error, PlaneError::Listen { .. })
+}
+
+/// Takes the steps of a plan; whether one that may have freed a listen went well.
+fn take(
+    now: Instant,
+    plane: &mut dyn Plane,
+    plan: &Plan,
+    shadow: &mut Desired,
+    failures: &mut BTreeMap<Subject, Failed>,
+    results: &mut Vec<ItemResult>,
+) -> bool {
+    if plan.is_empty() {
+        return false;
+    }
+    let mut freed = false;
+    let mut given = plane.apply(plan).into_iter();
+    for op in &plan.ops {
+        let subject = op.subject();
+        let silent = || ItemResult {
+            subject: subject.clone(),
+            result: Err(PlaneError::Other(
+                "the plane did not say how it went".into(),
+            )),
+        };
+        let item = given.next().unwrap_or_else(silent);
+        match &item.result {
+            Ok(()) => {
+                freed |= matches!(op, Op::SetSpec(_) | Op::RemoveService(_));
+                // A step of a diff from the shadow fits the shadow.
+                drop(shadow.apply(op));
+                failures.remove(&subject);
+            }
+            Err(error) => {
+                let same = failures.get(&subject).filter(|old| old.error == *error);
+                let failed = Failed {
+                    op: op.clone(),
+                    error: error.clone(),
+                    since: same.map_or(now, |old| old.since),
+                };
+                failures.insert(subject, failed);
+            }
+        }
+        results.push(item);
+    }
+    freed
+}
+
+/// Lets the shadow share what is the same in the desired state, so that the next diff compares
+/// pointers only.
+fn share(shadow: &mut Desired, desired: &Desired, results: &[ItemResult]) {
+    let mut last: Option<&Name> = None;
+    for item in results {
+        let (Subject::Service(name) | Subject::Backend(name, _)) = &item.subject else {
+            continue;
+        };
+        if last.replace(name) != Some(name)
+            && let (Some(held), Some(wanted)) =
+                (shadow.services.get_mut(name), desired.services.get(name))
+            && held == wanted
+        {
+            *held = wanted.clone();
+        }
+    }
+}
+
+fn share_all(held: &mut Desired, desired: &Desired) {
+    for (name, service) in &mut held.services {
+        if let Some(wanted) = desired.services.get(name)
+            && !Arc::ptr_eq(service, wanted)
+            && service == wanted
+        {
+            *service = wanted.clone();
+        }
+    }
+    for (name, route) in &mut held.routes {
+        if let Some(wanted) = desired.routes.get(name)
+            && !Arc::ptr_eq(route, wanted)
+            && route == wanted
+        {
+            *route = wanted.clone();
+        }
+    }
+}

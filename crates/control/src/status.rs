@@ -1,0 +1,187 @@
+//! What can be looked at from outside: a snapshot in plain types, for the admin API and whoever
+//! reads it. Times are seconds before the snapshot, with fractions.
+
+use plimsoll_plane::BackendCounters;
+use serde::{Deserialize, Serialize};
+
+/// All there is to see.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The services in force, by name.
+    pub services: Vec<ServiceStatus>,
+    /// The routes in force, by name.
+    pub routes: Vec<RouteStatus>,
+    /// What is put aside.
+    pub quarantine: Vec<AsideStatus>,
+    /// The sources, in the order of precedence.
+    pub sources: Vec<SourceStatus>,
+    /// The planes, the preferred one first.
+    pub planes: Vec<PlaneStatus>,
+}
+
+/// Where something came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginStatus {
+    /// The source, e.g. `file:/etc/plimsoll.toml`.
+    pub source: String,
+    /// The entry in that source, e.g. `service web`.
+    pub entry: String,
+}
+
+/// A service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Who said so; of several fragments, the first.
+    pub origin: OriginStatus,
+    /// The plane that carries it.
+    pub plane: String,
+    /// The scheduler, e.g. `wrr`.
+    pub scheduler: String,
+    /// What clients connect to.
+    pub listens: Vec<ListenStatus>,
+    /// Why its plane does not hold it as it should, if so.
+    pub error: Option<String>,
+    /// Connections (TCP) or requests (HTTP) so far.
+    pub total: u64,
+    /// Of these, those that no backend could serve.
+    pub unserved: u64,
+    /// The address of its sorry server, if it has one.
+    pub sorry: Option<String>,
+    /// Its backends, by address.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A listen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenStatus {
+    /// The listen, e.g. `*:80/http`.
+    pub listen: String,
+    /// Why it is not open, if so.
+    pub error: Option<String>,
+    /// Connections open now, of all services that share it.
+    pub connections: u64,
+    /// Connections accepted so far, of all services that share it.
+    pub accepted: u64,
+    /// Requests refused before a service was chosen, by status, of all services that share it.
+    pub refused: Vec<(u16, u64)>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its address.
+    pub addr: String,
+    /// Its name; empty if it has none.
+    pub name: String,
+    /// Who said so.
+    pub origin: OriginStatus,
+    /// `starting`, `ready`, `draining` or `down`.
+    pub state: String,
+    /// Why; empty where there is nothing to say.
+    pub reason: String,
+    /// How long it has been in this state for this reason, in seconds.
+    pub since: f64,
+    /// The weight in force.
+    pub weight: u32,
+    /// The weight that its source says.
+    pub weight_configured: u32,
+    /// In flight at most; 0 is no limit.
+    pub maxconn: u32,
+    /// The node it runs on; empty if unknown.
+    pub node: String,
+    /// The zone of that node; empty if unknown.
+    pub zone: String,
+    /// How often failures put it out.
+    pub ejections: u64,
+    /// How often failures did not put it out because it was the last.
+    pub spared: u64,
+    /// Why its plane does not hold it as it should, if so.
+    pub error: Option<String>,
+    /// What its plane counted.
+    pub counters: BackendCounters,
+}
+
+/// A route.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: String,
+    /// Who said so.
+    pub origin: OriginStatus,
+    /// The plane that carries it.
+    pub plane: String,
+    /// Its hosts.
+    pub hosts: Vec<String>,
+    /// Its path.
+    pub path: String,
+    /// The listens it is for; empty for those of its services.
+    pub listens: Vec<String>,
+    /// Its priority.
+    pub priority: i32,
+    /// Where it leads: services and their weights.
+    pub services: Vec<(String, u32)>,
+    /// Why its plane does not hold it as it should, if so.
+    pub error: Option<String>,
+}
+
+/// Something put aside.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AsideStatus {
+    /// What, e.g. ``service `web` ``.
+    pub subject: String,
+    /// Who said it.
+    pub origin: OriginStatus,
+    /// Why, and what to do.
+    pub reason: String,
+    /// For how long, in seconds.
+    pub since: f64,
+}
+
+/// A source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name, e.g. `file:/etc/plimsoll.toml`.
+    pub name: String,
+    /// `hand`, `file` or `engine`.
+    pub precedence: String,
+    /// `waiting` (nothing heard yet), `fresh` or `stale`.
+    pub state: String,
+    /// Why it is stale; empty otherwise.
+    pub reason: String,
+    /// For how long, in seconds.
+    pub since: f64,
+    /// How many entries it has.
+    pub entries: usize,
+}
+
+/// A plane.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlaneStatus {
+    /// Its name, e.g. `proxy`.
+    pub name: String,
+    /// Services it is to carry.
+    pub services: usize,
+    /// How often it was read back.
+    pub audits: u64,
+    /// How many things were found changed behind our back, and repaired.
+    pub repairs: u64,
+    /// When it was last read back, in seconds before now; none if never.
+    pub last_audit: Option<f64>,
+    /// Why it could not be read back last time, if so.
+    pub error: Option<String>,
+    /// What it failed to do and is asked again at every audit.
+    pub failures: Vec<FailureStatus>,
+}
+
+/// Something a plane failed to do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// What it was about.
+    pub subject: String,
+    /// Why it failed.
+    pub reason: String,
+    /// For how long, in seconds.
+    pub since: f64,
+}
