@@ -11,7 +11,7 @@ use plimsoll_plane::{Event, ItemResult, Plane, PlaneError};
 use tokio::sync::mpsc::Receiver;
 
 use crate::command::{self, Command, CommandError};
-use crate::{Available, Catalog, Freshness, Overlay, Quarantine, Reconciler};
+use crate::{Available, Catalog, Overlay, Quarantine, Reconciler};
 
 /// How control works.
 #[derive(Clone, Copy, Debug)]
@@ -297,11 +297,9 @@ impl Control {
         self.catalog.quarantine()
     }
 
-    /// Whether every expected source has said something and every plane was read: what is in
-    /// force is then what the sources say, as far as they can be read.
+    /// Whether every source has said all that it has, be it long ago, and every plane was read.
     pub fn is_ready(&self) -> bool {
-        let heard = |freshness: &Freshness| *freshness != Freshness::Waiting;
-        self.catalog.sources().all(|(_, s)| heard(s.freshness()))
+        self.catalog.sources().all(|(_, source)| source.is_listed())
             && self.lanes.iter().all(|l| l.reconciler.shadow().is_some())
     }
 

@@ -4,4 +4,8 @@
 //! does the rest. One that fails says [`Update::Stale`], keeps trying, and ends with a fresh
 //! [`Update::Reset`].
 
+#![forbid(unsafe_code)]
+
+pub mod file;
+
 pub use plimsoll_model::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};

@@ -26,6 +26,7 @@ pub struct Source {
     pub(super) entries: BTreeMap<EntryKey, Item>,
     freshness: Freshness,
     since: Instant,
+    listed: bool,
 }
 
 /// An entry before and after an update; never the same.
@@ -42,6 +43,7 @@ impl Source {
             entries: BTreeMap::new(),
             freshness: Freshness::Waiting,
             since: now,
+            listed: false,
         }
     }
 
@@ -53,6 +55,11 @@ impl Source {
     /// Since when, for the same reason.
     pub fn since(&self) -> Instant {
         self.since
+    }
+
+    /// Whether it ever said all that it has.
+    pub fn is_listed(&self) -> bool {
+        self.listed
     }
 
     /// How many entries it has.
@@ -70,6 +77,7 @@ impl Source {
         match update {
             Update::Reset(entries) => {
                 self.set(now, Freshness::Fresh);
+                self.listed = true;
                 self.reset(entries)
             }
             Update::Upsert(Entry { key, item }) => self.put(key, Some(item)).into_iter().collect(),

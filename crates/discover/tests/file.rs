@@ -1,0 +1,284 @@
+//! The file source on real files: whatever happens to the file, the right updates come.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use plimsoll_discover::file::{FileSource, Watch};
+use plimsoll_discover::{Item, SourceUpdate, Update};
+use plimsoll_model::{Origin, Service, ServiceSpec};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// A directory of its own, gone at the end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("plimsoll-file-{}-{n}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A source that runs.
+struct Running {
+    updates: Receiver<SourceUpdate>,
+    reload: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+/// One service for each word; `!` is an error.
+fn words(text: &str) -> Result<(Vec<Service>, Vec<plimsoll_model::Route>), String> {
+    if text.contains('!') {
+        return Err("1:1: no exclamation".into());
+    }
+    let service = |word: &str| {
+        let origin = Origin::new("test", word);
+        Service::new(ServiceSpec::new(word.parse().unwrap(), origin, vec![]), [])
+    };
+    Ok((text.split_whitespace().map(service).collect(), Vec::new()))
+}
+
+fn start(path: &Path, interval: Duration) -> Running {
+    let watch = Watch {
+        interval,
+        settle: Duration::from_millis(30),
+        patience: Duration::from_secs(5),
+    };
+    let (sender, updates) = channel(16);
+    let reload = Arc::new(Notify::new());
+    let source = FileSource::new(path, words).watched(watch);
+    assert_eq!(*source.id().name, *format!("file:{}", path.display()));
+    let task = tokio::spawn(source.run(sender, reload.clone()));
+    Running {
+        updates,
+        reload,
+        task,
+    }
+}
+
+fn watched(path: &Path) -> Running {
+    start(path, Duration::from_millis(10))
+}
+
+impl Running {
+    async fn next(&mut self) -> Update {
+        let update = timeout(BOUND, self.updates.recv()).await;
+        update.unwrap().unwrap().update
+    }
+
+    /// The services of the next update, which has to be a `Reset`.
+    async fn services(&mut self) -> String {
+        let Update::Reset(entries) = self.next().await else {
+            panic!("not a Reset");
+        };
+        let names = entries.iter().map(|entry| match &entry.item {
+            Item::Service(service) => service.name().to_string(),
+            other => panic!("{other:?}"),
+        });
+        names.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The reason of the next update, which has to be `Stale`.
+    async fn stale(&mut self) -> String {
+        match self.next().await {
+            Update::Stale { reason } => reason.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn changes_in_place_and_by_rename() {
+    let dir = Dir::new();
+    let path = dir.file("conf");
+    fs::write(&path, "a b").unwrap();
+    let mut source = watched(&path);
+    assert_eq!(source.services().await, "a b");
+    fs::write(&path, "a c").unwrap();
+    assert_eq!(source.services().await, "a c");
+    fs::write(dir.file("new"), "a d").unwrap();
+    fs::rename(dir.file("new"), &path).unwrap();
+    assert_eq!(source.services().await, "a d");
+}
+
+#[tokio::test]
+async fn symbolic_links_are_swapped() {
+    let dir = Dir::new();
+    for (version, text) in [("v1", "a"), ("v2", "b")] {
+        fs::create_dir(dir.file(version)).unwrap();
+        fs::write(dir.file(version).join("conf"), text).unwrap();
+    }
+    symlink("v1", dir.file("data")).unwrap();
+    symlink("data/conf", dir.file("conf")).unwrap();
+    let mut source = watched(&dir.file("conf"));
+    assert_eq!(source.services().await, "a");
+    symlink("v2", dir.file("data.new")).unwrap();
+    fs::rename(dir.file("data.new"), dir.file("data")).unwrap();
+    assert_eq!(source.services().await, "b");
+}
+
+#[tokio::test]
+async fn what_is_broken_or_gone_is_stale() {
+    let dir = Dir::new();
+    let path = dir.file("conf");
+    let mut source = watched(&path);
+    assert!(source.stale().await.contains("cannot be read"));
+    fs::write(&path, "a").unwrap();
+    assert_eq!(source.services().await, "a");
+    fs::write(&path, "a b!").unwrap();
+    assert_eq!(source.stale().await, "1:1: no exclamation");
+    fs::write(&path, "a").unwrap();
+    assert_eq!(source.next().await, Update::Fresh);
+    fs::remove_file(&path).unwrap();
+    assert!(source.stale().await.contains("cannot be read"));
+    fs::write(&path, "a\n").unwrap();
+    assert_eq!(source.services().await, "a");
+    fs::write(&path, "").unwrap();
+    assert!(source.stale().await.contains("empty"));
+    fs::write(&path, [b'a', 0xff]).unwrap();
+    assert!(source.stale().await.contains("UTF-8"));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(source.stale().await.contains("not a regular file"));
+}
+
+#[tokio::test]
+async fn an_empty_file_is_fine_at_the_start() {
+    let dir = Dir::new();
+    fs::write(dir.file("conf"), "").unwrap();
+    let mut source = watched(&dir.file("conf"));
+    assert_eq!(source.services().await, "");
+}
+
+#[tokio::test]
+async fn too_long_a_file_is_not_read() {
+    let dir = Dir::new();
+    let path = dir.file("conf");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(1 << 40).unwrap();
+    assert!(watched(&path).stale().await.contains("longer"));
+}
+
+#[tokio::test]
+async fn the_same_text_is_no_update() {
+    let dir = Dir::new();
+    let path = dir.file("conf");
+    fs::write(&path, "a").unwrap();
+    let mut source = watched(&path);
+    assert_eq!(source.services().await, "a");
+    fs::write(dir.file("new"), "a").unwrap();
+    fs::rename(dir.file("new"), &path).unwrap();
+    source.reload.notify_one();
+    fs::write(&path, "b").unwrap();
+    assert_eq!(source.services().await, "b");
+}
+
+#[tokio::test]
+async fn reload_does_not_wait() {
+    let dir = Dir::new();
+    let path = dir.file("conf");
+    fs::write(&path, "a").unwrap();
+    let mut source = start(&path, Duration::from_secs(3600));
+    assert_eq!(source.services().await, "a");
+    fs::write(&path, "b").unwrap();
+    source.reload.notify_one();
+    assert_eq!(source.services().await, "b");
+    fs::write(&path, "!").unwrap();
+    source.reload.notify_one();
+    source.stale().await;
+    fs::write(&path, "b").unwrap();
+    source.reload.notify_one();
+    assert_eq!(source.next().await, Update::Fresh);
+}
+
+/// Texts are only ever read whole: each is longer than the one before, written in pieces faster
+/// than the file settles.
+#[tokio::test]
+async fn what_is_being_written_is_not_read() {
+    use std::io::Write;
+    let dir = Dir::new();
+    let path = dir.file("conf");
+    fs::write(&path, "a").unwrap();
+    let watch = Watch {
+        interval: Duration::from_millis(5),
+        settle: Duration::from_millis(500),
+        patience: BOUND,
+    };
+    let (sender, mut updates) = channel(16);
+    let source = FileSource::new(&path, words).watched(watch);
+    tokio::spawn(source.run(sender, Arc::new(Notify::new())));
+    updates.recv().await.unwrap();
+    let writer = tokio::task::spawn_blocking(move || {
+        let mut file = fs::File::create(&path).unwrap();
+        for word in 0..20 {
+            write!(file, "w{word} ").unwrap();
+            file.flush().unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    let update = timeout(BOUND, updates.recv()).await.unwrap().unwrap();
+    assert!(matches!(update.update, Update::Reset(entries) if entries.len() == 20));
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn ends_with_its_receiver() {
+    let dir = Dir::new();
+    fs::write(dir.file("conf"), "a").unwrap();
+    let Running { updates, task, .. } = start(&dir.file("conf"), Duration::from_secs(3600));
+    drop(updates);
+    timeout(BOUND, task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn reads_the_native_format() {
+    let dir = Dir::new();
+    let path = dir.file("plimsoll.toml");
+    let text = "[[service]]\nname = \"web\"\nlisten = \"127.0.0.1:8080/http\"\n\
+                backends = [\"127.0.0.1:9001\"]\n";
+    fs::write(&path, text).unwrap();
+    let (sender, mut updates) = channel(16);
+    let reload = Arc::new(Notify::new());
+    let source = FileSource::native(&path);
+    tokio::spawn(source.run(sender, reload.clone()));
+    let update = timeout(BOUND, updates.recv()).await.unwrap().unwrap();
+    let Update::Reset(entries) = update.update else {
+        panic!("{update:?}");
+    };
+    assert_eq!(entries.len(), 1);
+    let Item::Service(service) = &entries[0].item else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(service.spec.origin.source, update.source.name);
+    assert_eq!(service.backends.len(), 1);
+    fs::write(&path, text.replace("8080", "0")).unwrap();
+    reload.notify_one();
+    let update = timeout(BOUND, updates.recv()).await.unwrap().unwrap();
+    let Update::Stale { reason } = update.update else {
+        panic!("{update:?}");
+    };
+    assert!(reason.contains("plimsoll.toml:3:"), "{reason}");
+}
