@@ -104,9 +104,12 @@ impl<'r> Check<'r> {
                     continue;
                 }
                 let (line, other) = (self.line(other), claim.listen);
-                let fault = place.fault(format!(
-                    "{listen} is the same socket as {other} of {whose}, in line {line}"
-                ));
+                let fault = place.fault(match *listen == other {
+                    true => format!("{listen} is taken by {whose}, in line {line}"),
+                    false => {
+                        format!("{listen} is the same socket as {other} of {whose}, in line {line}")
+                    }
+                });
                 faults.push(match shared {
                     true => fault
                         .expected("the same text, to share it")

@@ -141,6 +141,12 @@ impl<'a> Node<'a> {
             .0
             .rsplit_once("; expected ")
             .map_or(&*error.0, |m| m.0);
+        let text = self.value.as_str().unwrap_or_default();
+        let short = format!("\"{}\"", quote(text));
+        let message = match message.len() {
+            0..400 => message.replacen(&format!("{text:?}"), &short, 1),
+            _ => format!("{short} is not valid"),
+        };
         self.fault(message).expected(expected)
     }
 
@@ -382,9 +388,13 @@ impl<'a> Table<'a> {
                 faults.count += 1;
                 return;
             }
-            let elsewhere = schema::TABLES.iter().find(|(_, keys)| keys.contains(&key));
-            let message = match elsewhere {
-                Some((place, _)) => format!("unknown key `{key}` here; it belongs in {place}"),
+            let message = match elsewhere(key, known) {
+                Some((place, name)) => {
+                    format!(
+                        "unknown key `{}` here; `{name}` belongs in {place}",
+                        quote(key)
+                    )
+                }
                 None => format!("unknown key `{}`", quote(key)),
             };
             let fault = Fault::new(span, node.place.path, message);
@@ -404,4 +414,17 @@ impl<'a> Table<'a> {
             false => format!("{}.{key}", self.place.path),
         }
     }
+}
+
+/// The table that a key belongs to, and its name there, if it is not one of those known here.
+fn elsewhere(key: &str, known: &[&str]) -> Option<(&'static str, &'static str)> {
+    let squash = |key: &str| key.replace(['-', '_'], "").to_lowercase();
+    let wanted = squash(key);
+    if known.iter().any(|name| squash(name) == wanted) {
+        return None;
+    }
+    schema::TABLES.iter().find_map(|(place, keys)| {
+        let name = keys.iter().find(|name| squash(name) == wanted)?;
+        Some((*place, *name))
+    })
 }

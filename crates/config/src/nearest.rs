@@ -6,7 +6,8 @@ const MAX_CANDIDATES: usize = 10_000;
 const MAX_LEN: usize = 64;
 
 /// The candidate nearest to `name`, if one is near enough to be a slip: at most one edit, and one
-/// more for every three characters. Case and `_` for `-` count as half a slip.
+/// more for every three characters. Neither case nor `_` for `-` is one. Among equals, the one with
+/// the same beginning.
 pub(crate) fn nearest<'c>(
     name: &str,
     candidates: impl IntoIterator<Item = &'c str>,
@@ -25,7 +26,10 @@ pub(crate) fn nearest<'c>(
             (edits, candidate)
         })
         .filter(|(edits, candidate)| *edits <= allowed && *edits < candidate.chars().count().max(1))
-        .min_by_key(|(edits, _)| *edits)
+        .min_by(|(a, x), (b, y)| {
+            let like = |candidate: &str| strsim::jaro_winkler(&plain, candidate);
+            a.cmp(b).then(like(y).total_cmp(&like(x)))
+        })
         .map(|(_, candidate)| candidate)
 }
 
@@ -43,6 +47,7 @@ mod tests {
         assert_eq!(nearest("backend", keys), Some("backends"));
         assert_eq!(nearest("Listne", keys), Some("listen"));
         assert_eq!(nearest("prefix_v4", keys), Some("prefix-v4"));
+        assert_eq!(nearest("wr", ["rr", "wrr"]), Some("wrr"));
         assert_eq!(nearest("upstreams", keys), None);
         assert_eq!(nearest("x", ["a"]), None);
         assert_eq!(nearest(&"n".repeat(1000), keys), None);

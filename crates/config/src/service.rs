@@ -94,7 +94,10 @@ pub(crate) fn read(source: &Arc<str>, table: &Table<'_>, faults: &mut Faults) ->
 /// `name`, which is a name.
 pub(crate) fn read_name(table: &Table<'_>, faults: &mut Faults) -> Option<(Name, Place)> {
     let node = table.need("name", "name = \"…\", unique in the file", faults)?;
-    let name = node.parsed("a name in quotes", faults)?;
+    let name = node.parsed(
+        "a string of 1 to 255 visible ASCII characters, no quotes",
+        faults,
+    )?;
     Some((name, node.place))
 }
 

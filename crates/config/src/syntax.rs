@@ -103,18 +103,32 @@ fn explain(source: &Source<'_>, span: Range<usize>, message: &str) -> Fault {
         return Fault::new(span.clone(), quote(value), message).expected("every key once");
     }
     let key = key_of_line(source, span.start);
-    let bare = message.starts_with("string values must be quoted")
-        || (message.starts_with("invalid ")
-            && value.starts_with(|c: char| c.is_ascii_digit())
-            && value.contains(['/', ':', '.']));
-    if bare && !value.is_empty() && !value.contains(['"', '\\', '\n']) {
-        let fault = Fault::new(span.clone(), key, "a value without quotes");
-        return fault
-            .expected("a string in quotes")
-            .nearest(Some(format!("\"{}\"", quote(value))));
+    let invalid = message.starts_with("invalid ") && !message.contains("string");
+    let unquoted = message.starts_with("string values must be quoted");
+    if unquoted && value.is_empty() {
+        return Fault::new(span, key, "no value").expected("a value after the `=`");
+    }
+    let bare = invalid.then(|| bare_value(source, span.start)).flatten();
+    if bare.is_some() || (unquoted && !value.contains(char::is_whitespace)) {
+        let span = bare.unwrap_or(span);
+        let meant = format!("\"{}\"", quote(source.slice(&span)));
+        let fault = Fault::new(span, key, "a value without quotes");
+        return fault.expected("a string in quotes").nearest(Some(meant));
     }
     let expected = if expected == "nothing" { "" } else { expected };
     Fault::new(span, key, format!("syntax error: {message}")).expected(expected)
+}
+
+/// The address or the like that stands without quotes around a byte, which the parser takes for a
+/// number.
+fn bare_value(source: &Source<'_>, at: usize) -> Option<Range<usize>> {
+    let ends = |c: char| c.is_whitespace() || "=,[]{}\"'\\#".contains(c);
+    let (before, after) = (source.text().get(..at)?, source.text().get(at..)?);
+    let start = before.rfind(ends).map_or(0, |i| i + 1);
+    let end = at + after.find(ends).unwrap_or(after.len());
+    let value = source.slice(&(start..end));
+    let signs = value.matches(['/', ':', '.']).count();
+    (signs > 1 && value.len() <= 200).then_some(start..end)
 }
 
 /// The key at the start of the line that a byte is in, if there is one before the byte.

@@ -1,0 +1,347 @@
+//! `[[service]]` and its listens: each error where it is, and what was meant.
+
+mod common;
+
+use common::{check, check_listen, check_service};
+
+#[test]
+fn service() {
+    check_service(
+        "backend = []",
+        &["5:1: service[0].backend: unknown key `backend` … did you mean `backends`?"],
+    );
+    check_service(
+        "maxconn = 5",
+        &["5:1: service[0].maxconn: unknown key `maxconn` here; `maxconn` belongs in a backend"],
+    );
+    check_service(
+        "max_conn = 5",
+        &["5:1: service[0].max_conn: unknown key `max_conn` here; `maxconn` belongs in a backend"],
+    );
+    check_service(
+        r#"plane = "ipsv""#,
+        &["5:9: service[0].plane: unknown plane `ipsv` … did you mean `ipvs`?"],
+    );
+    check_service(
+        "plane = 1",
+        &["5:9: service[0].plane: wrong type, an integer"],
+    );
+    check_service(
+        r#"scheduler = "wr""#,
+        &["5:13: service[0].scheduler: unknown scheduler `wr` … did you mean `wrr`?"],
+    );
+    check_service(
+        "scheduler = 1",
+        &["5:13: service[0].scheduler: wrong type, an integer"],
+    );
+    check_service(
+        r#"scheduler = { hash = "source" }"#,
+        &["5:13: service[0].scheduler: the key `kind` is missing"],
+    );
+    check_service(
+        r#"scheduler = { kind = "mh", hash = "sources" }"#,
+        &["5:35: service[0].scheduler.hash: unknown hash `sources` … did you mean `source`?"],
+    );
+    check_service(
+        r#"scheduler = { kind = "mh", table = 100 }"#,
+        &["5:36: service[0].scheduler.table: 100 is not a prime number … did you mean `101`?"],
+    );
+    check_service(
+        r#"scheduler = { kind = "mh", table = 97 }"#,
+        &[
+            "5:36: service[0].scheduler.table: 97 slots are too few for 1 backends … did you mean `101`?",
+        ],
+    );
+    check_service(
+        r#"scheduler = { kind = "mh", table = 16777217 }"#,
+        &["5:36: service[0].scheduler.table: 16777217 is out of range"],
+    );
+    check_service(
+        r#"scheduler = { kind = "mh", seed = -1 }"#,
+        &["5:35: service[0].scheduler.seed: -1 is out of range"],
+    );
+    check_service(
+        r#"scheduler = { kind = "mh", sed = 1 }"#,
+        &["5:28: service[0].scheduler.sed: unknown key `sed` … did you mean `seed`?"],
+    );
+    check_service(
+        "persistence = 300",
+        &["5:15: service[0].persistence: a time needs a unit … did you mean `\"300s\"`?"],
+    );
+    check_service(
+        r#"persistence = "0""#,
+        &["5:15: service[0].persistence: `0` is too short"],
+    );
+    check_service(
+        "persistence = { prefix-v4 = 24 }",
+        &["5:15: service[0].persistence: the key `timeout` is missing"],
+    );
+    check_service(
+        r#"persistence = { timeout = "5m", prefix-v4 = 33 }"#,
+        &["5:45: service[0].persistence.prefix-v4: 33 is out of range"],
+    );
+    check_service(
+        r#"persistence = { timeout = "5m", prefix-v6 = 0 }"#,
+        &["5:45: service[0].persistence.prefix-v6: 0 is out of range"],
+    );
+    check_service(
+        r#"persistence = { timeout = "5m", prefix_v6 = 64 }"#,
+        &[
+            "5:33: service[0].persistence.prefix_v6: unknown key `prefix_v6` … did you mean `prefix-v6`?",
+        ],
+    );
+    check_service(
+        r#"timeouts = { connect = "0" }"#,
+        &["5:24: service[0].timeouts.connect: `0` is too short"],
+    );
+    check_service(
+        r#"timeouts = { conect = "1s" }"#,
+        &["5:14: service[0].timeouts.conect: unknown key `conect` … did you mean `connect`?"],
+    );
+    check_service(
+        "timeouts = { idle = 0 }",
+        &["5:21: service[0].timeouts.idle: a time needs a unit … did you mean `\"0\"`?"],
+    );
+    check_service(
+        r#"timeouts = { idle = "5" }"#,
+        &["5:21: service[0].timeouts.idle: `5`: a time without a unit … did you mean `5s`?"],
+    );
+    check_service(
+        r#"timeouts = { idle = "5 s" }"#,
+        &["5:21: service[0].timeouts.idle: `5 s`: not a time"],
+    );
+    check_service(
+        r#"timeouts = { idle = "400d" }"#,
+        &["5:21: service[0].timeouts.idle: `400d`: a time is at most 365d"],
+    );
+    check_service(
+        "timeouts = { idle = 1.5 }",
+        &["5:21: service[0].timeouts.idle: wrong type, a float"],
+    );
+    check_service(
+        r#"timeouts = "5s""#,
+        &["5:12: service[0].timeouts: wrong type, a string"],
+    );
+    check_service("queue = -1", &["5:9: service[0].queue: -1 is out of range"]);
+    check_service(
+        "queue = 4294967296",
+        &["5:9: service[0].queue: 4294967296 is out of range"],
+    );
+    check_service(
+        r#"retries = "3""#,
+        &["5:11: service[0].retries: wrong type, a string"],
+    );
+    check_service(
+        r#"trusted = ["10.0.0.5/8"]"#,
+        &[
+            "5:12: service[0].trusted[0]: 10.0.0.5/8 has bits set beyond its prefix … did you mean `10.0.0.0/8`?",
+        ],
+    );
+    check_service(
+        r#"trusted = "all""#,
+        &["5:11: service[0].trusted: `all` is no network"],
+    );
+    check_service(
+        "trusted = [1]",
+        &["5:12: service[0].trusted[0]: wrong type, an integer"],
+    );
+    check_service(
+        r#"sorry = "web:80""#,
+        &[r#"5:9: service[0].sorry: backend "web:80": not an IP address and port"#],
+    );
+    check_service(
+        r#"sorry = { addr = "10.0.0.9:80" }"#,
+        &[
+            "5:9: service[0].sorry: the key `address` is missing",
+            "5:11: service[0].sorry.addr: unknown key `addr`",
+        ],
+    );
+    check_service(
+        r#"trusted = ["10.0.0.0/33"]"#,
+        &["5:12: service[0].trusted[0]: `10.0.0.0/33` is no network"],
+    );
+    check_service(
+        r#"sorry = { address = "10.0.0.9:80", weight = "1" }"#,
+        &["5:45: service[0].sorry.weight: wrong type, a string"],
+    );
+}
+
+#[test]
+fn service_in_a_file() {
+    check(
+        "[[service]]\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n",
+        &["1:1: service[0]: the key `name` is missing"],
+    );
+    check(
+        "[[service]]\nname = \"\"\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n",
+        &["2:8: service[0].name: a name is empty: give it at least one character"],
+    );
+    check(
+        "[[service]]\nname = \"a b\"\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n",
+        &[
+            r#"2:8: service[0].name: name "a b" has ' ': use letters, digits and signs such as - _ . / @"#,
+        ],
+    );
+    check(
+        "[[service]]\nname = \"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\"\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n",
+        &["2:8: service[0].name: a name of 256 bytes is too long: at most 255"],
+    );
+    check(
+        "[[service]]\nname = 5\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n",
+        &["2:8: service[0].name: wrong type, an integer"],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:80/http\"\n",
+        &["1:1: service[0]: the key `backends` is missing"],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nbackends = []\n",
+        &["1:1: service[0]: nothing leads to service `a`"],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:80/http\"\nbackends = [\"10.0.0.1:80\"]\nplane = \"ipvs\"\n",
+        &[
+            "5:9: service[0].plane: listen 0.0.0.0:80/http is layer 7, which only the proxy plane carries",
+        ],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:80/tcp\"\nbackends = [\"10.0.0.1:80\"]\n\n[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:81/tcp\"\nbackends = [\"10.0.0.1:80\"]\n\n",
+        &["7:8: service[1].name: service `a` is there already, in line 2"],
+    );
+    check(
+        "[[service]]\nname = \"web\"\nlisten = \"*:1/http\"\nbackends = []\n[[service]]\nname = \"api\"\nbackends = []\n[[route]]\nhost = \"*\"\nservice = \"wbe\"\n",
+        &[
+            "5:1: service[1]: nothing leads to service `api`",
+            "10:11: route[0].service: there is no service `wbe` … did you mean `web`?",
+        ],
+    );
+}
+
+#[test]
+fn listen() {
+    check_listen(
+        r#""80""#,
+        &["4:10: service[0].listen: listen \"80\": no protocol … did you mean `*:80/http`?"],
+    );
+    check_listen(
+        r#""0.0.0.0:80""#,
+        &[
+            "4:10: service[0].listen: listen \"0.0.0.0:80\": no protocol … did you mean `0.0.0.0:80/http`?",
+        ],
+    );
+    check_listen(
+        r#""0.0.0.0:0/tcp""#,
+        &[
+            r#"4:10: service[0].listen: listen "0.0.0.0:0/tcp": port 0 cannot be listened on: use 1 to 65535"#,
+        ],
+    );
+    check_listen(
+        r#""0.0.0.0:65536/tcp""#,
+        &[
+            r#"4:10: service[0].listen: listen "0.0.0.0:65536/tcp": a port is a number from 1 to 65535"#,
+        ],
+    );
+    check_listen(
+        r#""0.0.0.0:80/htp""#,
+        &[
+            "4:10: service[0].listen: listen \"0.0.0.0:80/htp\": unknown protocol \"htp\": expected tcp, udp, sctp or http … did you mean `0.0.0.0:80/http`?",
+        ],
+    );
+    check_listen(
+        r#""localhost:80/http""#,
+        &[
+            "4:10: service[0].listen: listen \"localhost:80/http\": the address is not an IP address … did you mean `127.0.0.1:80/http`?",
+        ],
+    );
+    check_listen(
+        r#""::1:80/tcp""#,
+        &[
+            "4:10: service[0].listen: listen \"::1:80/tcp\": an IPv6 address goes in brackets … did you mean `[::1]:80/tcp`?",
+        ],
+    );
+    check_listen(
+        r#""0.0.0.0:90-80/tcp""#,
+        &[
+            r#"4:10: service[0].listen: listen "0.0.0.0:90-80/tcp": the range ends before it begins"#,
+        ],
+    );
+    check_listen(
+        r#""0.0.0.0:53/tcp+upd""#,
+        &[
+            r#"4:10: service[0].listen: listen "0.0.0.0:53/upd": unknown protocol "upd": expected tcp, udp, sctp or http"#,
+        ],
+    );
+    check_listen(
+        r#""mark:0""#,
+        &[
+            r#"4:10: service[0].listen: listen "mark:0": a mark is a number from 1 to 4294967295, e.g. mark:5 or mark:5/ipv6"#,
+        ],
+    );
+    check_listen("80", &["4:10: service[0].listen: wrong type, an integer"]);
+    check_listen(
+        r#"["0.0.0.0:80/tcp", 1]"#,
+        &["4:29: service[0].listen[1]: wrong type, an integer"],
+    );
+    check_listen(
+        r#"["0.0.0.0:80/tcp", "0.0.0.0:80/tcp"]"#,
+        &["4:29: service[0].listen[1]: listen 0.0.0.0:80/tcp is in this service twice"],
+    );
+    check_listen(
+        r#"["0.0.0.0:80/tcp", "*:80/http"]"#,
+        &[
+            "4:29: service[0].listen[1]: *:80/http is the same socket as 0.0.0.0:80/tcp of this service",
+        ],
+    );
+    check_listen(
+        r#""0.0.0.0:53/udp+udp""#,
+        &["4:10: service[0].listen: listen 0.0.0.0:53/udp is in this service twice"],
+    );
+    check_listen(
+        r#""0.0.0.0:80/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx""#,
+        &[
+            "4:10: service[0].listen: \"0.0.0.0:80/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…\" is not valid",
+        ],
+    );
+    check_listen(
+        "\"0.0.0.0:53/tcp\\u001b\"",
+        &[
+            "4:10: service[0].listen: listen \"0.0.0.0:53/tcp�\": unknown protocol \"tcp\\u{1b}\": expected tcp, udp, sctp or http … did you mean `0.0.0.0:53/tcp`?",
+        ],
+    );
+}
+
+#[test]
+fn listen_in_a_file() {
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:80/tcp\"\nbackends = []\n[[service]]\nname = \"b\"\nlisten = \"0.0.0.0:80/tcp\"\nbackends = []\n",
+        &["7:10: service[1].listen: 0.0.0.0:80/tcp is taken by service `a`, in line 3"],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"10.0.0.1:80-90/tcp\"\nbackends = []\n[[service]]\nname = \"b\"\nlisten = \"10.0.0.1:85/tcp\"\nbackends = []\n",
+        &[
+            "7:10: service[1].listen: 10.0.0.1:85/tcp is the same socket as 10.0.0.1:80-90/tcp of service `a`, in line 3",
+        ],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n[[service]]\nname = \"b\"\nlisten = \"0.0.0.0:80/tcp\"\nbackends = []\n",
+        &[
+            "7:10: service[1].listen: 0.0.0.0:80/tcp is the same socket as 0.0.0.0:80/http of service `a`, in line 3",
+        ],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n[[service]]\nname = \"b\"\nlisten = \"*:80/http\"\nbackends = []\n",
+        &[
+            "7:10: service[1].listen: *:80/http is the same socket as 0.0.0.0:80/http of service `a`, in line 3 … did you mean `0.0.0.0:80/http`?",
+        ],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"mark:5\"\nbackends = []\n[[service]]\nname = \"b\"\nlisten = \"mark:5\"\nbackends = []\n",
+        &["7:10: service[1].listen: mark:5 is taken by service `a`, in line 3"],
+    );
+    check(
+        "[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n[[service]]\nname = \"b\"\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n",
+        &[
+            "7:10: service[1].listen: no route leads to service `b` nor to service `a`, which has 0.0.0.0:80/http too, in line 3",
+        ],
+    );
+}

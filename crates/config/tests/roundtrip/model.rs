@@ -1,0 +1,351 @@
+//! Random configurations that are valid.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_config::{Config, Daemon, LogFormat};
+use plimsoll_model::*;
+use proptest::prelude::*;
+use proptest::{collection::vec, option, sample::select};
+
+/// The source of all origins.
+pub(crate) const SOURCE: &str = "file:/etc/plimsoll.toml";
+
+const SHARED: &str = "*:60000/http";
+
+fn label() -> BoxedStrategy<Arc<str>> {
+    prop_oneof![Just(""), Just("node-1"), Just("é \"quoted\" \\ 🚢 #")]
+        .prop_map(Arc::from)
+        .boxed()
+}
+
+fn millis(least: u64) -> BoxedStrategy<Duration> {
+    prop_oneof![least..2000, least..31_536_000_000]
+        .prop_map(Duration::from_millis)
+        .boxed()
+}
+
+fn number() -> BoxedStrategy<u32> {
+    prop_oneof![Just(0), 0..100u32, Just(u32::MAX)].boxed()
+}
+
+fn addr() -> BoxedStrategy<BackendAddr> {
+    let port = || 1..=u16::MAX;
+    prop_oneof![
+        4 => (0..9u8, port()).prop_map(|(a, p)| format!("10.0.0.{a}:{p}")),
+        1 => (0..9u8).prop_map(|a| format!("10.0.1.{a}")),
+        1 => port().prop_map(|p| format!("[fd00::1]:{p}")),
+        1 => Just("fd00::2".to_owned()),
+        1 => Just("unix:/run/a b.sock".to_owned()),
+    ]
+    .prop_map(|text| text.parse().unwrap())
+    .boxed()
+}
+
+fn forward() -> BoxedStrategy<Forward> {
+    prop_oneof![
+        Just(Forward::Proxy),
+        Just(Forward::Nat),
+        Just(Forward::Dr),
+        Just(Forward::Tunnel(Tunnel::Ipip)),
+        Just(Forward::Tunnel(Tunnel::Gre)),
+        (1..=u16::MAX).prop_map(|port| Forward::Tunnel(Tunnel::Gue { port })),
+    ]
+    .boxed()
+}
+
+/// A backend; its origin is set where its service is known.
+fn backend() -> BoxedStrategy<Backend> {
+    let labels = (label(), label(), label());
+    let weight = prop_oneof![Just(1), 0..1000u32, Just(MAX_WEIGHT)];
+    let ports = prop_oneof![
+        2 => Just(BTreeMap::new()),
+        1 => prop::collection::btree_map(1..=u16::MAX, 1..=u16::MAX, 1..4),
+    ];
+    let plain = addr().prop_map(|addr| Backend::new(addr, Origin::new(SOURCE, "")));
+    let full = (
+        addr(),
+        labels,
+        weight,
+        forward(),
+        (number(), number(), number()),
+        ports,
+        any::<bool>(),
+    )
+        .prop_map(|(addr, labels, weight, forward, limits, ports, drain)| {
+            let mut b = Backend::new(addr, Origin::new(SOURCE, ""));
+            (b.name, b.node, b.zone) = labels;
+            (b.maxconn, b.upper, b.lower) = limits;
+            b.lower = b.lower.min(b.upper);
+            b.weight = weight;
+            if matches!(b.addr, BackendAddr::Ip(..)) {
+                b.forward = forward;
+            }
+            if matches!(b.addr, BackendAddr::Ip(_, None)) {
+                b.ports = ports;
+            }
+            if drain {
+                b.status = Status::new(State::Draining, "set in the file");
+            }
+            b
+        });
+    prop_oneof![plain, full].boxed()
+}
+
+/// A listen that conflicts with none of another `id`.
+fn listen(id: u16) -> BoxedStrategy<Listen> {
+    let port = 100 * (id + 1);
+    let protos = || select(vec!["tcp", "udp", "sctp", "http"]);
+    let addresses = select(vec!["*", "0.0.0.0", "[::]", "10.9.9.9", "[fd00::9]"]);
+    prop_oneof![
+        3 => (addresses, protos()).prop_map(move |(a, p)| format!("{a}:{port}/{p}")),
+        1 => protos().prop_map(move |p| format!("*:{port}-{}/{p}", port + 99)),
+        1 => protos().prop_map(move |p| format!("10.8.0.{id}:*/{p}")),
+        1 => Just(format!("mark:{port}")),
+        1 => Just(format!("mark:{port}/ipv6")),
+    ]
+    .prop_map(|text| text.parse().unwrap())
+    .boxed()
+}
+
+fn scheduler() -> BoxedStrategy<Scheduler> {
+    let kind = select(SchedulerKind::NAMES.to_vec()).prop_map(|(_, kind)| kind);
+    let hash = select(vec![HashKey::Source, HashKey::SourcePort]);
+    let table = select(vec![0, 1009, 65537, 16_777_213]);
+    let seed = prop_oneof![Just(0), any::<u64>()];
+    let full = (kind.clone(), hash, table, seed);
+    prop_oneof![
+        kind.prop_map(|kind| Scheduler {
+            kind,
+            ..Scheduler::default()
+        }),
+        full.prop_map(|(kind, hash, table, seed)| Scheduler {
+            kind,
+            hash,
+            table,
+            seed
+        }),
+    ]
+    .boxed()
+}
+
+fn timeouts() -> BoxedStrategy<Timeouts> {
+    let some = (
+        millis(1),
+        millis(0),
+        millis(0),
+        millis(0),
+        millis(0),
+        millis(0),
+        millis(0),
+    );
+    let some = some.prop_map(
+        |(connect, header, keepalive, queue, response, idle, drain)| Timeouts {
+            connect,
+            header,
+            keepalive,
+            queue,
+            response,
+            idle,
+            drain,
+        },
+    );
+    prop_oneof![Just(Timeouts::default()), some].boxed()
+}
+
+fn persistence() -> BoxedStrategy<Persistence> {
+    let prefixes = prop_oneof![Just((32, 128)), (1..=32u8, 1..=128u8)];
+    (millis(1), prefixes)
+        .prop_map(|(timeout, (prefix_v4, prefix_v6))| Persistence {
+            timeout,
+            prefix_v4,
+            prefix_v6,
+        })
+        .boxed()
+}
+
+/// A service with listens of its own, and maybe the shared one.
+fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
+    let planes = vec![
+        PlaneChoice::Auto,
+        PlaneChoice::Proxy,
+        PlaneChoice::Ebpf,
+        PlaneChoice::Ipvs,
+    ];
+    let nets = select(vec!["10.0.0.0/8", "fd00::/8", "192.0.2.7/32", "::/0"]);
+    let nets = vec(nets.prop_map(|net| net.parse().unwrap()), 0..3);
+    let listens = (
+        listen(3 * id),
+        listen(3 * id + 1),
+        listen(3 * id + 2),
+        0..4usize,
+    );
+    let rest = (
+        number(),
+        number(),
+        nets,
+        option::of(backend()),
+        vec(backend(), 0..5),
+    );
+    (
+        listens,
+        any::<bool>(),
+        select(planes),
+        scheduler(),
+        option::of(persistence()),
+        timeouts(),
+        rest,
+    )
+        .prop_map(
+            move |(own, shared, plane, scheduler, persistence, timeouts, rest)| {
+                let end = if shared { "-._/@:#" } else { "" };
+                let name: Name = format!("s{id}{end}").parse().unwrap();
+                let mut listens = vec![own.0, own.1, own.2];
+                listens.truncate(own.3);
+                if shared || id == 0 {
+                    listens.push(SHARED.parse().unwrap());
+                }
+                let origin = |entry: &str| Origin::new(SOURCE, format!("service {name}{entry}"));
+                let mut spec = ServiceSpec::new(name.clone(), origin(""), listens);
+                let http = spec.listens.iter().any(Listen::is_http);
+                spec.plane = if http { PlaneChoice::Proxy } else { plane };
+                (spec.scheduler, spec.persistence, spec.timeouts) =
+                    (scheduler, persistence, timeouts);
+                let (queue, retries, trusted, sorry, mut backends) = rest;
+                (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);
+                spec.sorry = sorry.map(|mut b| {
+                    b.origin = origin(&format!(", sorry {}", b.addr));
+                    b
+                });
+                for b in &mut backends {
+                    b.origin = origin(&format!(", backend {}", b.addr));
+                    if http {
+                        b.forward = Forward::Proxy;
+                    }
+                }
+                (spec, backends)
+            },
+        )
+        .boxed()
+}
+
+fn route(id: usize) -> BoxedStrategy<Route> {
+    let hosts = prop_oneof![
+        Just(vec!["*"]),
+        Just(vec!["example.com", "*.example.com"]),
+        Just(vec!["b.org", "a.org", "[::1]"]),
+    ];
+    let priority = prop_oneof![Just(0), any::<i32>()];
+    let weights = vec(
+        prop_oneof![Just(1), number().prop_map(|n| n.min(MAX_WEIGHT))],
+        3,
+    );
+    (hosts, priority, weights, any::<bool>(), any::<bool>())
+        .prop_map(move |(hosts, priority, weights, named, listen)| Route {
+            // The name is set by `config` where there is none of its own.
+            name: if named { format!("r{id}") } else { "?".into() }
+                .parse()
+                .unwrap(),
+            origin: Origin::new(SOURCE, ""),
+            hosts: hosts.iter().map(|h| h.parse().unwrap()).collect(),
+            path: format!("/{id}").parse().unwrap(),
+            listens: listen
+                .then(|| SHARED.parse().unwrap())
+                .into_iter()
+                .collect(),
+            priority,
+            services: weights
+                .into_iter()
+                .map(|weight| WeightedService {
+                    service: "?".parse().unwrap(),
+                    weight,
+                })
+                .collect(),
+        })
+        .boxed()
+}
+
+/// The name that a route gets that says none.
+fn derived(route: &Route) -> String {
+    let sorted = |mut items: Vec<String>| {
+        items.sort();
+        items.join(",")
+    };
+    let mut name = sorted(route.hosts.iter().map(ToString::to_string).collect());
+    name.push_str(route.path.as_str());
+    if route.priority != 0 {
+        name.push_str(&format!("#{}", route.priority));
+    }
+    if !route.listens.is_empty() {
+        name.push('@');
+        name.push_str(&sorted(
+            route.listens.iter().map(ToString::to_string).collect(),
+        ));
+    }
+    name
+}
+
+fn daemon() -> BoxedStrategy<Daemon> {
+    let log = option::of(select(vec![LogFormat::Text, LogFormat::Json]));
+    let metrics = option::of((60001..=u16::MAX).prop_map(|port| ([127, 0, 0, 1], port).into()));
+    let workers = option::of(1..=Daemon::MAX_WORKERS);
+    (
+        workers,
+        option::of(Just("/run/a b.sock".into())),
+        metrics,
+        millis(0),
+        log,
+    )
+        .prop_map(|(workers, admin, metrics, drain, log)| Daemon {
+            workers,
+            admin,
+            metrics,
+            drain,
+            log,
+        })
+        .boxed()
+}
+
+pub(crate) fn config() -> BoxedStrategy<Config> {
+    let services = (service(0), service(1), service(2), service(3), 0..5usize);
+    let routes = (route(0), route(1), route(2), 0..4usize);
+    (services, routes, daemon())
+        .prop_map(|(services, routes, daemon)| {
+            let mut made = vec![services.0, services.1, services.2, services.3];
+            made.truncate(services.4);
+            let mut said = vec![routes.0, routes.1, routes.2];
+            said.truncate(if made.is_empty() { 0 } else { routes.3 });
+            let shared: Listen = SHARED.parse().unwrap();
+            if said.is_empty() {
+                // Without routes, one service has the shared listen, and each has one.
+                for (spec, _) in made.iter_mut().skip(1) {
+                    spec.listens.retain(|listen| *listen != shared);
+                }
+                made.retain(|(spec, _)| !spec.listens.is_empty());
+            }
+            let names: Vec<Name> = made.iter().map(|(spec, _)| spec.name.clone()).collect();
+            for (i, route) in said.iter_mut().enumerate() {
+                // The first leads to all services, so that every one is led to.
+                let count = if i == 0 { names.len() } else { 1 };
+                let weights: Vec<u32> = route.services.iter().map(|s| s.weight).collect();
+                let weights = weights.into_iter().cycle();
+                route.services = std::iter::zip(names.iter().take(count).cloned(), weights)
+                    .map(|(service, weight)| WeightedService { service, weight })
+                    .collect();
+                if route.name.as_str() == "?" {
+                    route.name = derived(route).parse().unwrap();
+                }
+                route.origin = Origin::new(SOURCE, format!("route {}", route.name));
+            }
+            Config {
+                services: made
+                    .into_iter()
+                    .map(|(spec, backends)| Service::new(spec, backends))
+                    .collect(),
+                routes: said,
+                daemon,
+            }
+        })
+        .boxed()
+}

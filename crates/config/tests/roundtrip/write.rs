@@ -1,0 +1,255 @@
+//! A configuration as text: every key, or short forms and nothing that is a default.
+
+use std::fmt::Write;
+
+use plimsoll_config::{Config, Daemon, LogFormat, format_duration};
+use plimsoll_model::*;
+
+/// A table being written: `key = value` parts.
+#[derive(Default)]
+struct Parts(Vec<String>);
+
+impl Parts {
+    fn add(&mut self, said: bool, key: &str, value: impl Into<String>) {
+        if said {
+            self.0.push(format!("{key} = {}", value.into()));
+        }
+    }
+
+    fn inline(&self) -> String {
+        format!("{{ {} }}", self.0.join(", "))
+    }
+
+    fn table(&self, header: &str) -> String {
+        format!("{header}\n{}\n\n", self.0.join("\n"))
+    }
+}
+
+/// A basic string.
+fn text(value: impl ToString) -> String {
+    let escaped = value.to_string().replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}
+
+fn list(items: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// One as it is, several as a list.
+fn one_or_many(items: Vec<String>, short: bool) -> String {
+    match items.as_slice() {
+        [one] if short => one.clone(),
+        _ => list(items),
+    }
+}
+
+pub(crate) fn config(config: &Config, short: bool) -> String {
+    let mut out = String::new();
+    // Routes first: the order of the tables says nothing.
+    for item in &config.routes {
+        out.push_str(&route(item, short));
+    }
+    for item in &config.services {
+        out.push_str(&service(item, short));
+    }
+    out.push_str(&daemon(&config.daemon));
+    out
+}
+
+fn daemon(daemon: &Daemon) -> String {
+    let mut parts = Parts::default();
+    if let Some(workers) = daemon.workers {
+        parts.add(true, "workers", workers.to_string());
+    }
+    if let Some(admin) = &daemon.admin {
+        parts.add(true, "admin", text(admin.display()));
+    }
+    if let Some(metrics) = daemon.metrics {
+        parts.add(true, "metrics", text(metrics));
+    }
+    parts.add(true, "drain", text(format_duration(daemon.drain)));
+    match daemon.log {
+        Some(LogFormat::Text) => parts.add(true, "log", text("text")),
+        Some(LogFormat::Json) => parts.add(true, "log", text("json")),
+        None => {}
+    }
+    parts.table("[daemon]")
+}
+
+fn service(service: &Service, short: bool) -> String {
+    let spec = &service.spec;
+    let plain = ServiceSpec::new(spec.name.clone(), spec.origin.clone(), vec![]);
+    let mut parts = Parts::default();
+    parts.add(true, "name", text(&spec.name));
+    let listens = spec.listens.iter().map(text).collect();
+    let listen = one_or_many(listens, short);
+    parts.add(!short || !spec.listens.is_empty(), "listen", listen);
+    let plane = match spec.plane {
+        PlaneChoice::Auto => "auto",
+        PlaneChoice::Proxy => "proxy",
+        PlaneChoice::Ebpf => "ebpf",
+        PlaneChoice::Ipvs => "ipvs",
+    };
+    parts.add(!short || spec.plane != plain.plane, "plane", text(plane));
+    let differs = spec.scheduler != plain.scheduler;
+    parts.add(
+        !short || differs,
+        "scheduler",
+        scheduler(&spec.scheduler, short),
+    );
+    if let Some(p) = spec.persistence {
+        parts.add(true, "persistence", persistence(&p, short));
+    }
+    let differs = spec.timeouts != plain.timeouts;
+    parts.add(!short || differs, "timeouts", timeouts(&spec.timeouts));
+    parts.add(
+        !short || spec.queue != plain.queue,
+        "queue",
+        spec.queue.to_string(),
+    );
+    let differs = spec.retries != plain.retries;
+    parts.add(!short || differs, "retries", spec.retries.to_string());
+    let trusted = one_or_many(spec.trusted.iter().map(text).collect(), short);
+    parts.add(!short || !spec.trusted.is_empty(), "trusted", trusted);
+    if let Some(sorry) = &spec.sorry {
+        parts.add(true, "sorry", backend(sorry, short));
+    }
+    if short || service.backends.is_empty() {
+        let backends = list(service.backends.values().map(|b| backend(b, short)));
+        parts.add(true, "backends", backends);
+        return parts.table("[[service]]");
+    }
+    let mut out = parts.table("[[service]]");
+    for b in service.backends.values() {
+        out.push_str(&backend_parts(b, short).table("[[service.backends]]"));
+    }
+    out
+}
+
+fn scheduler(scheduler: &Scheduler, short: bool) -> String {
+    let kind = text(scheduler.kind);
+    let plain = Scheduler {
+        kind: scheduler.kind,
+        ..Scheduler::default()
+    };
+    if short && *scheduler == plain {
+        return kind;
+    }
+    let mut parts = Parts::default();
+    parts.add(true, "kind", kind);
+    let hash = match scheduler.hash {
+        HashKey::Source => "source",
+        HashKey::SourcePort => "source-port",
+    };
+    parts.add(true, "hash", text(hash));
+    parts.add(true, "table", scheduler.table.to_string());
+    parts.add(true, "seed", format!("{:#x}", scheduler.seed));
+    parts.inline()
+}
+
+fn persistence(persistence: &Persistence, short: bool) -> String {
+    let timeout = text(format_duration(persistence.timeout));
+    if short && (persistence.prefix_v4, persistence.prefix_v6) == (32, 128) {
+        return timeout;
+    }
+    let mut parts = Parts::default();
+    parts.add(true, "timeout", timeout);
+    parts.add(true, "prefix-v4", persistence.prefix_v4.to_string());
+    parts.add(true, "prefix-v6", persistence.prefix_v6.to_string());
+    parts.inline()
+}
+
+fn timeouts(timeouts: &Timeouts) -> String {
+    let mut parts = Parts::default();
+    for (key, value) in [
+        ("connect", timeouts.connect),
+        ("header", timeouts.header),
+        ("keepalive", timeouts.keepalive),
+        ("queue", timeouts.queue),
+        ("response", timeouts.response),
+        ("idle", timeouts.idle),
+        ("drain", timeouts.drain),
+    ] {
+        parts.add(true, key, text(format_duration(value)));
+    }
+    parts.inline()
+}
+
+fn backend(backend: &Backend, short: bool) -> String {
+    let plain = Backend::new(backend.addr.clone(), backend.origin.clone());
+    match short && *backend == plain {
+        true => text(&backend.addr),
+        false => backend_parts(backend, short).inline(),
+    }
+}
+
+fn backend_parts(backend: &Backend, short: bool) -> Parts {
+    let mut parts = Parts::default();
+    parts.add(true, "address", text(&backend.addr));
+    for (key, value) in [
+        ("name", &backend.name),
+        ("node", &backend.node),
+        ("zone", &backend.zone),
+    ] {
+        parts.add(!short || !value.is_empty(), key, text(value));
+    }
+    for (key, value, default) in [
+        ("weight", backend.weight, 1),
+        ("maxconn", backend.maxconn, 0),
+        ("upper", backend.upper, 0),
+        ("lower", backend.lower, 0),
+    ] {
+        parts.add(!short || value != default, key, value.to_string());
+    }
+    parts.add(true, "forward", forward(backend.forward, short));
+    if !backend.ports.is_empty() {
+        let mut ports = Parts::default();
+        for (listen, port) in &backend.ports {
+            ports.add(true, &listen.to_string(), port.to_string());
+        }
+        parts.add(true, "ports", ports.inline());
+    }
+    let drain = backend.status.state == State::Draining;
+    parts.add(!short || drain, "drain", drain.to_string());
+    parts
+}
+
+fn forward(forward: Forward, short: bool) -> String {
+    match forward {
+        Forward::Proxy => text("proxy"),
+        Forward::Nat => text("nat"),
+        Forward::Dr => text("dr"),
+        Forward::Tunnel(Tunnel::Ipip) if short => text("tunnel"),
+        Forward::Tunnel(Tunnel::Ipip) => "{ tunnel = \"ipip\" }".into(),
+        Forward::Tunnel(Tunnel::Gre) => "{ tunnel = \"gre\" }".into(),
+        Forward::Tunnel(Tunnel::Gue { port }) => format!("{{ tunnel = \"gue\", port = {port} }}"),
+    }
+}
+
+fn route(route: &Route, short: bool) -> String {
+    let mut parts = Parts::default();
+    // A name that holds the path was made from it.
+    let made = route.name.as_str().contains(route.path.as_str());
+    parts.add(!made, "name", text(&route.name));
+    let hosts = route.hosts.iter().map(text).collect();
+    parts.add(true, "host", one_or_many(hosts, short));
+    parts.add(true, "path", text(&route.path));
+    let listens = route.listens.iter().map(text).collect();
+    let listen = one_or_many(listens, short);
+    parts.add(!short || !route.listens.is_empty(), "listen", listen);
+    let priority = route.priority.to_string();
+    parts.add(!short || route.priority != 0, "priority", priority);
+    let services = route.services.iter().map(|s| weighted(s, short)).collect();
+    parts.add(true, "service", one_or_many(services, short));
+    parts.table("[[route]]")
+}
+
+fn weighted(service: &WeightedService, short: bool) -> String {
+    if short && service.weight == 1 {
+        return text(&service.service);
+    }
+    let mut out = String::new();
+    let name = text(&service.service);
+    write!(out, "{{ service = {name}, weight = {} }}", service.weight).unwrap();
+    out
+}
