@@ -53,13 +53,14 @@ fn slot<T>(slots: &[T], hash: u64) -> Option<&T> {
 pub(crate) struct Keyed {
     /// Of its address.
     pub(crate) hash: u128,
-    index: u32,
+    /// Into the slice of candidates.
+    pub(crate) index: u32,
     /// At least 1.
     pub(crate) weight: u32,
 }
 
 /// The members in the order of the hashes of their addresses.
-fn keyed(candidates: &[Candidate], seed: u64) -> Vec<Keyed> {
+pub(crate) fn keyed(candidates: &[Candidate], seed: u64) -> Vec<Keyed> {
     let mut all: Vec<_> = members(candidates)
         .map(|(m, addr)| {
             let hash = hash::backend(addr, seed);

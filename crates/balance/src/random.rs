@@ -74,7 +74,8 @@ impl Weighted {
 
     /// The less loaded by weight of two draws; the first of equals, so that shares follow the
     /// weights while the loads are equal. If the second draw meets the first again or something
-    /// unusable it is repeated a few times (IPVS: not at all): with few members two draws are often the same.
+    /// unusable it is repeated a few times (IPVS: not at all): with few members two draws are often
+    /// the same.
     pub(crate) fn pick_of_two(
         &self,
         loads: &impl Loads,

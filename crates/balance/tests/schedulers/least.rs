@@ -1,0 +1,85 @@
+//! `lc` and `wlc`.
+
+use plimsoll_balance::{Balancer, Loads};
+use plimsoll_model::SchedulerKind;
+use proptest::prelude::*;
+
+use crate::{Table, balancer, client, noise, tally};
+
+/// Gives out picks that stay, and returns what is active in the end.
+fn fill(balancer: &Balancer, candidates: usize, picks: usize) -> Vec<u32> {
+    let mut loads = Table::idle(candidates);
+    for _ in 0..picks {
+        let index = balancer.pick(&client(0), &loads, &mut noise(1)).unwrap();
+        loads.0[index].0 += 1;
+    }
+    loads.0.iter().map(|(active, _)| *active).collect()
+}
+
+#[test]
+fn lc_fills_all_alike_whatever_they_weigh() {
+    assert_eq!(
+        fill(&balancer(SchedulerKind::Lc, &[1, 50, 0, 3]), 4, 300),
+        [100, 100, 0, 100]
+    );
+}
+
+#[test]
+fn wlc_fills_by_weight() {
+    assert_eq!(
+        fill(&balancer(SchedulerKind::Wlc, &[1, 2, 7]), 3, 1000),
+        [100, 200, 700]
+    );
+}
+
+#[test]
+fn equals_take_turns() {
+    for kind in [SchedulerKind::Lc, SchedulerKind::Wlc] {
+        let balancer = balancer(kind, &[1, 2, 3, 4]);
+        assert_eq!(tally(&balancer, &Table::idle(4), 400), [100; 4]);
+        // Those beside a busy one do not get its turns.
+        let mut loads = Table::idle(4);
+        loads.0[1].0 = 9;
+        assert_eq!(tally(&balancer, &loads, 300), [100, 0, 100, 100]);
+        let loads = Table(vec![(5, true), (10, true), (100, true), (20, true)]);
+        let expected = if kind == SchedulerKind::Lc {
+            [300, 0, 0, 0]
+        } else {
+            [100, 100, 0, 100]
+        };
+        assert_eq!(tally(&balancer, &loads, 300), expected);
+    }
+}
+
+#[test]
+fn the_greatest_values_are_compared_exactly() {
+    let balancer = balancer(SchedulerKind::Wlc, &[(1 << 31) - 1, (1 << 31) - 2]);
+    let loads = Table(vec![(u32::MAX, true), (u32::MAX, true)]);
+    assert_eq!(tally(&balancer, &loads, 10), [10, 0]);
+}
+
+proptest! {
+    #[test]
+    fn nothing_usable_is_less_loaded_than_what_is_picked(
+        all in prop::collection::vec((0u32..5, 0u32..20, any::<bool>()), 1..30),
+        picks in 1usize..10,
+    ) {
+        let weights: Vec<u32> = all.iter().map(|(w, ..)| *w).collect();
+        let loads = Table(all.iter().map(|(_, active, usable)| (*active, *usable)).collect());
+        let candidates = || (0..all.len()).filter(|i| weights[*i] > 0 && loads.usable(*i));
+        for kind in [SchedulerKind::Lc, SchedulerKind::Wlc] {
+            let balancer = balancer(kind, &weights);
+            let weight = |i: usize| if kind == SchedulerKind::Lc { 1 } else { weights[i] };
+            for _ in 0..picks {
+                let Some(picked) = balancer.pick(&client(0), &loads, &mut noise(1)) else {
+                    prop_assert_eq!(candidates().count(), 0);
+                    continue;
+                };
+                let best = candidates().all(|i| {
+                    loads.active(picked) * weight(i) <= loads.active(i) * weight(picked)
+                });
+                prop_assert!(best, "{} picked {}", kind, picked);
+            }
+        }
+    }
+}
