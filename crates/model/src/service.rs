@@ -190,6 +190,8 @@ pub struct ServiceSpec {
     pub queue: u32,
     /// Other backends tried at most for one request or connection.
     pub retries: u32,
+    /// Bytes of a request's body at most, else 413; 0 is no limit.
+    pub max_body: u64,
     /// Clients from these networks may say in `X-Forwarded-*` and `Forwarded` whom they speak for.
     pub trusted: Vec<IpNet>,
     /// Used when no backend can serve.
@@ -214,6 +216,7 @@ impl ServiceSpec {
             timeouts: Timeouts::default(),
             queue: Self::DEFAULT_QUEUE,
             retries: Self::DEFAULT_RETRIES,
+            max_body: 0,
             trusted: Vec::new(),
             sorry: None,
         }

@@ -1,1 +1,26 @@
-//! The proxy plane: TCP and HTTP in user space.
+//! The proxy plane: TCP and HTTP in user space, with no privilege needed.
+//!
+//! One worker per core, each a thread with a single-threaded runtime; the kernel shares accepted
+//! connections out between them (SO_REUSEPORT). All that a worker needs to know is in an immutable
+//! snapshot, replaced as a whole; what workers share while they work (places at backends, the turn
+//! of a round robin) are atomics.
+
+mod admission;
+mod backend;
+mod choose;
+mod conn;
+mod connect;
+mod counts;
+mod explain;
+mod http;
+mod listener;
+mod plane;
+mod relay;
+mod router;
+mod snapshot;
+mod splice;
+mod tcp;
+mod worker;
+
+pub use http::framing::{Framing, Limits, Outcome, Then};
+pub use plane::{Options, ProxyPlane};

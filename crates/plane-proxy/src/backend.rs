@@ -1,0 +1,195 @@
+//! A backend at run time: what all workers share about it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use plimsoll_model::{Backend, BackendAddr, Name};
+use plimsoll_plane::{BackendCounters, Event};
+use tokio::sync::mpsc;
+
+use crate::admission::Admission;
+use crate::counts::{BackendCounts, per_worker};
+
+/// Never, as a time in milliseconds of the plane's clock.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// What is shared about a backend. Lives as long as anything is in flight to it, over all changes
+/// of its settings, so that its limit and its counts stay exact.
+pub(crate) struct LiveBackend {
+    /// Unique in this plane.
+    pub(crate) id: u64,
+    pub(crate) service: Name,
+    pub(crate) addr: BackendAddr,
+    ports: BTreeMap<u16, u16>,
+    pub(crate) admission: Admission,
+    /// Connections open to it, idle ones included.
+    pub(crate) open: AtomicU32,
+    /// When what it has is cut, in milliseconds of the plane's clock: draining or gone.
+    cut_at: AtomicU64,
+    /// It failed, and has not served since.
+    suspect: AtomicBool,
+    counts: Box<[BackendCounts]>,
+    events: mpsc::Sender<Event>,
+}
+
+impl LiveBackend {
+    pub(crate) fn new(
+        id: u64,
+        service: Name,
+        backend: &Backend,
+        workers: usize,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Self {
+            id,
+            service,
+            addr: backend.addr.clone(),
+            ports: backend.ports.clone(),
+            admission: Admission::new(backend.maxconn),
+            open: AtomicU32::new(0),
+            cut_at: AtomicU64::new(NEVER),
+            suspect: AtomicBool::new(false),
+            counts: per_worker(workers),
+            events,
+        }
+    }
+
+    /// Whether this is still what `backend` describes; settings that may change are left out.
+    pub(crate) fn is(&self, backend: &Backend) -> bool {
+        self.addr == backend.addr && self.ports == backend.ports
+    }
+
+    /// The socket address to connect to for a client that connected to `listen_port`.
+    pub(crate) fn socket_addr(&self, listen_port: u16) -> Option<SocketAddr> {
+        self.addr
+            .socket_addr(self.ports.get(&listen_port).copied().unwrap_or(listen_port))
+    }
+
+    /// The counters of one worker.
+    pub(crate) fn count(&self, worker: usize) -> &BackendCounts {
+        static SPILL: BackendCounts = BackendCounts::ZERO;
+        self.counts.get(worker).unwrap_or(&SPILL)
+    }
+
+    pub(crate) fn counters(&self) -> BackendCounters {
+        let mut sum = BackendCounters {
+            active: self.admission.active().into(),
+            queued: self.admission.waiting().into(),
+            ..BackendCounters::default()
+        };
+        self.counts
+            .iter()
+            .for_each(|counts| counts.sum_into(&mut sum));
+        sum
+    }
+
+    /// Takes it out of use: what it has goes on until `cut_at`; who waits for it is sent away.
+    pub(crate) fn retire(&self, cut_at: u64) {
+        self.cut_at.store(cut_at, Ordering::Release);
+        self.admission.dissolve_queue();
+    }
+
+    /// Takes it back into use.
+    pub(crate) fn restore(&self) {
+        self.cut_at.store(NEVER, Ordering::Release);
+    }
+
+    /// Whether it is draining or gone: connections to it are not kept.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.cut_at.load(Ordering::Acquire) != NEVER
+    }
+
+    pub(crate) fn cut_at(&self) -> u64 {
+        self.cut_at.load(Ordering::Acquire)
+    }
+
+    /// It refused or could not be reached.
+    pub(crate) fn connect_failed(&self, reason: String) {
+        self.suspect.store(true, Ordering::Relaxed);
+        let (service, backend) = (self.service.clone(), self.addr.clone());
+        // Events may be lost when nobody reads them: the next failure says it again.
+        let _ = self.events.try_send(Event::ConnectFailed {
+            service,
+            backend,
+            reason,
+        });
+    }
+
+    /// It closed or reset before it answered.
+    pub(crate) fn was_reset(&self, reason: String) {
+        self.suspect.store(true, Ordering::Relaxed);
+        let (service, backend) = (self.service.clone(), self.addr.clone());
+        let _ = self.events.try_send(Event::Reset {
+            service,
+            backend,
+            reason,
+        });
+    }
+
+    /// It served. Costs a load where there is no news.
+    pub(crate) fn served(&self) {
+        if self.suspect.load(Ordering::Relaxed) && self.suspect.swap(false, Ordering::Relaxed) {
+            let (service, backend) = (self.service.clone(), self.addr.clone());
+            let _ = self.events.try_send(Event::Served { service, backend });
+        }
+    }
+
+    fn leave(&self) {
+        self.admission.leave_place();
+        if self.is_retired() && self.admission.active() == 0 {
+            let (service, backend) = (self.service.clone(), self.addr.clone());
+            let _ = self.events.try_send(Event::Drained { service, backend });
+        }
+    }
+}
+
+impl fmt::Debug for LiveBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.addr, self.service)
+    }
+}
+
+/// A place at a backend, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<LiveBackend>);
+
+impl Place {
+    /// A place that [`Admission`] has admitted.
+    pub(crate) fn admitted(backend: Arc<LiveBackend>) -> Self {
+        Self(backend)
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<LiveBackend> {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// A connection to a backend, counted while it is open.
+#[derive(Debug)]
+pub(crate) struct Open(Arc<LiveBackend>);
+
+impl Open {
+    pub(crate) fn new(backend: Arc<LiveBackend>) -> Self {
+        backend.open.fetch_add(1, Ordering::Relaxed);
+        Self(backend)
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<LiveBackend> {
+        &self.0
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

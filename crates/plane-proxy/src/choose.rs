@@ -1,0 +1,229 @@
+//! Choosing a backend and getting a place at it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_balance::{Client, Loads};
+
+use crate::admission::{Admission, Entered, Ticket};
+use crate::backend::{LiveBackend, Place};
+use crate::snapshot::{LiveService, Member};
+use crate::worker::Worker;
+
+/// Backends that this request or connection has already failed at, by their number.
+#[derive(Debug, Default)]
+pub(crate) struct Tried(Vec<u64>);
+
+impl Tried {
+    pub(crate) fn add(&mut self, backend: &LiveBackend) {
+        self.0.push(backend.id);
+    }
+
+    fn has(&self, backend: &LiveBackend) -> bool {
+        self.0.contains(&backend.id)
+    }
+
+    /// How many were tried.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Why nothing could be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// No backend may get anything, or all were tried.
+    NoBackend,
+    /// All are at their limit, and so are their queues.
+    QueuesFull,
+    /// Waited as long as the queue time-out allows.
+    QueueTimeout,
+}
+
+struct View<'a> {
+    members: &'a [Member],
+    tried: &'a Tried,
+    only_free: bool,
+}
+
+impl Loads for View<'_> {
+    fn active(&self, i: usize) -> u32 {
+        self.members
+            .get(i)
+            .map_or(u32::MAX, |m| m.live.admission.load())
+    }
+
+    fn usable(&self, i: usize) -> bool {
+        self.members.get(i).is_some_and(|m| {
+            !self.tried.has(&m.live) && (!self.only_free || m.live.admission.has_room())
+        })
+    }
+}
+
+/// Chooses a backend by the service's scheduler among those with a free place; if none has one,
+/// waits in the queue of one. The place is given back when it is dropped.
+pub(crate) async fn choose(
+    worker: &Worker,
+    service: &LiveService,
+    client: SocketAddr,
+    tried: &Tried,
+) -> Result<Place, NoPlace> {
+    if let Some(place) = choose_now(worker, service, client, tried) {
+        return Ok(place);
+    }
+    if service.members.iter().all(|m| tried.has(&m.live)) {
+        return match &service.sorry {
+            Some(sorry) if !tried.has(&sorry.live) && sorry.live.admission.try_enter() => {
+                Ok(Place::admitted(sorry.live.clone()))
+            }
+            _ => Err(NoPlace::NoBackend),
+        };
+    }
+    Box::pin(wait(worker, service, client, tried)).await
+}
+
+/// Chooses without waiting.
+fn choose_now(
+    worker: &Worker,
+    service: &LiveService,
+    client: SocketAddr,
+    tried: &Tried,
+) -> Option<Place> {
+    let view = View {
+        members: &service.members,
+        tried,
+        only_free: true,
+    };
+    let client = Client {
+        ip: client.ip(),
+        port: client.port(),
+    };
+    // A place can be lost to another core between the pick and the entry; each round means that
+    // somebody got in.
+    for _ in 0..=service.members.len() {
+        let at = service
+            .balancer
+            .pick(&client, &view, &mut || worker.random())?;
+        let live = &service.members.get(at)?.live;
+        if live.admission.try_enter() {
+            return Some(Place::admitted(live.clone()));
+        }
+    }
+    None
+}
+
+async fn wait(
+    worker: &Worker,
+    service: &LiveService,
+    client: SocketAddr,
+    tried: &Tried,
+) -> Result<Place, NoPlace> {
+    let longest = service.spec.queue;
+    let patience = match service.timeouts.queue {
+        0 => Duration::MAX,
+        ms => Duration::from_millis(ms),
+    };
+    let waiting = async {
+        loop {
+            let Some(live) = queue_at(service, client, tried, longest) else {
+                let none = service
+                    .members
+                    .iter()
+                    .all(|m| tried.has(&m.live) || m.live.is_retired());
+                return Err(if none {
+                    NoPlace::NoBackend
+                } else {
+                    NoPlace::QueuesFull
+                });
+            };
+            match live.admission.enter_or_wait(longest) {
+                Ok(Entered::Admitted) => return Ok(Place::admitted(live)),
+                Ok(Entered::Waiting(ticket)) => {
+                    if Queued::new(&live, ticket).turn().await {
+                        return Ok(Place::admitted(live));
+                    }
+                    // The queue was dissolved: this backend takes nothing new any more.
+                    if let Some(place) = choose_now(worker, service, client, tried) {
+                        return Ok(place);
+                    }
+                }
+                // Another core was faster: look again.
+                Err(_) => {}
+            }
+        }
+    };
+    match tokio::time::timeout(patience, waiting).await {
+        Ok(result) => result,
+        Err(_) => Err(NoPlace::QueueTimeout),
+    }
+}
+
+/// The backend in whose queue to wait: for a hash the one it leads to, else the one that is
+/// expected to come free first; none if no queue has room.
+fn queue_at(
+    service: &LiveService,
+    client: SocketAddr,
+    tried: &Tried,
+    longest: u32,
+) -> Option<Arc<LiveBackend>> {
+    let has_room = |m: &&Member| {
+        let admission: &Admission = &m.live.admission;
+        !tried.has(&m.live)
+            && !m.live.is_retired()
+            && (admission.has_room() || admission.waiting() < longest)
+    };
+    let hashed = service.balancer.hashed(&Client {
+        ip: client.ip(),
+        port: client.port(),
+    });
+    if let Some(member) = hashed
+        .and_then(|at| service.members.get(at))
+        .filter(has_room)
+    {
+        return Some(member.live.clone());
+    }
+    let pressure = |m: &&Member| {
+        u64::from(m.live.admission.waiting()) * 1_000_000
+            / u64::from(m.live.admission.limit().max(1))
+    };
+    service
+        .members
+        .iter()
+        .filter(has_room)
+        .min_by_key(pressure)
+        .map(|m| m.live.clone())
+}
+
+/// A ticket that leaves the queue if it is dropped before its turn.
+struct Queued<'a> {
+    backend: &'a LiveBackend,
+    ticket: Option<Ticket>,
+}
+
+impl<'a> Queued<'a> {
+    fn new(backend: &'a LiveBackend, ticket: Ticket) -> Self {
+        Self {
+            backend,
+            ticket: Some(ticket),
+        }
+    }
+
+    /// Whether a place was handed over.
+    async fn turn(mut self) -> bool {
+        let Some(ticket) = &mut self.ticket else {
+            return false;
+        };
+        let handed = (&mut ticket.turn).await.is_ok();
+        self.ticket = None;
+        handed
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.backend.admission.leave_queue(ticket);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What a worker knows of each client connection: enough to list it, to time it out and to cut it,
+//! without a timer of its own.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use plimsoll_plane::{Flow, FlowFilter};
+
+use crate::backend::{LiveBackend, NEVER};
+use crate::listener::Port;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// HTTP, between requests.
+    Idle,
+    /// HTTP, part of a head received.
+    Head,
+    /// HTTP, a request for which there is no response yet.
+    Request,
+    /// HTTP, a response on its way.
+    Response,
+    /// A tunnel after an upgrade.
+    Tunnel,
+    /// TCP.
+    Tcp,
+}
+
+impl Phase {
+    fn as_str(self) -> &'static str {
+        match self {
+            Phase::Idle => "idle",
+            Phase::Head => "head",
+            Phase::Request => "request",
+            Phase::Response => "response",
+            Phase::Tunnel => "tunnel",
+            Phase::Tcp => "tcp",
+        }
+    }
+}
+
+/// A client connection of one worker. All cells: its task writes, the worker's sweep reads.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) client: SocketAddr,
+    pub(crate) port: Rc<Port>,
+    since: u64,
+    phase: Cell<Phase>,
+    deadline: Cell<u64>,
+    expired: Cell<bool>,
+    cut: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    backend: RefCell<Option<Arc<LiveBackend>>>,
+}
+
+impl Conn {
+    pub(crate) fn new(client: SocketAddr, port: Rc<Port>, phase: Phase, now: u64) -> Self {
+        Self {
+            client,
+            port,
+            since: now,
+            phase: Cell::new(phase),
+            deadline: Cell::new(NEVER),
+            expired: Cell::new(false),
+            cut: Cell::new(false),
+            waker: RefCell::new(None),
+            backend: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Enters a phase that has no time limit.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.deadline.set(NEVER);
+    }
+
+    /// Enters a phase that ends at the latest after `limit` ms from `now`; 0 is no limit.
+    pub(crate) fn enter_until(&self, phase: Phase, now: u64, limit: u64) {
+        self.phase.set(phase);
+        self.set_deadline(now, limit);
+    }
+
+    /// Moves the deadline of the phase.
+    pub(crate) fn set_deadline(&self, now: u64, limit: u64) {
+        self.deadline.set(if limit == 0 {
+            NEVER
+        } else {
+            now.saturating_add(limit)
+        });
+    }
+
+    /// Whether the phase has lasted too long. Says so once.
+    pub(crate) fn take_expired(&self) -> bool {
+        self.expired.replace(false)
+    }
+
+    /// Whether the backend's drain time-out has passed, so that this connection must end.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
+    /// Sets or clears the backend that this connection uses.
+    pub(crate) fn set_backend(&self, backend: Option<Arc<LiveBackend>>) {
+        self.cut.set(false);
+        *self.backend.borrow_mut() = backend;
+    }
+
+    /// Remembers whom to wake when a deadline passes.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Marks and wakes the connection if a limit has passed.
+    pub(crate) fn sweep(&self, now: u64) {
+        let expired = self.deadline.get() <= now;
+        let cut = self
+            .backend
+            .borrow()
+            .as_ref()
+            .is_some_and(|b| b.cut_at() <= now);
+        if expired {
+            self.deadline.set(NEVER);
+            self.expired.set(true);
+        }
+        if cut {
+            self.cut.set(true);
+        }
+        if expired || cut {
+            self.wake();
+        }
+    }
+
+    /// The flow that this connection is, if it passes the filter.
+    pub(crate) fn flow(&self, filter: &FlowFilter, now: u64) -> Option<Flow> {
+        let backend = self.backend.borrow();
+        let service = backend.as_ref().map(|b| &b.service);
+        let addr = backend.as_ref().map(|b| &b.addr);
+        let wanted = filter.service.as_ref().is_none_or(|s| Some(s) == service)
+            && filter.backend.as_ref().is_none_or(|b| Some(b) == addr);
+        wanted.then(|| Flow {
+            client: self.client,
+            listen: self.port.listen,
+            service: service.cloned(),
+            backend: addr.cloned(),
+            phase: self.phase.get().as_str(),
+            age: Duration::from_millis(now.saturating_sub(self.since)),
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! Connecting to a backend.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::net::TcpStream;
+
+use crate::backend::{LiveBackend, Open};
+use crate::worker::Worker;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// This host could not even try: no file, no port, no memory. Not the backend's doing.
+    Local,
+    /// The backend refused, or cannot be reached.
+    Refused,
+    /// The backend did not answer in time.
+    TimedOut,
+}
+
+/// Connects within `limit` milliseconds. Counts, and reports a backend that fails.
+pub(crate) async fn connect(
+    worker: &Worker,
+    backend: &Arc<LiveBackend>,
+    listen_port: u16,
+    limit: u64,
+) -> Result<(TcpStream, Open), ConnectError> {
+    // The plane's check refuses Unix sockets, so there is an address.
+    let Some(addr) = backend.socket_addr(listen_port) else {
+        return Err(ConnectError::Refused);
+    };
+    let open = Open::new(backend.clone());
+    let limit_as_time = Duration::from_millis(limit.max(1));
+    let failed = |reason: String| {
+        backend.count(worker.id).connect_failures.add(1);
+        backend.connect_failed(reason);
+    };
+    match tokio::time::timeout(limit_as_time, TcpStream::connect(addr)).await {
+        Ok(Ok(stream)) => {
+            // A socket without it only answers later.
+            let _ = stream.set_nodelay(true);
+            backend.count(worker.id).connections.add(1);
+            Ok((stream, open))
+        }
+        Ok(Err(error)) if is_local(&error) => {
+            tracing::warn!(backend = %backend.addr, %error, "cannot open a connection");
+            Err(ConnectError::Local)
+        }
+        Ok(Err(error)) => {
+            failed(describe(&error));
+            Err(ConnectError::Refused)
+        }
+        Err(_) => {
+            failed(format!("no answer to a connection within {limit} ms"));
+            Err(ConnectError::TimedOut)
+        }
+    }
+}
+
+fn is_local(error: &io::Error) -> bool {
+    let local = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+        Errno::PERM,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|raw| local.iter().any(|e| e.raw_os_error() == raw))
+}
+
+/// An error in the words of the field, without its number.
+pub(crate) fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        io::ErrorKind::TimedOut => "connection timed out".into(),
+        _ => error.to_string(),
+    }
+}

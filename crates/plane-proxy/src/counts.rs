@@ -1,0 +1,111 @@
+//! Counters: one writer each, so that counting costs no bus traffic between cores.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use plimsoll_plane::BackendCounters;
+
+/// A number that one worker writes and others read.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    const ZERO: Self = Self(AtomicU64::new(0));
+
+    /// Adds, for its only writer.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker has counted of one backend. A cache line pair of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct BackendCounts {
+    pub(crate) connections: Count,
+    pub(crate) requests: Count,
+    pub(crate) bytes_in: Count,
+    pub(crate) bytes_out: Count,
+    pub(crate) responses: [Count; 5],
+    pub(crate) connect_failures: Count,
+    pub(crate) failures: Count,
+    pub(crate) retries: Count,
+}
+
+impl BackendCounts {
+    pub(crate) const ZERO: Self = Self {
+        connections: Count::ZERO,
+        requests: Count::ZERO,
+        bytes_in: Count::ZERO,
+        bytes_out: Count::ZERO,
+        responses: [Count::ZERO; 5],
+        connect_failures: Count::ZERO,
+        failures: Count::ZERO,
+        retries: Count::ZERO,
+    };
+
+    /// Counts a response of this status.
+    pub(crate) fn response(&self, status: u16) {
+        if let Some(count) = self
+            .responses
+            .get(usize::from(status / 100).wrapping_sub(1))
+        {
+            count.add(1);
+        }
+    }
+
+    pub(crate) fn sum_into(&self, sum: &mut BackendCounters) {
+        sum.connections += self.connections.get();
+        sum.requests += self.requests.get();
+        sum.bytes_in += self.bytes_in.get();
+        sum.bytes_out += self.bytes_out.get();
+        for (total, count) in sum.responses.iter_mut().zip(&self.responses) {
+            *total += count.get();
+        }
+        sum.connect_failures += self.connect_failures.get();
+        sum.failures += self.failures.get();
+        sum.retries += self.retries.get();
+    }
+}
+
+/// What one worker has counted of one service.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct ServiceCounts {
+    pub(crate) total: Count,
+    pub(crate) unserved: Count,
+}
+
+/// Statuses with which requests are refused before a service is chosen.
+pub(crate) const REFUSALS: [u16; 9] = [400, 404, 408, 413, 414, 417, 431, 501, 505];
+
+/// What one worker has counted of one listen.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct ListenCounts {
+    pub(crate) accepted: Count,
+    pub(crate) closed: Count,
+    pub(crate) refused: [Count; REFUSALS.len()],
+}
+
+impl ListenCounts {
+    /// Counts a refusal with this status.
+    pub(crate) fn refuse(&self, status: u16) {
+        if let Some(at) = REFUSALS.iter().position(|s| *s == status)
+            && let Some(count) = self.refused.get(at)
+        {
+            count.add(1);
+        }
+    }
+}
+
+/// One of these for each worker.
+pub(crate) fn per_worker<T: Default>(workers: usize) -> Box<[T]> {
+    (0..workers).map(|_| T::default()).collect()
+}

@@ -1,0 +1,293 @@
+//! Bodies on their way through.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Sleep;
+
+use super::gate::GateState;
+use super::pool::BackendConn;
+use crate::backend::{LiveBackend, Place};
+use crate::conn::{Conn, Phase};
+use crate::worker::Worker;
+
+/// A backend that says nothing to `Expect: 100-continue` gets the body after this: RFC 9110
+/// §10.1.1.
+const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a body ended before its end.
+#[derive(Debug)]
+pub(crate) enum BodyError {
+    /// The side it comes from broke off.
+    Source(hyper::Error),
+    /// The client's is larger than the service allows.
+    TooLarge,
+    /// The backend's drain time-out has passed.
+    Cut,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::Source(error) => error.fmt(f),
+            BodyError::TooLarge => f.write_str("the body is larger than allowed"),
+            BodyError::Cut => f.write_str("the backend's drain time-out has passed"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// How a client's body is getting on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Upload {
+    #[default]
+    Running,
+    Done,
+    /// The client broke off.
+    Failed,
+    TooLarge,
+}
+
+/// A request's body, as it goes to a backend.
+pub(crate) enum RequestBody {
+    Empty,
+    Stream(Box<Uploading>),
+}
+
+/// A body that is being received from a client.
+pub(crate) struct Uploading {
+    pub(crate) incoming: Incoming,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) conn: Rc<Conn>,
+    pub(crate) backend: Arc<LiveBackend>,
+    pub(crate) state: Rc<std::cell::Cell<Upload>>,
+    /// Bytes that may still come; `u64::MAX` is no limit.
+    pub(crate) room: u64,
+    /// Time for the response once the body has been sent, in ms.
+    pub(crate) response: u64,
+    pub(crate) expect: Option<Expect>,
+}
+
+/// A body that the client sends only when told to.
+pub(crate) struct Expect {
+    pub(crate) told: Arc<AtomicBool>,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Expect {
+    pub(crate) fn new() -> Self {
+        let told = Arc::new(AtomicBool::new(false));
+        Self {
+            told,
+            patience: Box::pin(tokio::time::sleep(CONTINUE_AFTER)),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.told.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        self.patience.as_mut().poll(cx)
+    }
+}
+
+impl Uploading {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(expect) = &mut self.expect {
+            if expect.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.expect = None;
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    let n = data.len() as u64;
+                    if n > self.room {
+                        self.state.set(Upload::TooLarge);
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    }
+                    if self.room != u64::MAX {
+                        self.room -= n;
+                    }
+                    self.backend.count(self.worker.id).bytes_in.add(n);
+                }
+                if self.incoming.is_end_stream() {
+                    self.done();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                self.state.set(Upload::Failed);
+                Some(Err(BodyError::Source(error)))
+            }
+            None => {
+                self.done();
+                None
+            }
+        })
+    }
+
+    fn done(&mut self) {
+        if self.state.replace(Upload::Done) != Upload::Done && self.conn.phase() == Phase::Request {
+            self.conn.set_deadline(self.worker.now(), self.response);
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            RequestBody::Empty => Poll::Ready(None),
+            RequestBody::Stream(upload) => upload.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Stream(upload) => upload.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Stream(upload) => upload.incoming.size_hint(),
+        }
+    }
+}
+
+/// A response's body, as it goes to a client.
+pub(crate) enum ResponseBody {
+    Empty,
+    /// One of our own.
+    Text(Bytes),
+    Stream(Box<Download>),
+}
+
+/// A body that is being received from a backend. Drives the backend's connection.
+pub(crate) struct Download {
+    pub(crate) incoming: Incoming,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) client: Rc<Conn>,
+    pub(crate) gate: Rc<GateState>,
+    /// Time for the next request, in ms.
+    pub(crate) keepalive: u64,
+    pub(crate) upload: Option<Rc<std::cell::Cell<Upload>>>,
+    pub(crate) flow: Option<(Box<BackendConn>, Place)>,
+}
+
+impl Download {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.client.is_cut() {
+            self.flow = None;
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
+        // The connection is driven here and nowhere else, so nobody needs to be woken by the
+        // channel between it and its body.
+        let mut quiet = Context::from_waker(Waker::noop());
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(&mut quiet);
+        if frame.is_pending()
+            && let Some((conn, _)) = &mut self.flow
+        {
+            let _ = conn.poll_drive(cx);
+            frame = Pin::new(&mut self.incoming).poll_frame(&mut quiet);
+        }
+        match std::task::ready!(frame) {
+            Some(Ok(frame)) => {
+                if let (Some(data), Some((_, place))) = (frame.data_ref(), &self.flow) {
+                    place
+                        .backend()
+                        .count(self.worker.id)
+                        .bytes_out
+                        .add(data.len() as u64);
+                }
+                if self.incoming.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                if let Some((_, place)) = self.flow.take() {
+                    place.backend().count(self.worker.id).failures.add(1);
+                    place
+                        .backend()
+                        .was_reset(format!("broke off a response: {error}"));
+                }
+                Poll::Ready(Some(Err(BodyError::Source(error))))
+            }
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// Ends the response: the connection goes back, the place comes free.
+    pub(crate) fn finish(&mut self) {
+        if let Some((conn, place)) = self.flow.take() {
+            super::finish(
+                &self.worker,
+                &self.client,
+                &self.gate,
+                self.upload.as_deref(),
+                self.keepalive,
+            );
+            let uploaded = self.upload.as_ref().is_none_or(|u| u.get() == Upload::Done);
+            if uploaded {
+                self.worker.pool.give(conn, self.worker.now());
+            }
+            drop(place);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            ResponseBody::Empty => Poll::Ready(None),
+            ResponseBody::Text(text) if text.is_empty() => Poll::Ready(None),
+            ResponseBody::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+            ResponseBody::Stream(download) => download.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            ResponseBody::Empty => true,
+            ResponseBody::Text(text) => text.is_empty(),
+            ResponseBody::Stream(download) => download.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ResponseBody::Empty => SizeHint::with_exact(0),
+            ResponseBody::Text(text) => SizeHint::with_exact(text.len() as u64),
+            ResponseBody::Stream(download) => download.incoming.size_hint(),
+        }
+    }
+}

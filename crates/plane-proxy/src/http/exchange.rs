@@ -1,0 +1,490 @@
+//! A request and its response, over as many attempts as it takes.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{StatusCode, Version};
+use hyper::body::{Body, Incoming};
+use hyper::{Request, Response};
+
+use super::body::{Download, Expect, RequestBody, ResponseBody, Upload, Uploading};
+use super::headers::{is_granted, take_hop};
+use super::pool::BackendConn;
+use super::service::Failure;
+use super::{Client, Tunnel};
+use crate::backend::{LiveBackend, Place};
+use crate::choose::{NoPlace, Tried, choose};
+use crate::conn::Phase;
+use crate::connect::{ConnectError, connect};
+use crate::snapshot::LiveService;
+use crate::worker::Command;
+
+/// A request that must not be sent twice goes only on a connection used this recently, in ms: the
+/// older it is the likelier the backend is closing it at this moment.
+const FRESH: u64 = 1_000;
+
+/// A request that was sent and got no answer is sent again at most so many times.
+const RESENT: u8 = 2;
+
+/// What goes to a backend.
+pub(super) struct Outgoing {
+    pub(super) head: Parts,
+    pub(super) body: Option<Incoming>,
+    /// It may be sent twice: idempotent and without a body.
+    pub(super) repeatable: bool,
+    /// Bytes of the body at most.
+    pub(super) limit: u64,
+    /// The client waits for `100 Continue`.
+    pub(super) expects: bool,
+    /// The protocol the client wants to change to.
+    pub(super) upgrade: Option<HeaderValue>,
+}
+
+/// A request on its way.
+pub(super) struct Exchange<'a> {
+    client: &'a Rc<Client>,
+    service: Arc<LiveService>,
+    others: std::vec::IntoIter<Arc<LiveService>>,
+    head: Option<Parts>,
+    body: Option<Incoming>,
+    repeatable: bool,
+    limit: u64,
+    expects: bool,
+    upgrade: Option<HeaderValue>,
+    upload: Option<Rc<Cell<Upload>>>,
+    tried: Tried,
+    resent: u8,
+}
+
+/// How an attempt ended without a response.
+enum Attempt {
+    /// Nothing was sent: head and body are back.
+    Unsent,
+    /// The connection ended before the head of the response was complete.
+    Closed {
+        received: bool,
+        reused: bool,
+        spare: Option<Parts>,
+        why: String,
+    },
+    /// No response in time.
+    TimedOut,
+    /// The backend's drain time-out has passed.
+    Cut,
+}
+
+/// What to do after an attempt.
+enum Next {
+    SameBackend,
+    OtherBackend,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        client: &'a Rc<Client>,
+        service: Arc<LiveService>,
+        others: Vec<Arc<LiveService>>,
+        request: Outgoing,
+    ) -> Self {
+        Self {
+            client,
+            service,
+            others: others.into_iter(),
+            head: Some(request.head),
+            body: request.body,
+            repeatable: request.repeatable,
+            limit: request.limit,
+            expects: request.expects,
+            upgrade: request.upgrade,
+            upload: None,
+            tried: Tried::default(),
+            resent: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Result<Response<ResponseBody>, Failure> {
+        loop {
+            let place = self.choose().await?;
+            let backend = place.backend().clone();
+            self.client.conn.set_backend(Some(backend.clone()));
+            let mut only_fresh = false;
+            loop {
+                let conn = match self.connection(&backend, only_fresh).await {
+                    Ok(conn) => conn,
+                    Err(error) => {
+                        self.connect_failed(&backend, &error)?;
+                        break;
+                    }
+                };
+                let ended = match self.attempt(conn, &backend).await {
+                    Ok((conn, response)) => return self.answer(conn, place, response),
+                    Err(ended) => ended,
+                };
+                // A second attempt at the same backend keeps its place.
+                match self.after(&backend, ended)? {
+                    Next::SameBackend => only_fresh = true,
+                    Next::OtherBackend => break,
+                }
+            }
+        }
+    }
+
+    async fn choose(&mut self) -> Result<Place, Failure> {
+        loop {
+            let client = self.client;
+            match choose(
+                &client.worker,
+                &self.service,
+                client.conn.client,
+                &self.tried,
+            )
+            .await
+            {
+                Ok(place) => return Ok(place),
+                Err(NoPlace::NoBackend) if self.tried.count() > 0 => {
+                    return Err(Failure::new(
+                        StatusCode::BAD_GATEWAY,
+                        "no backend could be connected to",
+                    ));
+                }
+                Err(NoPlace::NoBackend) => match self.others.next() {
+                    // Another service of the same route can.
+                    Some(other) => self.service = other,
+                    None => return Err(self.unserved("no backend can serve now")),
+                },
+                Err(NoPlace::QueuesFull) => return Err(self.unserved("all queues are full")),
+                Err(NoPlace::QueueTimeout) => {
+                    return Err(self.unserved("no backend came free in time"));
+                }
+            }
+        }
+    }
+
+    fn unserved(&self, why: &'static str) -> Failure {
+        if let Some(counts) = self.service.shared.count(self.client.worker.id) {
+            counts.unserved.add(1);
+        }
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+
+    /// An idle connection, or a fresh one.
+    async fn connection(
+        &self,
+        backend: &Arc<LiveBackend>,
+        only_fresh: bool,
+    ) -> Result<Box<BackendConn>, ConnectError> {
+        let worker = &self.client.worker;
+        if !only_fresh {
+            let idle_below = if self.repeatable { u64::MAX } else { FRESH };
+            if let Some(conn) = worker.pool.take(backend, worker.now(), idle_below) {
+                return Ok(conn);
+            }
+        }
+        Box::pin(self.fresh(backend)).await
+    }
+
+    async fn fresh(&self, backend: &Arc<LiveBackend>) -> Result<Box<BackendConn>, ConnectError> {
+        let worker = &self.client.worker;
+        let limit = backend.admission.limit();
+        if limit != 0 && backend.open.load(Ordering::Relaxed) >= limit {
+            // A backend that serves as many connections as requests must not wait for one that
+            // another core keeps idle.
+            worker.shared.tell_all(|| Command::Evict(backend.id));
+        }
+        let timeout = self.service.timeouts.connect;
+        let port = self.client.conn.port.port;
+        let (stream, open) = connect(worker, backend, port, timeout).await?;
+        match BackendConn::new(stream, open).await {
+            Ok(conn) => Ok(Box::new(conn)),
+            Err(_) => Err(ConnectError::Local),
+        }
+    }
+
+    fn connect_failed(
+        &mut self,
+        backend: &LiveBackend,
+        error: &ConnectError,
+    ) -> Result<(), Failure> {
+        let failure = match error {
+            ConnectError::Local => {
+                return Err(self.unserved("no connection to a backend can be opened now"));
+            }
+            ConnectError::Refused => {
+                Failure::new(StatusCode::BAD_GATEWAY, "no backend could be connected to")
+            }
+            ConnectError::TimedOut => Failure::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "no backend took a connection in time",
+            ),
+        };
+        self.elsewhere(backend, failure)
+    }
+
+    /// Goes on to another backend, unless enough were tried.
+    fn elsewhere(&mut self, backend: &LiveBackend, failure: Failure) -> Result<(), Failure> {
+        if self.tried.count() >= self.service.spec.retries {
+            return Err(failure);
+        }
+        backend.count(self.client.worker.id).retries.add(1);
+        self.tried.add(backend);
+        Ok(())
+    }
+
+    /// Sends the request and waits for the head of the response.
+    async fn attempt(
+        &mut self,
+        mut conn: Box<BackendConn>,
+        backend: &Arc<LiveBackend>,
+    ) -> Result<(Box<BackendConn>, Response<Incoming>), Attempt> {
+        let client = self.client;
+        let reused = conn.is_reused();
+        let Some(head) = self.head.take() else {
+            return Err(Attempt::Cut);
+        };
+        let spare = (self.repeatable && self.resent < RESENT).then(|| head.clone());
+        let request = self.request(head, backend);
+        conn.expect();
+        backend.count(client.worker.id).requests.add(1);
+        let mut answer = std::pin::pin!(conn.send.try_send_request(request));
+        let waited = std::future::poll_fn(|cx| {
+            let ended = conn.poll_drive(cx).is_ready();
+            // Nobody but this task brings the answer: it needs no waker.
+            match answer
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+            {
+                Poll::Ready(answered) => Poll::Ready(Waited::Answered(answered)),
+                Poll::Pending if ended => Poll::Ready(Waited::Ended),
+                Poll::Pending if client.conn.take_expired() => Poll::Ready(Waited::TimedOut),
+                Poll::Pending if client.conn.is_cut() => Poll::Ready(Waited::Cut),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        let (received, why) = match waited {
+            Waited::Answered(Ok(response)) => return Ok((conn, response)),
+            Waited::Answered(Err(mut error)) => match error.take_message() {
+                Some(request) => {
+                    self.take_back(request);
+                    return Err(Attempt::Unsent);
+                }
+                None => (conn.has_received(), error.into_error().to_string()),
+            },
+            Waited::Ended => (conn.has_received(), "connection closed".into()),
+            Waited::TimedOut => return Err(Attempt::TimedOut),
+            Waited::Cut => return Err(Attempt::Cut),
+        };
+        Err(Attempt::Closed {
+            received,
+            reused,
+            spare,
+            why,
+        })
+    }
+
+    fn request(&mut self, head: Parts, backend: &Arc<LiveBackend>) -> Request<RequestBody> {
+        let client = self.client;
+        let Some(incoming) = self.body.take() else {
+            client
+                .conn
+                .set_deadline(client.worker.now(), self.service.timeouts.response);
+            return Request::from_parts(head, RequestBody::Empty);
+        };
+        let state = Rc::new(Cell::new(Upload::Running));
+        self.upload = Some(state.clone());
+        let expect = self.expects.then(Expect::new);
+        let told = expect.as_ref().map(|expect| expect.told.clone());
+        let body = RequestBody::Stream(Box::new(Uploading {
+            incoming,
+            worker: client.worker.clone(),
+            conn: client.conn.clone(),
+            backend: backend.clone(),
+            state,
+            room: self.limit,
+            response: self.service.timeouts.response,
+            expect,
+        }));
+        let mut request = Request::from_parts(head, body);
+        if let Some(told) = told {
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    told.store(true, Ordering::Relaxed);
+                }
+            });
+        }
+        request
+    }
+
+    /// A request of which nothing was sent.
+    fn take_back(&mut self, request: Request<RequestBody>) {
+        let (head, body) = request.into_parts();
+        self.head = Some(head);
+        if let RequestBody::Stream(upload) = body {
+            self.body = Some(upload.incoming);
+        }
+    }
+
+    /// What to do after an attempt that gave no response.
+    fn after(&mut self, backend: &LiveBackend, ended: Attempt) -> Result<Next, Failure> {
+        let counts = backend.count(self.client.worker.id);
+        match ended {
+            Attempt::Unsent => Ok(Next::SameBackend),
+            Attempt::Cut => {
+                counts.failures.add(1);
+                Err(Failure::new(
+                    StatusCode::BAD_GATEWAY,
+                    "the backend was taken out of use",
+                ))
+            }
+            Attempt::TimedOut => {
+                counts.failures.add(1);
+                backend.was_reset("no response in time".into());
+                Err(Failure::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "the backend did not answer in time",
+                ))
+            }
+            Attempt::Closed {
+                received,
+                reused,
+                spare,
+                why,
+            } => {
+                if let Some(failure) = self.clients_fault() {
+                    return Err(failure);
+                }
+                let spare = spare.filter(|_| !received);
+                if reused && spare.is_some() {
+                    // The backend closed it as idle at this very moment, which is its right.
+                    self.resent += 1;
+                    self.head = spare;
+                    return Ok(Next::SameBackend);
+                }
+                counts.failures.add(1);
+                let when = if received {
+                    "in the middle of a response"
+                } else {
+                    "before a response"
+                };
+                backend.was_reset(format!("{when}: {why}"));
+                let failure = Failure::new(
+                    StatusCode::BAD_GATEWAY,
+                    "the backend gave no valid response",
+                );
+                match spare {
+                    Some(_) => {
+                        self.elsewhere(backend, failure)?;
+                        self.resent += 1;
+                        self.head = spare;
+                        Ok(Next::OtherBackend)
+                    }
+                    None => Err(failure),
+                }
+            }
+        }
+    }
+
+    /// Whether the request broke off on the client's side.
+    fn clients_fault(&self) -> Option<Failure> {
+        match self.upload.as_ref().map(|upload| upload.get()) {
+            Some(Upload::TooLarge) => Some(Failure::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is larger than allowed",
+            )),
+            Some(Upload::Failed) => Some(Failure::new(
+                StatusCode::BAD_REQUEST,
+                "the body broke off or is malformed",
+            )),
+            _ => None,
+        }
+    }
+
+    /// Makes the client's response of the backend's.
+    fn answer(
+        self,
+        conn: Box<BackendConn>,
+        place: Place,
+        response: Response<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let client = self.client;
+        place.backend().served();
+        place
+            .backend()
+            .count(client.worker.id)
+            .response(response.status().as_u16());
+        let (mut head, incoming) = response.into_parts();
+        let hop = take_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let upgrade = self.granted(place.backend(), hop.upgrade)?;
+            head.headers
+                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, upgrade);
+            let (stream, first, open) = conn.into_upgraded();
+            let idle = self.service.timeouts.idle;
+            let tunnel = Tunnel {
+                stream,
+                first,
+                open,
+                place,
+                idle,
+            };
+            *client.tunnel.borrow_mut() = Some(tunnel);
+            return Ok(Response::from_parts(head, ResponseBody::Empty));
+        }
+        client.conn.enter(Phase::Response);
+        let empty = incoming.is_end_stream();
+        let mut download = Box::new(Download {
+            incoming,
+            worker: client.worker.clone(),
+            client: client.conn.clone(),
+            gate: client.gate.clone(),
+            keepalive: client.keepalive.get(),
+            upload: self.upload,
+            flow: Some((conn, place)),
+        });
+        if empty {
+            download.finish();
+            return Ok(Response::from_parts(head, ResponseBody::Empty));
+        }
+        Ok(Response::from_parts(head, ResponseBody::Stream(download)))
+    }
+
+    /// The protocol of the tunnel, if there may be one.
+    fn granted(
+        &self,
+        backend: &LiveBackend,
+        answered: Option<HeaderValue>,
+    ) -> Result<HeaderValue, Failure> {
+        let granted = match (&self.upgrade, answered) {
+            (Some(asked), Some(answered)) if is_granted(asked, &answered) => answered,
+            _ => {
+                backend.count(self.client.worker.id).failures.add(1);
+                return Err(Failure::new(
+                    StatusCode::BAD_GATEWAY,
+                    "the backend changed to a protocol that nobody asked for",
+                ));
+            }
+        };
+        if self.client.gate.sent_early() {
+            return Err(Failure::new(
+                StatusCode::BAD_REQUEST,
+                "bytes of the new protocol were sent before it was granted",
+            ));
+        }
+        Ok(granted)
+    }
+}
+
+/// How the wait for a response ended.
+enum Waited {
+    Answered(Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>),
+    Ended,
+    TimedOut,
+    Cut,
+}

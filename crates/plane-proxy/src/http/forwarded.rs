@@ -1,0 +1,152 @@
+//! `X-Forwarded-*` and `Forwarded` (RFC 7239): for whom a request is made.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// What one client connection adds to its requests.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    ip: IpAddr,
+    ip_value: HeaderValue,
+    port_value: HeaderValue,
+    /// The host of the last request with the `Forwarded` made for it: most connections ask for one.
+    last: RefCell<Option<(HeaderValue, HeaderValue)>>,
+}
+
+impl Forwarded {
+    pub(crate) fn new(ip: IpAddr, port: u16) -> Self {
+        let value =
+            |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        Self {
+            ip,
+            ip_value: value(&ip.to_string()),
+            port_value: port.into(),
+            last: RefCell::new(None),
+        }
+    }
+
+    /// Sets the fields. What the client says is believed if it is in one of `trusted`, and then
+    /// added to; otherwise overwritten.
+    pub(crate) fn set(&self, headers: &mut HeaderMap, host: &HeaderValue, trusted: &[IpNet]) {
+        let own = self.element(host);
+        if !trusted.is_empty() && trusted.iter().any(|net| net.contains(&self.ip)) {
+            append(headers, FOR, &self.ip_value);
+            append(headers, header::FORWARDED, &own);
+            headers
+                .entry(PROTO)
+                .or_insert(HeaderValue::from_static("http"));
+            headers.entry(HOST).or_insert_with(|| host.clone());
+            headers
+                .entry(PORT)
+                .or_insert_with(|| self.port_value.clone());
+        } else {
+            headers.insert(FOR, self.ip_value.clone());
+            headers.insert(PROTO, HeaderValue::from_static("http"));
+            headers.insert(HOST, host.clone());
+            headers.insert(PORT, self.port_value.clone());
+            headers.insert(header::FORWARDED, own);
+        }
+    }
+
+    fn element(&self, host: &HeaderValue) -> HeaderValue {
+        let mut last = self.last.borrow_mut();
+        if let Some((of, element)) = &*last
+            && of == host
+        {
+            return element.clone();
+        }
+        // RFC 7239 §4 and §6: an IPv6 address is in brackets and so quoted, as is a host that is
+        // more than a token.
+        let by = match self.ip {
+            IpAddr::V4(ip) => format!("for={ip}"),
+            IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
+        };
+        let text = match host.to_str() {
+            Ok("") | Err(_) => format!("{by};proto=http"),
+            Ok(name)
+                if name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') =>
+            {
+                format!("{by};host={name};proto=http")
+            }
+            Ok(name) => format!("{by};host=\"{name}\";proto=http"),
+        };
+        let element =
+            HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"));
+        *last = Some((host.clone(), element.clone()));
+        element
+    }
+}
+
+/// Adds to a list, which becomes one field.
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
+    let mut all: Vec<u8> = Vec::new();
+    for before in headers.get_all(&name) {
+        all.extend_from_slice(before.as_bytes());
+        all.extend_from_slice(b", ");
+    }
+    all.extend_from_slice(value.as_bytes());
+    headers.insert(
+        name,
+        HeaderValue::from_bytes(&all).unwrap_or_else(|_| value.clone()),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ip: &str, trusted: &[&str], host: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(FOR, HeaderValue::from_static("6.6.6.6"));
+        headers.insert(PROTO, HeaderValue::from_static("https"));
+        headers.insert(header::FORWARDED, HeaderValue::from_static("for=6.6.6.6"));
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        let forwarded = Forwarded::new(ip.parse().unwrap(), 80);
+        forwarded.set(&mut headers, &HeaderValue::from_static(host), &trusted);
+        headers
+    }
+
+    #[test]
+    fn what_a_stranger_says_is_overwritten() {
+        let headers = set("10.0.0.1", &["192.168.0.0/16"], "a.org");
+        assert_eq!(headers[FOR], "10.0.0.1");
+        assert_eq!(headers[PROTO], "http");
+        assert_eq!(headers[HOST], "a.org");
+        assert_eq!(headers[PORT], "80");
+        assert_eq!(
+            headers[header::FORWARDED],
+            "for=10.0.0.1;host=a.org;proto=http"
+        );
+    }
+
+    #[test]
+    fn what_a_trusted_client_says_is_added_to() {
+        let headers = set("192.168.1.1", &["192.168.0.0/16"], "a.org:8080");
+        assert_eq!(headers[FOR], "6.6.6.6, 192.168.1.1");
+        assert_eq!(headers[PROTO], "https");
+        assert_eq!(
+            headers[header::FORWARDED],
+            "for=6.6.6.6, for=192.168.1.1;host=\"a.org:8080\";proto=http"
+        );
+    }
+
+    #[test]
+    fn an_ipv6_client_is_quoted() {
+        let headers = set("fd00::1", &[], "a");
+        assert_eq!(headers[FOR], "fd00::1");
+        assert_eq!(
+            headers[header::FORWARDED],
+            "for=\"[fd00::1]\";host=a;proto=http"
+        );
+    }
+}

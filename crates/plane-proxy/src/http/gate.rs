@@ -1,0 +1,275 @@
+//! The client's side of an HTTP connection: lets through to hyper what [`Framing`] finds sound.
+//!
+//! A head is held back until it is complete, so that a client that sends it slowly costs no more
+//! than its bytes. Instead of a head that is refused hyper gets a request of our own that the
+//! service answers with the refusal: so the answer comes in its turn, after those to earlier
+//! requests, and passes through the same code as every other.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::framing::{Framing, Limits, Then};
+use crate::conn::{Conn, Phase};
+use crate::worker::Worker;
+
+/// The method of the request that stands for a refused one. A client may send it too, but cannot
+/// set [`GateState::refusal`].
+pub(crate) const REFUSED: &str = "PLIMSOLL-REFUSED";
+
+const STAND_IN: &[u8] =
+    b"PLIMSOLL-REFUSED / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// What gate, service and the connection's task tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct GateState {
+    refusal: Cell<Option<u16>>,
+    paused: Cell<bool>,
+    early: Cell<bool>,
+    unread: Cell<bool>,
+    broken: Cell<bool>,
+    unflushed: Cell<bool>,
+    /// The socket once more, while an answer to an upgrade is awaited.
+    socket: RefCell<Option<OwnedFd>>,
+}
+
+impl GateState {
+    /// Whether something was written that the socket has not taken yet.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.unflushed.get()
+    }
+
+    /// The status with which the client's last head was refused.
+    pub(crate) fn refusal(&self) -> Option<u16> {
+        self.refusal.get()
+    }
+
+    /// Lets bytes through again after an upgrade was not granted.
+    pub(crate) fn resume(&self) {
+        if self.paused.replace(false) {
+            self.early.set(false);
+            *self.socket.borrow_mut() = None;
+        }
+    }
+
+    /// Whether the client has sent bytes after a request for an upgrade without having the answer.
+    pub(crate) fn sent_early(&self) -> bool {
+        use rustix::net::RecvFlags;
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        self.early.get()
+            || self.socket.borrow().as_ref().is_none_or(|socket| {
+                let mut byte = [0; 1];
+                matches!(rustix::net::recv(socket, &mut byte[..], flags), Ok((_, n)) if n > 0)
+            })
+    }
+
+    /// A response was given before the request had been read to its end.
+    pub(crate) fn set_unread(&self) {
+        self.unread.set(true);
+    }
+
+    /// Whether the client has sent, or is likely to be sending, what nobody will read.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread.get() || self.refusal.get().is_some() || self.broken.get()
+    }
+}
+
+/// The stream of one client connection.
+pub(crate) struct Gate {
+    stream: TcpStream,
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    state: Rc<GateState>,
+    framing: Framing,
+    /// Time for a head, in ms.
+    header: u64,
+    /// A part of a head.
+    held: Vec<u8>,
+    /// What is held has not been judged yet: it came before the answer to an upgrade.
+    unjudged: bool,
+    /// What hyper gets before anything else is read.
+    ready: Vec<u8>,
+    given: usize,
+}
+
+impl Gate {
+    pub(crate) fn new(
+        stream: TcpStream,
+        worker: Rc<Worker>,
+        conn: Rc<Conn>,
+        state: Rc<GateState>,
+        header: u64,
+    ) -> Self {
+        let framing = Framing::new(Limits::default());
+        Self {
+            stream,
+            worker,
+            conn,
+            state,
+            framing,
+            header,
+            held: Vec::new(),
+            unjudged: false,
+            ready: Vec::new(),
+            given: 0,
+        }
+    }
+
+    /// The socket. What the gate holds is lost.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Waits for the next bytes without holding any buffer.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(cx)
+    }
+
+    /// Refuses the head that is being received.
+    fn refuse(&mut self, status: u16) {
+        self.state.refusal.set(Some(status));
+        self.held = Vec::new();
+        self.ready.extend_from_slice(STAND_IN);
+    }
+
+    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let Some(rest) = self.ready.get(self.given..).filter(|rest| !rest.is_empty()) else {
+            return false;
+        };
+        let n = rest.len().min(buf.remaining());
+        buf.put_slice(rest.get(..n).unwrap_or_default());
+        self.given += n;
+        if self.given == self.ready.len() {
+            self.ready = Vec::new();
+            self.given = 0;
+        }
+        true
+    }
+
+    /// Acts on a verdict; `rest` is what may not pass.
+    fn settle(&mut self, then: Then, rest: &[u8]) {
+        match then {
+            Then::More => {}
+            Then::Hold => {
+                self.held = rest.to_vec();
+                if self.conn.phase() == Phase::Idle {
+                    self.conn
+                        .enter_until(Phase::Head, self.worker.now(), self.header);
+                }
+            }
+            Then::Reject(status) => self.refuse(status),
+            Then::Break => self.state.broken.set(true),
+            Then::Upgrade => {
+                self.state.paused.set(true);
+                self.state.early.set(!rest.is_empty());
+                // Without it the upgrade is refused, which is the safe side.
+                *self.state.socket.borrow_mut() = self.stream.as_fd().try_clone_to_owned().ok();
+                self.held = rest.to_vec();
+                self.unjudged = !rest.is_empty();
+            }
+        }
+    }
+
+    /// Judges what is held.
+    fn judge(&mut self) {
+        let mut held = std::mem::take(&mut self.held);
+        let outcome = self.framing.feed(&held);
+        let rest = held.split_off(outcome.pass);
+        self.ready.append(&mut held);
+        self.settle(outcome.then, &rest);
+    }
+}
+
+impl AsyncRead for Gate {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        loop {
+            if gate.give(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if gate.state.refusal.get().is_some() || gate.state.paused.get() {
+                // Nothing more counts, or not before an answer, which wakes this task.
+                return Poll::Pending;
+            }
+            if gate.state.broken.get() {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the request's body is not framed as it should be",
+                )));
+            }
+            if gate.conn.phase() == Phase::Head && gate.conn.take_expired() {
+                gate.refuse(408);
+                continue;
+            }
+            if std::mem::take(&mut gate.unjudged) {
+                gate.judge();
+                continue;
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut gate.stream).poll_read(cx, buf))?;
+            let read = buf.filled().get(before..).unwrap_or_default();
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if gate.held.is_empty() {
+                let outcome = gate.framing.feed(read);
+                if outcome.then != Then::More {
+                    let rest = read.get(outcome.pass..).unwrap_or_default().to_vec();
+                    gate.settle(outcome.then, &rest);
+                    buf.set_filled(before + outcome.pass);
+                }
+                if outcome.pass > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                gate.held.extend_from_slice(read);
+                buf.set_filled(before);
+                gate.judge();
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Gate {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.state.unflushed.set(true);
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.state.unflushed.set(true);
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when the socket has taken all that it had.
+        self.state.unflushed.set(false);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,183 @@
+//! What a proxy changes in heads: hop-by-hop fields go, the client's address comes.
+
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Fields that `Connection` may not name away: they say what a message is or for whom it is.
+fn is_protected(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::HOST | header::CONTENT_LENGTH | header::FORWARDED
+    ) || name.as_str().starts_with("x-forwarded-")
+}
+
+/// The hop-by-hop fields of a message (RFC 9110 §7.6.1), taken out of it.
+#[derive(Debug, Default)]
+pub(crate) struct Hop {
+    /// The value of `Upgrade`, if `Connection` names it.
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// `TE: trailers` was there.
+    pub(crate) trailers: bool,
+}
+
+/// Takes the hop-by-hop fields out, those named by `Connection` included.
+pub(crate) fn take_hop(headers: &mut HeaderMap) -> Hop {
+    let mut hop = Hop::default();
+    let mut found = Found::default();
+    for name in headers.keys() {
+        match *name {
+            header::CONNECTION => found.connection = true,
+            header::UPGRADE => found.upgrade = true,
+            header::TE => found.te = true,
+            header::TRANSFER_ENCODING
+            | header::PROXY_AUTHENTICATE
+            | header::PROXY_AUTHORIZATION => found.other = true,
+            _ if *name == KEEP_ALIVE || *name == PROXY_CONNECTION => found.other = true,
+            _ => {}
+        }
+    }
+    if found.te {
+        let trailers = |v: &HeaderValue| {
+            v.as_bytes()
+                .split(|b| *b == b',')
+                .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        };
+        hop.trailers = headers.get_all(header::TE).iter().any(trailers);
+        headers.remove(header::TE);
+    }
+    if found.connection {
+        take_named(headers, &mut hop);
+    }
+    if found.upgrade {
+        headers.remove(header::UPGRADE);
+        headers.remove(HTTP2_SETTINGS);
+    }
+    if found.other {
+        headers.remove(header::TRANSFER_ENCODING);
+        headers.remove(header::PROXY_AUTHENTICATE);
+        headers.remove(header::PROXY_AUTHORIZATION);
+        headers.remove(KEEP_ALIVE);
+        headers.remove(PROXY_CONNECTION);
+    }
+    hop
+}
+
+#[derive(Default)]
+struct Found {
+    connection: bool,
+    upgrade: bool,
+    te: bool,
+    other: bool,
+}
+
+fn take_named(headers: &mut HeaderMap, hop: &mut Hop) {
+    let Entry::Occupied(connection) = headers.entry(header::CONNECTION) else {
+        return;
+    };
+    let mut named: Vec<HeaderName> = Vec::new();
+    let mut upgrade = false;
+    for value in connection.iter() {
+        for token in value
+            .as_bytes()
+            .split(|b| *b == b',')
+            .map(<[u8]>::trim_ascii)
+        {
+            if token.eq_ignore_ascii_case(b"upgrade") {
+                upgrade = true;
+            } else if !token.eq_ignore_ascii_case(b"keep-alive")
+                && !token.eq_ignore_ascii_case(b"close")
+                && let Ok(name) = HeaderName::from_bytes(token)
+            {
+                named.push(name);
+            }
+        }
+    }
+    connection.remove_entry_mult();
+    if upgrade {
+        hop.upgrade = headers.get(header::UPGRADE).cloned();
+    }
+    for name in named.iter().filter(|name| !is_protected(name)) {
+        headers.remove(name);
+    }
+}
+
+/// Whether a protocol of an `Upgrade` field may be tunnelled. `h2c` may not: what follows would
+/// pass by every rule that is applied to requests.
+pub(crate) fn may_tunnel(upgrade: &HeaderValue) -> bool {
+    !protocols(upgrade).any(|p| p.eq_ignore_ascii_case(b"h2c"))
+        && protocols(upgrade).next().is_some()
+}
+
+/// Whether a backend's `Upgrade` names only what the client asked for.
+pub(crate) fn is_granted(asked: &HeaderValue, answered: &HeaderValue) -> bool {
+    protocols(answered).next().is_some()
+        && protocols(answered).all(|p| protocols(asked).any(|q| q.eq_ignore_ascii_case(p)))
+}
+
+fn protocols(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|b| *b == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|p| !p.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_those_named_with_them() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret, host, x-forwarded-for"),
+            ("connection", "other"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "x"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("x-secret", "1"),
+            ("other", "2"),
+            ("host", "a"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("accept", "*/*"),
+        ]);
+        let hop = take_hop(&mut headers);
+        assert!(hop.trailers && hop.upgrade.is_none());
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "host", "x-forwarded-for"]);
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_fields() {
+        let mut both = map(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        assert_eq!(take_hop(&mut both).upgrade.unwrap(), "websocket");
+        assert!(both.is_empty());
+        assert!(
+            take_hop(&mut map(&[("upgrade", "websocket")]))
+                .upgrade
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_granted() {
+        let value = HeaderValue::from_static;
+        assert!(is_granted(&value("a, WebSocket"), &value("websocket")));
+        assert!(!is_granted(&value("websocket"), &value("h2c")));
+        assert!(!is_granted(&value("websocket"), &value("")));
+        assert!(may_tunnel(&value("websocket")) && !may_tunnel(&value("websocket, h2c")));
+    }
+}

@@ -1,0 +1,258 @@
+//! One request: route it, choose a backend, pass it on, pass the response back.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode, Uri, Version};
+use hyper::body::{Body, Incoming};
+use hyper::{Request, Response};
+
+use super::body::ResponseBody;
+use super::exchange::{Exchange, Outgoing};
+use super::gate::REFUSED;
+use super::headers::{Hop, may_tunnel, take_hop};
+use super::target::host_of;
+use super::{Client, finish};
+use crate::conn::Phase;
+use crate::router::Routed;
+use crate::snapshot::{LiveService, Table};
+
+/// Seconds after which a client may try again where nothing can serve.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Answers a request, whatever happens.
+pub(super) async fn respond(
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    client.conn.enter(Phase::Request);
+    let body_follows = !request.body().is_end_stream();
+    match pass_on(client, request).await {
+        Ok(response) => response,
+        Err(failure) => {
+            if body_follows {
+                client.gate.set_unread();
+            }
+            finish(
+                &client.worker,
+                &client.conn,
+                &client.gate,
+                None,
+                client.keepalive.get(),
+            );
+            own_response(failure, body_follows)
+        }
+    }
+}
+
+/// A request that gets an answer of our own.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    why: &'static str,
+}
+
+impl Failure {
+    pub(super) const fn new(status: StatusCode, why: &'static str) -> Self {
+        Self { status, why }
+    }
+}
+
+fn own_response(failure: Failure, close: bool) -> Response<ResponseBody> {
+    let text = format!("{}: {}\n", failure.status, failure.why);
+    let mut response = Response::new(ResponseBody::Text(Bytes::from(text)));
+    *response.status_mut() = failure.status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    if failure.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    if close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn pass_on(
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let (mut parts, body) = request.into_parts();
+    let (service, others) = match find_service(client, &mut parts) {
+        Ok(found) => found,
+        Err(failure) => {
+            if let Some(counts) = client.conn.port.counts.get(client.worker.id) {
+                counts.refuse(failure.status.as_u16());
+            }
+            return Err(failure);
+        }
+    };
+    client.keepalive.set(service.timeouts.keepalive);
+    if let Some(counts) = service.shared.count(client.worker.id) {
+        counts.total.add(1);
+    }
+    let limit = match service.spec.max_body {
+        0 => u64::MAX,
+        limit => limit,
+    };
+    if body.size_hint().lower() > limit {
+        return Err(Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than allowed",
+        ));
+    }
+    let mut hop = take_hop(&mut parts.headers);
+    let no_body = body.is_end_stream();
+    hop.upgrade = hop
+        .upgrade
+        .filter(|upgrade| no_body && parts.version == Version::HTTP_11 && may_tunnel(upgrade));
+    let expects = parts.headers.contains_key(header::EXPECT) && !no_body;
+    if parts
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        return Err(Failure::new(
+            StatusCode::EXPECTATION_FAILED,
+            "only 100-continue can be expected",
+        ));
+    }
+    set_fields(client, &service, &mut parts, &hop);
+    let repeatable = no_body && is_idempotent(&parts.method);
+    let request = Outgoing {
+        repeatable,
+        head: parts,
+        body: (!no_body).then_some(body),
+        limit,
+        expects,
+        upgrade: hop.upgrade,
+    };
+    Exchange::new(client, service, others, request).run().await
+}
+
+/// Checks what the request is for, and finds who serves it; the others of its route follow.
+fn find_service(
+    client: &Client,
+    parts: &mut Parts,
+) -> Result<(Arc<LiveService>, Vec<Arc<LiveService>>), Failure> {
+    if parts.method.as_str() == REFUSED
+        && let Some(status) = client.gate.refusal()
+    {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        return Err(Failure::new(status, "the request cannot be taken as it is"));
+    }
+    if parts.method == Method::CONNECT {
+        return Err(Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "CONNECT is not served",
+        ));
+    }
+    let bad = |why| Failure::new(StatusCode::BAD_REQUEST, why);
+    let field = parts.headers.get(header::HOST);
+    let authority = match (parts.uri.authority(), field) {
+        // RFC 9112 §3.2.2 says that the target decides; two names that differ are a trick.
+        (Some(target), Some(field))
+            if !target
+                .as_str()
+                .as_bytes()
+                .eq_ignore_ascii_case(field.as_bytes()) =>
+        {
+            return Err(bad("Host and the request's target differ"));
+        }
+        (Some(target), _) => target.as_str().as_bytes(),
+        (None, Some(field)) => field.as_bytes(),
+        (None, None) => b"",
+    };
+    let mut lower = [0; 255];
+    let host = host_of(authority, &mut lower).ok_or_else(|| bad("Host is not a host"))?;
+    let path = parts.uri.path();
+    let snapshot = client.worker.shared.snapshot.load();
+    let table = snapshot.tables.get(&client.conn.port.index);
+    let Some(Table::Http(http)) = table.map(|table| &**table) else {
+        return Err(Failure::new(
+            StatusCode::NOT_FOUND,
+            "nothing is served here any more",
+        ));
+    };
+    let found = match http.router.route(host, path) {
+        Routed::CatchAll(service) => (service.clone(), Vec::new()),
+        Routed::Rule(rule) => match rule.service() {
+            Some(service) => {
+                let others = rule.others().filter(|other| !Arc::ptr_eq(other, service));
+                (service.clone(), others.cloned().collect())
+            }
+            None => {
+                return Err(Failure::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the service of this host is not there",
+                ));
+            }
+        },
+        Routed::None => {
+            return Err(Failure::new(
+                StatusCode::NOT_FOUND,
+                "no service for this host and path",
+            ));
+        }
+    };
+    if parts.uri.authority().is_some() {
+        to_origin_form(parts).map_err(|()| bad("the request's target is not a URI"))?;
+    }
+    Ok(found)
+}
+
+/// Makes an absolute target one for an origin server, and its authority the `Host`.
+fn to_origin_form(parts: &mut Parts) -> Result<(), ()> {
+    let authority = parts
+        .uri
+        .authority()
+        .map(|a| HeaderValue::from_str(a.as_str()));
+    if let Some(Ok(host)) = authority {
+        parts.headers.insert(header::HOST, host);
+    }
+    let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+    parts.uri = path.parse::<Uri>().map_err(|_| ())?;
+    Ok(())
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
+}
+
+/// The fields that a backend gets beside the client's own.
+fn set_fields(client: &Client, service: &LiveService, parts: &mut Parts, hop: &Hop) {
+    let host = match parts.headers.get(header::HOST) {
+        Some(host) => host.clone(),
+        // HTTP/1.0 without a Host: 1.1 has to have one.
+        None => {
+            let host = HeaderValue::from_static("");
+            parts.headers.insert(header::HOST, host.clone());
+            host
+        }
+    };
+    client
+        .forwarded
+        .set(&mut parts.headers, &host, &service.spec.trusted);
+    parts.version = Version::HTTP_11;
+    if hop.trailers {
+        parts
+            .headers
+            .insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(upgrade) = &hop.upgrade {
+        parts.headers.insert(header::UPGRADE, upgrade.clone());
+        parts
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Listening sockets: one per worker and port, shared out by the kernel (SO_REUSEPORT).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use plimsoll_model::{Listen, Ports};
+use plimsoll_plane::PlaneError;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::counts::{ListenCounts, per_worker};
+
+/// Connections that may wait to be accepted, per worker; the kernel caps it at `somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Ports of one listen at most: each is a socket per worker.
+pub(crate) const MAX_PORTS: u16 = 1024;
+
+/// One port of a listen, as its connections know it.
+#[derive(Debug)]
+pub(crate) struct Port {
+    /// The number of the listen in the snapshot.
+    pub(crate) index: usize,
+    pub(crate) listen: Listen,
+    pub(crate) port: u16,
+    pub(crate) counts: Arc<Box<[ListenCounts]>>,
+}
+
+/// A listen whose sockets are open.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) index: usize,
+    pub(crate) counts: Arc<Box<[ListenCounts]>>,
+}
+
+impl Bound {
+    pub(crate) fn new(index: usize, workers: usize) -> Self {
+        Self {
+            index,
+            counts: Arc::new(per_worker(workers)),
+        }
+    }
+}
+
+/// Opens the sockets of a listen: for each of its ports one per worker.
+///
+/// `ours` are the ports on which this process listens already. SO_REUSEPORT would let a second
+/// process of the same user share a port unnoticed, so a port that is not ours is first tried
+/// without it.
+pub(crate) fn open(
+    listen: &Listen,
+    workers: usize,
+    ours: impl Fn(u16) -> bool,
+) -> Result<Vec<(u16, Vec<std::net::TcpListener>)>, PlaneError> {
+    let Listen::Socket { ip, ports, .. } = listen else {
+        return Err(PlaneError::Other(format!("{listen} is not a socket")));
+    };
+    let (first, last) = ports.bounds();
+    let mut sockets = Vec::new();
+    for port in first..=last {
+        if !ours(port) {
+            bind(*ip, port, false).map_err(|e| failed(listen, *ports, port, &e))?;
+        }
+        let mut of_port = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let socket = bind(*ip, port, true).map_err(|e| failed(listen, *ports, port, &e))?;
+            of_port.push(socket);
+        }
+        sockets.push((port, of_port));
+    }
+    for socket in sockets.iter().flat_map(|(_, of_port)| of_port) {
+        socket2::SockRef::from(socket)
+            .listen(BACKLOG)
+            .map_err(|e| failed(listen, *ports, 0, &e))?;
+    }
+    Ok(sockets)
+}
+
+fn failed(listen: &Listen, ports: Ports, port: u16, error: &io::Error) -> PlaneError {
+    let which = match ports {
+        Ports::One(_) => String::new(),
+        _ => format!("port {port}: "),
+    };
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "address in use: another program listens there (`ss -ltnp` shows which); stop it or choose another port"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied: ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this host has no such address: add it to an interface, or listen on another"
+        }
+        _ => "",
+    };
+    let reason = match advice {
+        "" => format!("{which}{error}"),
+        advice => format!("{which}{advice}"),
+    };
+    PlaneError::Listen {
+        listen: *listen,
+        reason,
+    }
+}
+
+fn bind(ip: Option<IpAddr>, port: u16, share: bool) -> io::Result<std::net::TcpListener> {
+    match ip {
+        Some(ip) => bind_to(SocketAddr::new(ip, port), true, share),
+        // Any address of both families; on a host without IPv6, of the one there is.
+        None => match bind_to((Ipv6Addr::UNSPECIFIED, port).into(), false, share) {
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
+                bind_to((Ipv4Addr::UNSPECIFIED, port).into(), true, share)
+            }
+            other => other,
+        },
+    }
+}
+
+fn bind_to(addr: SocketAddr, only_v6: bool, share: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
+}

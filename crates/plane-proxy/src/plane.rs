@@ -1,0 +1,527 @@
+//! The plane as control sees it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use plimsoll_model::{
+    Backend, BackendAddr, Desired, Forward, Listen, Name, Op, Plan, PlaneChoice, Ports, Proto,
+    Route, Service, ServiceSpec,
+};
+use plimsoll_plane::{
+    Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, ListenState, Plane, PlaneError,
+    ServiceCounters, Tuple, Unsupported,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::backend::LiveBackend;
+use crate::counts::{REFUSALS, per_worker};
+use crate::explain::explain;
+use crate::listener::{self, Bound, MAX_PORTS};
+use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
+use crate::worker::{self, Command, PortSeed, Shared};
+
+/// Events kept for control while it is busy.
+const EVENTS: usize = 1024;
+
+/// Flows listed at once where the filter does not say.
+const FLOWS: usize = 1000;
+
+/// How long to wait for the workers' lists of flows.
+const FLOWS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Settings of the plane.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Worker threads, 1..=256.
+    pub workers: usize,
+}
+
+/// The proxy plane with its worker threads.
+pub struct ProxyPlane {
+    workers: usize,
+    shared: Arc<Shared>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    held: Desired,
+    listens: BTreeMap<Listen, Bound>,
+    next_listen: usize,
+    live: HashMap<(Name, BackendAddr), Arc<LiveBackend>>,
+    next_backend: u64,
+    services: BTreeMap<Name, Arc<SharedService>>,
+    events: mpsc::Sender<Event>,
+    events_out: Option<mpsc::Receiver<Event>>,
+}
+
+impl ProxyPlane {
+    /// Starts the workers, which have nothing to do yet.
+    ///
+    /// # Errors
+    /// A thread or its runtime could not be started.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let workers = options.workers.clamp(1, 256);
+        let shared = Arc::new(Shared {
+            snapshot: arc_swap::ArcSwap::default(),
+            epoch: Instant::now(),
+            workers: OnceLock::new(),
+        });
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        // It was made above: nobody has set it before.
+        let _ = shared.workers.set(senders);
+        let threads = receivers
+            .into_iter()
+            .enumerate()
+            .map(|(id, commands)| worker::spawn(id, shared.clone(), commands))
+            .collect::<io::Result<Vec<_>>>()?;
+        let (events, events_out) = mpsc::channel(EVENTS);
+        Ok(Self {
+            workers,
+            shared,
+            threads,
+            held: Desired::default(),
+            listens: BTreeMap::new(),
+            next_listen: 0,
+            live: HashMap::new(),
+            next_backend: 1,
+            services: BTreeMap::new(),
+            events,
+            events_out: Some(events_out),
+        })
+    }
+
+    /// Accepts nothing more and waits until what is in flight has ended, at most for `limit`.
+    /// Whether all has ended.
+    pub fn drain(&mut self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        self.shared.tell_all(|| Command::Drain);
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
+    fn unsupported(feature: impl Into<String>, instead: impl Into<String>) -> Unsupported {
+        Unsupported {
+            plane: "proxy",
+            feature: feature.into(),
+            instead: instead.into(),
+        }
+    }
+
+    fn check_backend(backend: &Backend) -> Result<(), Unsupported> {
+        if backend.forward != Forward::Proxy {
+            return Err(Self::unsupported(
+                format!(
+                    "forward method for backend {} other than proxy",
+                    backend.addr
+                ),
+                "leave `forward` out",
+            ));
+        }
+        if matches!(backend.addr, BackendAddr::Unix(_)) {
+            return Err(Self::unsupported(
+                format!("connections to Unix sockets ({})", backend.addr),
+                "let the backend listen on a TCP port",
+            ));
+        }
+        if backend.upper != 0 || backend.lower != 0 {
+            return Err(Self::unsupported(
+                format!("thresholds (backend {})", backend.addr),
+                "use `maxconn`, which queues instead of refusing",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_spec(spec: &ServiceSpec) -> Result<(), Unsupported> {
+        for listen in &spec.listens {
+            match listen {
+                Listen::Mark { .. } => {
+                    return Err(Self::unsupported(
+                        format!("firewall marks ({listen})"),
+                        "listen on an address and port",
+                    ));
+                }
+                Listen::Socket {
+                    proto: Proto::Udp | Proto::Sctp,
+                    ..
+                } => {
+                    return Err(Self::unsupported(
+                        format!("UDP and SCTP ({listen})"),
+                        "listen on /tcp or /http",
+                    ));
+                }
+                Listen::Socket { ports, .. } => {
+                    let (first, last) = ports.bounds();
+                    if *ports == Ports::All || last - first >= MAX_PORTS {
+                        return Err(Self::unsupported(
+                            format!("more than {MAX_PORTS} ports in one listen ({listen})"),
+                            "name a smaller range",
+                        ));
+                    }
+                }
+            }
+        }
+        if spec.persistence.is_some() {
+            return Err(Self::unsupported(
+                "persistence",
+                "use scheduler = \"mh\", which keeps a client on its backend by its address",
+            ));
+        }
+        match &spec.sorry {
+            Some(sorry) => Self::check_backend(sorry),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the sockets of a listen that is not open yet.
+    fn open(&mut self, listen: &Listen) -> Result<(), PlaneError> {
+        // An http and a tcp listen on one socket are the same to the kernel.
+        if self.listens.contains_key(listen) {
+            return Ok(());
+        }
+        let ours = |port: u16| {
+            self.listens.keys().any(|l| match l {
+                Listen::Socket { ports, .. } => ports.overlaps(Ports::One(port)),
+                Listen::Mark { .. } => false,
+            })
+        };
+        let sockets = listener::open(listen, self.workers, ours)?;
+        let index = self.next_listen;
+        self.next_listen += 1;
+        let bound = Bound::new(index, self.workers);
+        let senders = self.shared.workers.get().map_or(&[][..], Vec::as_slice);
+        for (port, of_port) in sockets {
+            for (sender, socket) in senders.iter().zip(of_port) {
+                let counts = bound.counts.clone();
+                let port = Box::new(PortSeed {
+                    index,
+                    listen: *listen,
+                    port,
+                    counts,
+                });
+                sender
+                    .send(Command::Listen {
+                        index,
+                        port,
+                        socket,
+                    })
+                    .map_err(|_| PlaneError::Other("a worker has ended".into()))?;
+            }
+        }
+        self.listens.insert(*listen, bound);
+        Ok(())
+    }
+
+    /// Closes what no service listens on any more.
+    fn close_unused(&mut self) {
+        let used: BTreeSet<Listen> = self
+            .held
+            .services
+            .values()
+            .flat_map(|s| s.spec.listens.iter().copied())
+            .collect();
+        self.listens.retain(|listen, bound| {
+            let keep = used.contains(listen);
+            if !keep {
+                let index = bound.index;
+                self.shared.tell_all(|| Command::Close(index));
+            }
+            keep
+        });
+    }
+
+    fn take(&mut self, op: &Op, touched: &mut BTreeSet<Name>) -> Result<(), PlaneError> {
+        let listens = match op {
+            Op::AddService(service) => {
+                self.check(service)?;
+                service.spec.listens.as_slice()
+            }
+            Op::SetSpec(spec) => {
+                Self::check_spec(spec)?;
+                spec.listens.as_slice()
+            }
+            Op::AddBackend(_, backend) | Op::SetBackend(_, backend) => {
+                Self::check_backend(backend)?;
+                &[]
+            }
+            Op::PutRoute(_) | Op::RemoveRoute(_) | Op::RemoveBackend(..) | Op::RemoveService(_) => {
+                &[]
+            }
+        };
+        let mut held = self.held.clone();
+        held.apply(op)?;
+        for listen in listens {
+            self.open(listen)?;
+        }
+        self.held = held;
+        match op {
+            Op::AddService(service) => drop(touched.insert(service.name().clone())),
+            Op::SetSpec(spec) => drop(touched.insert(spec.name.clone())),
+            Op::AddBackend(name, _) | Op::SetBackend(name, _) | Op::RemoveBackend(name, _) => {
+                touched.insert(name.clone());
+            }
+            Op::RemoveService(name) => drop(touched.insert(name.clone())),
+            Op::PutRoute(_) | Op::RemoveRoute(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Brings what is held into force.
+    fn publish(&mut self, touched: &BTreeSet<Name>) {
+        let now = self.shared.now();
+        let before = self.shared.snapshot.load_full();
+        let mut services = before.services.clone();
+        for name in touched {
+            let old = before.held.services.get(name);
+            match self.held.services.get(name).cloned() {
+                Some(service) => {
+                    services.insert(name.clone(), Arc::new(self.live_service(&service)));
+                    self.retire(name, old.map(|s| &**s), Some(&service), now);
+                }
+                None => {
+                    services.remove(name);
+                    self.services.remove(name);
+                    self.retire(name, old.map(|s| &**s), None, now);
+                }
+            }
+        }
+        let tables = self
+            .listens
+            .iter()
+            .map(|(listen, bound)| {
+                (
+                    bound.index,
+                    Arc::new(table_of(listen, &self.held, &services)),
+                )
+            })
+            .collect();
+        let held = Arc::new(self.held.clone());
+        self.shared.snapshot.store(Arc::new(Snapshot {
+            held,
+            services,
+            tables,
+        }));
+        let held = &self.held;
+        self.live.retain(|(service, addr), live| {
+            let known = held
+                .services
+                .get(service)
+                .is_some_and(|s| s.backends.contains_key(addr));
+            known || Arc::strong_count(live) > 1
+        });
+        self.shared.tell_all(|| Command::Sweep);
+    }
+
+    fn live_service(&mut self, service: &Service) -> LiveService {
+        let workers = self.workers;
+        let shared = self
+            .services
+            .entry(service.name().clone())
+            .or_insert_with(|| {
+                Arc::new(SharedService {
+                    balance: Arc::default(),
+                    counts: per_worker(workers),
+                })
+            });
+        let shared = shared.clone();
+        // Backends that take nothing new are not members, but what they have in flight must find
+        // its settings and its end.
+        LiveService::new(service, shared, |name, backend| {
+            self.live_backend(name, backend)
+        })
+    }
+
+    fn live_backend(&mut self, service: &Name, backend: &Backend) -> Arc<LiveBackend> {
+        let key = (service.clone(), backend.addr.clone());
+        let known = self.live.get(&key).filter(|live| live.is(backend)).cloned();
+        let live = known.unwrap_or_else(|| {
+            let id = self.next_backend;
+            self.next_backend += 1;
+            let events = self.events.clone();
+            let live = Arc::new(LiveBackend::new(
+                id,
+                service.clone(),
+                backend,
+                self.workers,
+                events,
+            ));
+            self.live.insert(key, live.clone());
+            live
+        });
+        live.admission.set_limit(backend.maxconn);
+        live.restore();
+        live
+    }
+
+    /// Takes backends out of use that were in `old` and may get nothing new by `new`.
+    fn retire(&self, name: &Name, old: Option<&Service>, new: Option<&Service>, now: u64) {
+        let drain = new
+            .or(old)
+            .map_or(Duration::ZERO, |s| s.spec.timeouts.drain);
+        let cut_at = match u64::try_from(drain.as_millis()) {
+            // No limit: it is out of use, but never cut.
+            Ok(0) | Err(_) => u64::MAX - 1,
+            Ok(ms) => now.saturating_add(ms),
+        };
+        for (addr, backend) in old.map(|s| &s.backends).into_iter().flatten() {
+            let still = new
+                .and_then(|s| s.backends.get(addr))
+                .is_some_and(|b| b.takes_new());
+            if backend.takes_new() && !still {
+                let key = (name.clone(), addr.clone());
+                if let Some(live) = self.live.get(&key) {
+                    live.retire(cut_at);
+                }
+            }
+        }
+    }
+}
+
+impl Plane for ProxyPlane {
+    fn name(&self) -> &'static str {
+        "proxy"
+    }
+
+    fn check(&self, service: &Service) -> Result<(), Unsupported> {
+        if matches!(service.spec.plane, PlaneChoice::Ebpf | PlaneChoice::Ipvs) {
+            return Err(Self::unsupported(
+                "kernel forwarding",
+                "set plane = \"proxy\" or leave it out",
+            ));
+        }
+        Self::check_spec(&service.spec)?;
+        service
+            .backends
+            .values()
+            .try_for_each(|backend| Self::check_backend(backend))
+    }
+
+    fn check_route(&self, _route: &Route) -> Result<(), Unsupported> {
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<Desired, PlaneError> {
+        if let Some(dead) = self.threads.iter().position(|thread| thread.is_finished()) {
+            return Err(PlaneError::Other(format!(
+                "worker {dead} has ended: restart plimsoll"
+            )));
+        }
+        let held = Desired::clone(&self.shared.snapshot.load().held);
+        self.held = held.clone();
+        Ok(held)
+    }
+
+    fn apply(&mut self, plan: &Plan) -> Vec<ItemResult> {
+        let mut touched = BTreeSet::new();
+        let results: Vec<ItemResult> = plan
+            .ops
+            .iter()
+            .map(|op| ItemResult {
+                subject: op.subject(),
+                result: self.take(op, &mut touched),
+            })
+            .collect();
+        if results.iter().any(|r| r.result.is_ok()) {
+            self.publish(&touched);
+            // After the workers know the new state, and not before: make before break.
+            self.close_unused();
+        }
+        results
+    }
+
+    fn counters(&self) -> Counters {
+        let services = self.held.services.values().map(|service| {
+            let name = service.name();
+            let counts = self
+                .services
+                .get(name)
+                .map_or(&[][..], |shared| &shared.counts);
+            let backends = service.backends.keys().map(|addr| {
+                let live = self.live.get(&(name.clone(), addr.clone()));
+                (
+                    addr.clone(),
+                    live.map(|live| live.counters()).unwrap_or_default(),
+                )
+            });
+            ServiceCounters {
+                name: name.to_string(),
+                total: counts.iter().map(|c| c.total.get()).sum(),
+                unserved: counts.iter().map(|c| c.unserved.get()).sum(),
+                backends: backends.collect(),
+            }
+        });
+        let listens = self.listens.iter().map(|(listen, bound)| {
+            let accepted: u64 = bound.counts.iter().map(|c| c.accepted.get()).sum();
+            let closed: u64 = bound.counts.iter().map(|c| c.closed.get()).sum();
+            let refused = REFUSALS.iter().enumerate().map(|(i, status)| {
+                let of = |c: &crate::counts::ListenCounts| c.refused.get(i).map_or(0, |n| n.get());
+                (*status, bound.counts.iter().map(of).sum())
+            });
+            ListenState {
+                listen: *listen,
+                connections: accepted.saturating_sub(closed),
+                accepted,
+                refused: refused.filter(|(_, n)| *n > 0).collect(),
+            }
+        });
+        Counters {
+            services: services.collect(),
+            listens: listens.collect(),
+        }
+    }
+
+    fn flows(&mut self, filter: &FlowFilter, cursor: u64) -> Result<FlowPage, PlaneError> {
+        let until = Instant::now() + FLOWS_WITHIN;
+        let mut all = Vec::new();
+        for sender in self.shared.workers.get().into_iter().flatten() {
+            let (reply, mut answer) = oneshot::channel();
+            if sender.send(Command::Flows(filter.clone(), reply)).is_err() {
+                continue;
+            }
+            loop {
+                match answer.try_recv() {
+                    Ok(flows) => break all.extend(flows),
+                    Err(oneshot::error::TryRecvError::Closed) => break,
+                    Err(oneshot::error::TryRecvError::Empty) if Instant::now() < until => {
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                    Err(_) => {
+                        return Err(PlaneError::Other("a worker does not answer".into()));
+                    }
+                }
+            }
+        }
+        all.sort_by(|a, b| b.age.cmp(&a.age).then_with(|| a.client.cmp(&b.client)));
+        let limit = if filter.limit == 0 {
+            FLOWS
+        } else {
+            filter.limit
+        };
+        let from = usize::try_from(cursor).unwrap_or(usize::MAX);
+        let more = all.len() > from.saturating_add(limit);
+        let next = more.then_some(cursor.saturating_add(limit as u64));
+        Ok(FlowPage {
+            flows: all.into_iter().skip(from).take(limit).collect(),
+            next,
+        })
+    }
+
+    fn explain(&self, tuple: &Tuple) -> Explanation {
+        explain(&self.shared.snapshot.load(), &self.listens, tuple)
+    }
+
+    fn events(&mut self) -> Option<mpsc::Receiver<Event>> {
+        self.events_out.take()
+    }
+}
+
+impl Drop for ProxyPlane {
+    fn drop(&mut self) {
+        self.drain(Duration::ZERO);
+    }
+}

@@ -1,0 +1,214 @@
+//! What the workers work by: an immutable picture of listens, routes, services and backends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plimsoll_balance::{Balancer, Candidate, Shared};
+use plimsoll_model::{Backend, Desired, Listen, Name, Route, Service, ServiceSpec};
+
+use crate::backend::LiveBackend;
+use crate::counts::ServiceCounts;
+use crate::router::Router;
+
+/// One backend as a service sees it now.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) live: Arc<LiveBackend>,
+}
+
+/// A service at run time, as of one snapshot.
+#[derive(Debug)]
+pub(crate) struct LiveService {
+    pub(crate) spec: Arc<ServiceSpec>,
+    /// Those that may get something new, in the order the balancer knows them by.
+    pub(crate) members: Vec<Member>,
+    pub(crate) balancer: Balancer,
+    pub(crate) sorry: Option<Member>,
+    pub(crate) shared: Arc<SharedService>,
+    /// The time-outs in milliseconds; 0 is no limit.
+    pub(crate) timeouts: TimeoutsMs,
+}
+
+/// What a service keeps over all snapshots.
+#[derive(Debug)]
+pub(crate) struct SharedService {
+    pub(crate) balance: Arc<Shared>,
+    pub(crate) counts: Box<[ServiceCounts]>,
+}
+
+impl SharedService {
+    /// The counters of one worker.
+    pub(crate) fn count(&self, worker: usize) -> Option<&ServiceCounts> {
+        self.counts.get(worker)
+    }
+}
+
+/// [`plimsoll_model::Timeouts`] in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeoutsMs {
+    pub(crate) connect: u64,
+    pub(crate) header: u64,
+    pub(crate) keepalive: u64,
+    pub(crate) queue: u64,
+    pub(crate) response: u64,
+    pub(crate) idle: u64,
+}
+
+impl From<&plimsoll_model::Timeouts> for TimeoutsMs {
+    fn from(timeouts: &plimsoll_model::Timeouts) -> Self {
+        // Anything below a millisecond but above zero is still a limit.
+        let ms = |d: std::time::Duration| match d.as_millis() {
+            0 if !d.is_zero() => 1,
+            ms => u64::try_from(ms).unwrap_or(u64::MAX),
+        };
+        Self {
+            connect: ms(timeouts.connect),
+            header: ms(timeouts.header),
+            keepalive: ms(timeouts.keepalive),
+            queue: ms(timeouts.queue),
+            response: ms(timeouts.response),
+            idle: ms(timeouts.idle),
+        }
+    }
+}
+
+impl LiveService {
+    /// A service whose backends are at run time what `live` says.
+    pub(crate) fn new(
+        service: &Service,
+        shared: Arc<SharedService>,
+        mut live: impl FnMut(&Name, &Arc<Backend>) -> Arc<LiveBackend>,
+    ) -> Self {
+        let name = service.name();
+        let members: Vec<Member> = service
+            .backends
+            .values()
+            .filter(|backend| backend.takes_new())
+            .map(|backend| Member {
+                backend: backend.clone(),
+                live: live(name, backend),
+            })
+            .collect();
+        let candidates: Vec<Candidate> = members
+            .iter()
+            .map(|m| Candidate {
+                addr: m.backend.addr.clone(),
+                weight: m.backend.weight,
+            })
+            .collect();
+        let sorry = service.spec.sorry.clone().map(Arc::new);
+        Self {
+            spec: service.spec.clone(),
+            balancer: Balancer::new(&service.spec.scheduler, &candidates, shared.balance.clone()),
+            members,
+            sorry: sorry.map(|backend| Member {
+                live: live(name, &backend),
+                backend,
+            }),
+            timeouts: (&service.spec.timeouts).into(),
+            shared,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(name: &str) -> Self {
+        let spec = ServiceSpec::new(
+            name.parse().unwrap(),
+            plimsoll_model::Origin::new("test", name),
+            Vec::new(),
+        );
+        let shared = SharedService {
+            balance: Arc::default(),
+            counts: Box::default(),
+        };
+        Self::new(
+            &Service::new(spec, []),
+            Arc::new(shared),
+            |_, _| unreachable!(),
+        )
+    }
+}
+
+/// What a listen does with what it accepts.
+#[derive(Debug)]
+pub(crate) enum Table {
+    /// Nothing yet, or nothing any more.
+    Closed,
+    /// Layer 4: everything goes to one service.
+    Tcp(Arc<LiveService>),
+    /// Layer 7.
+    Http(HttpTable),
+}
+
+/// The HTTP side of a listen.
+#[derive(Debug)]
+pub(crate) struct HttpTable {
+    pub(crate) router: Router,
+    /// The service whose settings hold until a request has been routed (header and keep-alive
+    /// time-outs, trusted networks).
+    pub(crate) first: Arc<LiveService>,
+}
+
+/// All of it. Replaced as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// What all this was made from.
+    pub(crate) held: Arc<Desired>,
+    pub(crate) services: BTreeMap<Name, Arc<LiveService>>,
+    /// By the number of the listen.
+    pub(crate) tables: BTreeMap<usize, Arc<Table>>,
+}
+
+/// The services and routes that a listen of this plane serves.
+pub(crate) fn table_of(
+    listen: &Listen,
+    held: &Desired,
+    services: &BTreeMap<Name, Arc<LiveService>>,
+) -> Table {
+    let mut here = services
+        .values()
+        .filter(|service| service.spec.listens.iter().any(|l| l == listen));
+    if !listen.is_http() {
+        return here
+            .next()
+            .map_or(Table::Closed, |service| Table::Tcp(service.clone()));
+    }
+    let routes: Vec<Arc<Route>> = held
+        .routes
+        .values()
+        .filter(|route| serves(route, listen, held))
+        .cloned()
+        .collect();
+    let routed = |name: &Name| {
+        held.routes
+            .values()
+            .any(|route| route.services.iter().any(|s| s.service == *name))
+    };
+    let catch_all = here
+        .clone()
+        .find(|service| !routed(&service.spec.name))
+        .cloned();
+    match catch_all.clone().or_else(|| here.next().cloned()) {
+        Some(first) => Table::Http(HttpTable {
+            router: Router::new(&routes, services, catch_all),
+            first,
+        }),
+        None => Table::Closed,
+    }
+}
+
+/// Whether a route is served on a listen: see [`Route::listens`].
+fn serves(route: &Route, listen: &Listen, held: &Desired) -> bool {
+    if !route.listens.is_empty() {
+        return route.listens.contains(listen);
+    }
+    let mut own = route
+        .services
+        .iter()
+        .filter_map(|w| held.services.get(&w.service))
+        .flat_map(|service| &service.spec.listens)
+        .filter(|l| l.is_http())
+        .peekable();
+    own.peek().is_none() || own.any(|l| l == listen)
+}

@@ -1,0 +1,353 @@
+//! A worker: one thread, one single-threaded runtime, its share of every listen.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use plimsoll_plane::{Flow, FlowFilter};
+use slab::Slab;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::conn::{Conn, Phase};
+use crate::http;
+use crate::http::pool::Pool;
+use crate::listener::Port;
+use crate::snapshot::{Snapshot, Table};
+use crate::tcp;
+
+/// How often deadlines are looked at, and so their precision.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// What all workers and the plane share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    /// The zero of the plane's clock.
+    pub(crate) epoch: Instant,
+    /// How to reach each worker.
+    pub(crate) workers: std::sync::OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
+}
+
+impl Shared {
+    /// Milliseconds of the plane's clock.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Says the same to every worker.
+    pub(crate) fn tell_all(&self, command: impl Fn() -> Command) {
+        for worker in self.workers.get().into_iter().flatten() {
+            // A worker that is gone has nothing to do any more.
+            let _ = worker.send(command());
+        }
+    }
+}
+
+/// What a worker can be told.
+pub(crate) enum Command {
+    /// Accept from this socket.
+    Listen {
+        index: usize,
+        port: Box<PortSeed>,
+        socket: std::net::TcpListener,
+    },
+    /// Stop accepting on all ports of this listen, once its backlog is empty.
+    Close(usize),
+    /// Forget idle connections to backends that are not in use any more.
+    Sweep,
+    /// Close one idle connection to this backend: another core needs its place.
+    Evict(u64),
+    /// List flows.
+    Flows(FlowFilter, oneshot::Sender<Vec<Flow>>),
+    /// Accept no more, finish what there is, then end.
+    Drain,
+}
+
+/// What a [`Port`] is made of, on its way to the worker.
+pub(crate) struct PortSeed {
+    pub(crate) index: usize,
+    pub(crate) listen: plimsoll_model::Listen,
+    pub(crate) port: u16,
+    pub(crate) counts: Arc<Box<[crate::counts::ListenCounts]>>,
+}
+
+/// The state of one worker, for its own thread.
+pub(crate) struct Worker {
+    pub(crate) id: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pool: Pool,
+    /// Where TCP bytes pass through, between a read and the write that follows it.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    pub(crate) pipes: crate::splice::Pipes,
+    clock: Cell<u64>,
+    random: Cell<u64>,
+    conns: RefCell<Slab<Rc<Conn>>>,
+    draining: Cell<bool>,
+    idle: tokio::sync::Notify,
+}
+
+impl Worker {
+    /// Milliseconds of the plane's clock, as of the last tick.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.get()
+    }
+
+    /// Whether the worker accepts no more and closes what is idle.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// A random number (xorshift64*), good enough to choose by.
+    pub(crate) fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
+
+/// A connection in the worker's list, for as long as this lives.
+pub(crate) struct Listed {
+    worker: Rc<Worker>,
+    key: usize,
+    pub(crate) conn: Rc<Conn>,
+}
+
+impl Listed {
+    fn new(worker: &Rc<Worker>, conn: Conn) -> Self {
+        let conn = Rc::new(conn);
+        let key = worker.conns.borrow_mut().insert(conn.clone());
+        Self {
+            worker: worker.clone(),
+            key,
+            conn,
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.worker.conns.borrow_mut().try_remove(self.key);
+        if let Some(counts) = self.conn.port.counts.get(self.worker.id) {
+            counts.closed.add(1);
+        }
+        if self.worker.is_draining() && self.worker.conns.borrow().is_empty() {
+            self.worker.idle.notify_one();
+        }
+    }
+}
+
+/// An accept loop; ends when `_stop` is dropped.
+struct Accepting {
+    _stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Starts a worker's thread.
+pub(crate) fn spawn(
+    id: usize,
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedReceiver<Command>,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    let (ready, started) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{id}"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let _ = ready.send(Ok(()));
+                    runtime.block_on(run(id, shared, commands));
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })?;
+    started
+        .recv()
+        .map_err(|_| io::Error::other("the worker ended at its start"))??;
+    Ok(thread)
+}
+
+async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    use std::hash::{BuildHasher, Hasher};
+    let seed = std::hash::RandomState::new().build_hasher().finish();
+    let worker = Rc::new(Worker {
+        id,
+        clock: Cell::new(shared.now()),
+        shared,
+        pool: Pool::default(),
+        scratch: RefCell::new(vec![0; tcp::SCRATCH].into_boxed_slice()),
+        pipes: crate::splice::Pipes::default(),
+        random: Cell::new(seed | 1),
+        conns: RefCell::new(Slab::new()),
+        draining: Cell::new(false),
+        idle: tokio::sync::Notify::new(),
+    });
+    tokio::task::spawn_local(tick(worker.clone()));
+    let mut accepting: HashMap<usize, Vec<Accepting>> = HashMap::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Listen {
+                index,
+                port,
+                socket,
+            } => {
+                let PortSeed {
+                    index: listen_index,
+                    listen,
+                    port,
+                    counts,
+                } = *port;
+                let port = Rc::new(Port {
+                    index: listen_index,
+                    listen,
+                    port,
+                    counts,
+                });
+                match TcpListener::from_std(socket) {
+                    Ok(listener) => {
+                        let (stop, stopped) = oneshot::channel();
+                        let task = tokio::task::spawn_local(accept(
+                            worker.clone(),
+                            port,
+                            listener,
+                            stopped,
+                        ));
+                        accepting
+                            .entry(index)
+                            .or_default()
+                            .push(Accepting { _stop: stop, task });
+                    }
+                    Err(error) => {
+                        tracing::error!(listen = %port.listen, %error, "cannot accept");
+                    }
+                }
+            }
+            Command::Close(index) => drop(accepting.remove(&index)),
+            Command::Sweep => worker.pool.sweep(worker.now()),
+            Command::Evict(backend) => worker.pool.evict(backend),
+            Command::Flows(filter, reply) => {
+                let now = worker.now();
+                let conns = worker.conns.borrow();
+                let _ = reply.send(
+                    conns
+                        .iter()
+                        .filter_map(|(_, c)| c.flow(&filter, now))
+                        .collect(),
+                );
+            }
+            Command::Drain => break,
+        }
+    }
+    worker.draining.set(true);
+    for Accepting { _stop, task } in accepting.into_values().flatten() {
+        drop(_stop);
+        // It ends once its backlog is empty; a panic in it has been reported already.
+        let _ = task.await;
+    }
+    for (_, conn) in worker.conns.borrow().iter() {
+        conn.wake();
+    }
+    while !worker.conns.borrow().is_empty() {
+        worker.idle.notified().await;
+    }
+}
+
+async fn tick(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = worker.shared.now();
+        worker.clock.set(now);
+        for (_, conn) in worker.conns.borrow().iter() {
+            conn.sweep(now);
+        }
+        worker.pool.sweep(now);
+    }
+}
+
+async fn accept(
+    worker: Rc<Worker>,
+    port: Rc<Port>,
+    listener: TcpListener,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped => break,
+        };
+        match accepted {
+            Ok((stream, client)) => take(&worker, &port, stream, client),
+            Err(error) => pause_after(&error, &port).await,
+        }
+    }
+    // Whoever is in the backlog has been promised service by the kernel.
+    while let Some((stream, client)) = accept_now(&listener).await {
+        take(&worker, &port, stream, client);
+    }
+}
+
+async fn accept_now(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Errors of the one connection are passed over; those of the host (no file, no memory) would come
+/// again at once.
+async fn pause_after(error: &io::Error, port: &Port) {
+    use rustix::io::Errno;
+    let lasting = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    if error
+        .raw_os_error()
+        .is_some_and(|raw| lasting.iter().any(|e| e.raw_os_error() == raw))
+    {
+        tracing::warn!(listen = %port.listen, %error, "cannot accept connections for now");
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: TcpStream, client: SocketAddr) {
+    if let Some(counts) = port.counts.get(worker.id) {
+        counts.accepted.add(1);
+    }
+    // A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d.
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    let table = worker
+        .shared
+        .snapshot
+        .load()
+        .tables
+        .get(&port.index)
+        .cloned();
+    match table.as_deref() {
+        Some(Table::Tcp(service)) => {
+            let conn = Conn::new(client, port.clone(), Phase::Tcp, worker.now());
+            let listed = Listed::new(worker, conn);
+            let service = service.clone();
+            tokio::task::spawn_local(tcp::serve(worker.clone(), listed, stream, service));
+        }
+        Some(Table::Http(http)) => {
+            let conn = Conn::new(client, port.clone(), Phase::Idle, worker.now());
+            let listed = Listed::new(worker, conn);
+            let first = http.first.clone();
+            tokio::task::spawn_local(http::serve(worker.clone(), listed, stream, first));
+        }
+        Some(Table::Closed) | None => tcp::refuse(&stream),
+    }
+}
