@@ -55,20 +55,15 @@ fn web_is_all_defaults() {
 }
 
 #[test]
-fn tcp_and_udp_are_two_listens() {
+fn tcp_has_a_port_map_and_a_sorry_server() {
     let config = example("tcp.toml");
-    let listens: Vec<String> = config.services[1]
-        .spec
-        .listens
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    assert_eq!(listens, ["127.0.0.1:5353/tcp", "127.0.0.1:5353/udp"]);
     let sorry = config.services[0].spec.sorry.as_ref().unwrap();
     assert_eq!(
         &*sorry.origin.entry,
         "service postgres, sorry 10.0.0.13:5432"
     );
+    let backend = &config.services[1].backends[&"10.0.0.21".parse().unwrap()];
+    assert_eq!(backend.socket_addr(5870), "10.0.0.21:587".parse().ok());
 }
 
 #[test]
@@ -129,4 +124,14 @@ fn full_has_every_key() {
             assert!(keys.contains(*key), "{key} of {place}");
         }
     }
+}
+
+/// `ADDR:PORT/tcp+udp` is two listens.
+#[test]
+fn protocols_can_be_joined() {
+    let text = "[[service]]\nname = \"dns\"\nlisten = \"*:53/tcp+udp\"\nbackends = []\n";
+    let config = parse("file:x", text).unwrap();
+    let listens = &config.services[0].spec.listens;
+    let listens: Vec<String> = listens.iter().map(ToString::to_string).collect();
+    assert_eq!(listens, ["*:53/tcp", "*:53/udp"]);
 }

@@ -1,0 +1,110 @@
+//! The manual knows every key, and no other; what it shows is valid.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use std::collections::BTreeSet;
+
+use plimsoll_config::{parse, render, schema};
+use plimsoll_model::SchedulerKind;
+
+fn manual() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The text under a heading, up to the next one of whatever level.
+fn section(heading: &str) -> String {
+    let manual = manual();
+    let start = manual
+        .find(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("no heading {heading}"));
+    let rest = &manual[start + heading.len() + 2..];
+    let end = rest.find("\n#").unwrap_or(rest.len());
+    rest[..end].to_owned()
+}
+
+/// The first column of the tables headed by `key`, one set for each table.
+fn keys_of(text: &str) -> Vec<BTreeSet<String>> {
+    let mut tables = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if !line.starts_with("| key |") {
+            continue;
+        }
+        let rows = lines
+            .by_ref()
+            .skip(1)
+            .take_while(|row| row.starts_with('|'));
+        let key = |row: &str| row.split('`').nth(1).unwrap_or_default().to_owned();
+        tables.push(rows.map(key).collect());
+    }
+    tables
+}
+
+#[test]
+fn every_key_is_in_the_manual_and_no_other() {
+    let place = |table: &[&str]| match table {
+        t if t == schema::FILE => ("## The file", 0),
+        t if t == schema::SERVICE => ("## `[[service]]`", 0),
+        t if t == schema::BACKEND => ("### Backends", 0),
+        t if t == schema::FORWARD => ("#### Forward", 0),
+        t if t == schema::SCHEDULER => ("### Scheduler", 0),
+        t if t == schema::PERSISTENCE => ("### Persistence", 0),
+        t if t == schema::TIMEOUTS => ("### Timeouts", 0),
+        t if t == schema::ROUTE => ("## `[[route]]`", 0),
+        t if t == schema::WEIGHTED_SERVICE => ("## `[[route]]`", 1),
+        t if t == schema::DAEMON => ("## `[daemon]`", 0),
+        other => panic!("where in the manual is {other:?}?"),
+    };
+    for (name, known) in schema::TABLES {
+        let (heading, nth) = place(known);
+        let told = keys_of(&section(heading));
+        let known: BTreeSet<String> = known.iter().map(ToString::to_string).collect();
+        assert_eq!(told.get(nth), Some(&known), "{name}");
+    }
+}
+
+#[test]
+fn every_scheduler_is_in_the_manual() {
+    let text = section("### Scheduler");
+    for (name, _) in SchedulerKind::NAMES {
+        assert!(text.contains(&format!("\n| `{name}` |")), "{name}");
+    }
+}
+
+#[test]
+fn the_defaults_in_the_manual_are_the_real_ones() {
+    let rows = section("### Timeouts");
+    let default = |key: &str| {
+        let row = rows
+            .lines()
+            .find(|l| l.starts_with(&format!("| `{key}` |")));
+        let value = row.unwrap().split('"').nth(1).unwrap();
+        plimsoll_config::parse_duration(value).unwrap()
+    };
+    let timeouts = plimsoll_model::Timeouts::default();
+    assert_eq!(default("connect"), timeouts.connect);
+    assert_eq!(default("header"), timeouts.header);
+    assert_eq!(default("keepalive"), timeouts.keepalive);
+    assert_eq!(default("queue"), timeouts.queue);
+    assert_eq!(default("response"), timeouts.response);
+    assert_eq!(default("idle"), timeouts.idle);
+    assert_eq!(default("drain"), timeouts.drain);
+}
+
+#[test]
+fn examples_in_the_manual_are_valid() {
+    let manual = manual();
+    let blocks: Vec<&str> = manual.split("```toml\n").skip(1).collect();
+    assert!(blocks.len() >= 2);
+    for block in blocks {
+        let text = block.split("```").next().unwrap();
+        if let Err(errors) = parse("file:x", text) {
+            panic!("{}", render("manual", text, &errors));
+        }
+    }
+}
