@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_health::{Failure, Passive, Verdict};
-use plimsoll_model::{BackendAddr, Desired, Name, Service, SourceId, SourceUpdate, Subject};
+use plimsoll_model::{
+    BackendAddr, Desired, Name, Origin, Service, SourceId, SourceUpdate, Subject, Update,
+};
 use plimsoll_plane::{Event, ItemResult, Plane, PlaneError};
 use tokio::sync::mpsc::Receiver;
 
 use crate::command::{self, Command, CommandError};
-use crate::{Available, Catalog, Overlay, Quarantine, Reconciler};
+use crate::{Available, Catalog, Hold, Overlay, Quarantine, Reconciler};
 
 /// How control works.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +118,10 @@ impl Control {
 
     /// A source said something. It counts from the next step on.
     pub fn update(&mut self, now: Instant, update: SourceUpdate) {
+        if matches!(update.update, Update::Reset(_)) {
+            // What was held until this source said something may go now.
+            self.lanes.iter_mut().for_each(|lane| lane.changed = true);
+        }
         self.catalog.update(now, update);
     }
 
@@ -207,9 +213,14 @@ impl Control {
     /// whose time has come.
     pub fn step(&mut self, now: Instant) -> Step {
         self.refresh(now);
+        let silent: BTreeSet<&str> = (self.catalog.sources())
+            .filter(|(_, source)| !source.is_listed())
+            .map(|(id, _)| &*id.name)
+            .collect();
+        let hold = |origin: &Origin| silent.contains(&*origin.source);
         let mut planes = Vec::new();
         for lane in &mut self.lanes {
-            let step = lane.step(now, self.settings.audit);
+            let step = lane.step(now, self.settings.audit, &hold);
             if !step.results.is_empty() || !step.drift.is_empty() || step.error.is_some() {
                 planes.push(step);
             }
@@ -325,7 +336,7 @@ impl Control {
 }
 
 impl Lane {
-    fn step(&mut self, now: Instant, interval: Duration) -> PlaneStep {
+    fn step(&mut self, now: Instant, interval: Duration, hold: Hold<'_>) -> PlaneStep {
         let mut step = PlaneStep {
             plane: self.plane.name(),
             results: Vec::new(),
@@ -335,7 +346,7 @@ impl Lane {
         let mut due = self.next_audit.is_none_or(|at| at <= now);
         if self.changed && !due {
             let plane = &mut *self.plane;
-            step.results = self.reconciler.reconcile(now, plane, &self.desired);
+            step.results = self.reconciler.reconcile(now, plane, &self.desired, hold);
             // A step that does not fit: the plane does not hold what it was known to.
             let misfit = |i: &ItemResult| matches!(i.result, Err(PlaneError::Plan(_)));
             due = step.results.iter().any(misfit);
@@ -343,7 +354,7 @@ impl Lane {
         self.changed = false;
         if due {
             let plane = &mut *self.plane;
-            let audit = self.reconciler.audit(now, plane, &self.desired);
+            let audit = self.reconciler.audit(now, plane, &self.desired, hold);
             step.results.extend(audit.results);
             step.drift = audit.drift;
             step.error = audit.error;

@@ -8,8 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_model::{Desired, Name, Op, Plan, Subject};
+use plimsoll_model::{Desired, Name, Op, Origin, Plan, Subject};
 use plimsoll_plane::{ItemResult, Plane, PlaneError};
+
+/// Whether entries of an origin stay in a plane though they are not desired, because their source
+/// has not yet said what it has. So a restart takes away nothing that is only not known yet.
+pub type Hold<'a> = &'a dyn Fn(&Origin) -> bool;
 
 /// A step that failed. It is taken again at the next audit, and at once when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,12 +87,13 @@ impl Reconciler {
     }
 
     /// Takes the steps from what the plane is known to hold to `desired`, those that failed before
-    /// left out. Nothing if the plane was never read.
+    /// left out. Nothing if the plane was never read. What `hold` holds is not taken away.
     pub fn reconcile(
         &mut self,
         now: Instant,
         plane: &mut dyn Plane,
         desired: &Desired,
+        hold: Hold<'_>,
     ) -> Vec<ItemResult> {
         let Some(shadow) = &mut self.shadow else {
             return Vec::new();
@@ -97,7 +102,8 @@ impl Reconciler {
         let mut plan = shadow.diff(desired);
         let failures = &self.failures;
         let failed = |op: &Op| failures.get(&op.subject()).is_some_and(|f| f.op == *op);
-        plan.ops.retain(|op| !failed(op));
+        let held = |op: &Op| removed(shadow, op).is_some_and(hold);
+        plan.ops.retain(|op| !failed(op) && !held(op));
         let freed = take(now, plane, &plan, shadow, &mut self.failures, &mut results);
         if freed && self.failures.values().any(is_listen) {
             // A service that has given up a listen may have been in the way of another.
@@ -120,13 +126,19 @@ impl Reconciler {
 
     /// Reads the plane and takes all steps from what it really holds to `desired`, those that
     /// failed before too. If it cannot be read, what was known is kept.
-    pub fn audit(&mut self, now: Instant, plane: &mut dyn Plane, desired: &Desired) -> Audit {
+    pub fn audit(
+        &mut self,
+        now: Instant,
+        plane: &mut dyn Plane,
+        desired: &Desired,
+        hold: Hold<'_>,
+    ) -> Audit {
         let mut held = match plane.read() {
             Ok(held) => held,
             Err(error) => {
                 self.read_error = Some(error.clone());
                 return Audit {
-                    results: self.reconcile(now, plane, desired),
+                    results: self.reconcile(now, plane, desired, hold),
                     error: Some(error),
                     ..Audit::default()
                 };
@@ -142,7 +154,7 @@ impl Reconciler {
         share_all(&mut held, desired);
         self.shadow = Some(held);
         let before = std::mem::take(&mut self.failures);
-        let results = self.reconcile(now, plane, desired);
+        let results = self.reconcile(now, plane, desired, hold);
         for (subject, failed) in &mut self.failures {
             if let Some(old) = before.get(subject).filter(|old| old.error == failed.error) {
                 failed.since = old.since;
@@ -153,6 +165,16 @@ impl Reconciler {
             results,
             error: None,
         }
+    }
+}
+
+/// The origin of what a step takes away, if it takes something away.
+fn removed<'a>(held: &'a Desired, op: &Op) -> Option<&'a Origin> {
+    match op {
+        Op::RemoveService(name) => Some(&held.services.get(name)?.spec.origin),
+        Op::RemoveBackend(name, addr) => Some(&held.services.get(name)?.backends.get(addr)?.origin),
+        Op::RemoveRoute(name) => Some(&held.routes.get(name)?.origin),
+        _ => None,
     }
 }
 

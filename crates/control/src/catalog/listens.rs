@@ -1,6 +1,7 @@
 //! Which service has which listen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use plimsoll_model::{Listen, Name, Ports, Proto, Service, Subject};
 
@@ -15,10 +16,14 @@ struct Claim<'a> {
     catch_all: Option<&'a Service>,
 }
 
-/// Listens that are taken, found by port without looking at all of them.
+/// Where to look for what a listen on one port can conflict with: transport, port and address;
+/// no address for those that mean any.
+type Key = (Proto, u16, Option<IpAddr>);
+
+/// Listens that are taken, found without looking at all of them.
 #[derive(Default)]
 struct Claims<'a> {
-    ports: BTreeMap<(Proto, u16), Vec<Claim<'a>>>,
+    ports: BTreeMap<Key, Vec<Claim<'a>>>,
     /// Ranges and marks.
     others: Vec<Claim<'a>>,
 }
@@ -52,13 +57,16 @@ pub(super) fn losers<'a>(
     losers
 }
 
-fn port(listen: &Listen) -> Option<(Proto, u16)> {
+fn key(listen: &Listen) -> Option<Key> {
     match listen {
         Listen::Socket {
+            ip,
             ports: Ports::One(port),
             proto,
-            ..
-        } => Some((proto.transport(), *port)),
+        } => {
+            let ip = ip.filter(|ip| !ip.is_unspecified());
+            Some((proto.transport(), *port, ip))
+        }
         _ => None,
     }
 }
@@ -66,7 +74,7 @@ fn port(listen: &Listen) -> Option<(Proto, u16)> {
 impl<'a> Claims<'a> {
     /// Why a listen cannot be had.
     fn conflict(&self, listen: &Listen, catch_all: bool) -> Option<String> {
-        match port(listen) {
+        match key(listen) {
             Some(key) => {
                 let near = self.ports.get(&key).into_iter().flatten();
                 Self::first_conflict(near.chain(&self.others), listen, catch_all)
@@ -109,7 +117,7 @@ impl<'a> Claims<'a> {
     }
 
     fn add(&mut self, listen: Listen, service: &'a Service, catch_all: bool) {
-        let list = match port(&listen) {
+        let list = match key(&listen) {
             Some(key) => self.ports.entry(key).or_default(),
             None => &mut self.others,
         };

@@ -1,0 +1,16 @@
+//! Control over a fake plane, with virtual time.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "tests"
+)]
+
+mod convergence;
+mod overlay;
+mod quarantine;
+mod reconcile;
+mod scale;
+mod status;
+mod world;

@@ -1,0 +1,420 @@
+//! Every reason to put something aside, and that nothing else is touched by it.
+
+use std::time::Duration;
+
+use crate::world::{World, docker, entry, file, hand, name, nth, route, service};
+use plimsoll_model::{
+    Forward, Item, Origin, PlaneChoice, SchedulerKind, Service, ServiceSpec, Update,
+};
+use plimsoll_plane::Unsupported;
+
+fn with_spec(service: Service, change: impl FnOnce(&mut ServiceSpec)) -> Service {
+    let mut spec = ServiceSpec::clone(&service.spec);
+    change(&mut spec);
+    let backends = service.backends.values().map(|b| (**b).clone());
+    Service::new(spec, backends)
+}
+
+#[test]
+fn fragments_of_one_spec_are_one_service() {
+    let mut world = World::new();
+    world.put(&docker(), "c1", service("c1", "web", &["*:80/tcp"], &[1]));
+    world.put(&docker(), "c2", service("c2", "web", &["*:80/tcp"], &[2]));
+    world.step();
+    assert_eq!(world.aside(), []);
+    let held = world.held();
+    let web = &held.services[&name("web")];
+    assert_eq!(*web.spec.origin.entry, *"c1");
+    let origins = web.backends.values().map(|b| b.origin.entry.to_string());
+    assert_eq!(origins.collect::<Vec<_>>(), ["c1", "c2"]);
+    world.remove(&docker(), "c1");
+    world.step();
+    let held = world.held();
+    let web = &held.services[&name("web")];
+    assert_eq!((&*web.spec.origin.entry, web.backends.len()), ("c2", 1));
+}
+
+#[test]
+fn a_fragment_of_another_spec() {
+    let mut world = World::new();
+    let one = service("c1", "web", &["*:80/tcp"], &[1]);
+    let other = with_spec(service("c2", "web", &["*:80/tcp"], &[2]), |spec| {
+        spec.scheduler.kind = SchedulerKind::Lc;
+        spec.retries = 9;
+    });
+    world.put(&docker(), "c2", other.clone());
+    world.step();
+    assert_eq!(world.aside(), []);
+    world.put(&docker(), "c1", one);
+    world.step();
+    let words = ["`scheduler` is lc here but wrr in test (c1)"];
+    world.assert_aside("service `web`", "c2", &words);
+    assert_eq!(world.held().services[&name("web")].backends.len(), 1);
+    world.put(
+        &docker(),
+        "c2",
+        with_spec(other, |s| s.scheduler.kind = SchedulerKind::Wrr),
+    );
+    world.step();
+    world.assert_aside(
+        "service `web`",
+        "c2",
+        &["`retries` is 9 here but 3 in test (c1)"],
+    );
+}
+
+#[test]
+fn the_first_differing_setting_is_named() {
+    type Change = fn(&mut ServiceSpec);
+    let cases: [(&str, Change); 8] = [
+        ("listen", |s| s.listens.clear()),
+        ("plane", |s| s.plane = PlaneChoice::Proxy),
+        ("scheduler settings", |s| s.scheduler.seed = 1),
+        ("timeouts.idle", |s| s.timeouts.idle = Duration::ZERO),
+        ("timeouts.connect", |s| {
+            s.timeouts.connect = Duration::from_secs(1)
+        }),
+        ("queue", |s| s.queue = 1),
+        ("trusted", |s| {
+            s.trusted = vec!["10.0.0.0/8".parse().unwrap()]
+        }),
+        ("sorry", |s| {
+            let origin = Origin::new("test", "sorry");
+            s.sorry = Some(plimsoll_model::Backend::new(nth(9), origin));
+        }),
+    ];
+    for (setting, change) in cases {
+        let mut world = World::new();
+        world.put(&docker(), "c1", service("c1", "web", &["*:80/tcp"], &[1]));
+        let other = service("c2", "web", &["*:80/tcp"], &[2]);
+        world.put(&docker(), "c2", with_spec(other, change));
+        world.step();
+        world.assert_aside("service `web`", "c2", &[&format!("`{setting}` is ")]);
+    }
+}
+
+#[test]
+fn the_same_backend_twice() {
+    let mut world = World::new();
+    world.put(&docker(), "c1", service("c1", "web", &["*:80/tcp"], &[1]));
+    world.put(
+        &docker(),
+        "c2",
+        service("c2", "web", &["*:80/tcp"], &[1, 2]),
+    );
+    world.step();
+    let subject = "backend 10.0.0.1:80 of service `web`";
+    world.assert_aside(subject, "c2", &["test (c1)", "same backend"]);
+    assert_eq!(world.held().services[&name("web")].backends.len(), 2);
+}
+
+#[test]
+fn a_service_of_two_sources() {
+    let mut world = World::new();
+    world.put(&docker(), "c1", service("c1", "web", &["*:80/tcp"], &[1]));
+    world.put(&file(), "web", service("file", "web", &["*:80/tcp"], &[2]));
+    world.step();
+    world.assert_aside("service `web`", "c1", &["test (file)", "comes first"]);
+    world.remove(&file(), "web");
+    world.step();
+    assert_eq!(world.aside(), []);
+    assert!(
+        world.held().services[&name("web")]
+            .backends
+            .contains_key(&nth(1))
+    );
+}
+
+#[test]
+fn a_listen_of_two_services() {
+    for (second, words) in [
+        (
+            "0.0.0.0:80/tcp",
+            "listen 0.0.0.0:80/tcp is taken by service `b` of test (b)",
+        ),
+        ("*:79-81/tcp", "with listen *:80/tcp"),
+        ("*:80/http", "with listen *:80/tcp"),
+    ] {
+        let mut world = World::new();
+        world.put(&file(), "b", service("b", "b", &["*:80/tcp"], &[1]));
+        world.put(
+            &docker(),
+            "a",
+            service("a", "a", &["*:81/udp", second], &[2]),
+        );
+        world.put(&docker(), "c", service("c", "c", &["*:8080/tcp"], &[3]));
+        world.step();
+        world.assert_aside("service `a`", "a", &[words]);
+        assert_eq!(world.services(), ["b", "c"], "{second}");
+        world.remove(&file(), "b");
+        world.step();
+        assert_eq!(world.aside(), []);
+        assert_eq!(world.services(), ["a", "c"]);
+    }
+}
+
+#[test]
+fn listens_that_do_not_meet() {
+    let mut world = World::new();
+    let listens = [
+        "0.0.0.0:80/tcp",
+        "[::]:80/tcp",
+        "10.0.0.1:80/http",
+        "10.0.0.2:80/tcp",
+        "*:80/udp",
+        "10.0.0.1:81-90/tcp",
+        "10.0.0.2:*/udp",
+        "mark:5",
+        "mark:5/ipv6",
+    ];
+    for (i, listen) in listens.iter().enumerate() {
+        let text = format!("s{i}");
+        world.put(&file(), &text, service(&text, &text, &[*listen], &[1]));
+    }
+    world.step();
+    assert_eq!(world.aside(), []);
+    assert_eq!(world.services().len(), listens.len());
+}
+
+#[test]
+fn what_is_made_by_hand_has_the_listen() {
+    let mut world = World::new();
+    world.put(&file(), "a", service("a", "a", &["mark:5"], &[1]));
+    world.put(&hand(), "b", service("b", "b", &["mark:5"], &[1]));
+    world.step();
+    world.assert_aside("service `a`", "a", &["mark:5", "test (b)"]);
+    assert_eq!(world.services(), ["b"]);
+}
+
+#[test]
+fn http_listens_are_shared_but_by_one_that_takes_all() {
+    let mut world = World::new();
+    for text in ["a", "b", "c"] {
+        world.put(&file(), text, service(text, text, &["*:80/http"], &[1]));
+    }
+    world.put(&file(), "to-a", route("to-a", "to-a", &["a"]));
+    world.step();
+    world.assert_aside(
+        "service `c`",
+        "c",
+        &["service `b` of test (b) takes all", "route"],
+    );
+    assert_eq!(world.services(), ["a", "b"]);
+    world.put(&file(), "to-c", route("to-c", "to-c", &["c"]));
+    world.step();
+    assert_eq!(world.aside(), []);
+    assert_eq!(world.services(), ["a", "b", "c"]);
+    world.remove(&file(), "to-a");
+    world.step();
+    world.assert_aside("service `b`", "b", &["service `a`"]);
+}
+
+#[test]
+fn a_route_of_unknown_services() {
+    let mut world = World::new();
+    world.put(&file(), "r", route("r", "r", &["web", "gone"]));
+    world.step();
+    world.assert_aside(
+        "route `r`",
+        "r",
+        &["`web` is not known", "`gone`", "nowhere"],
+    );
+    world.put(&file(), "web", service("web", "web", &[], &[1]));
+    world.step();
+    world.assert_aside("route `r`", "r", &["`gone` is not known", "to the others"]);
+    let held = world.held();
+    assert_eq!(held.routes[&name("r")].services.len(), 1);
+    world.put(&file(), "gone", service("gone", "gone", &[], &[1]));
+    world.step();
+    assert_eq!(world.aside(), []);
+    assert_eq!(world.held().routes[&name("r")].services.len(), 2);
+    world.remove(&file(), "web");
+    world.remove(&file(), "gone");
+    world.step();
+    assert!(world.held().routes.is_empty());
+}
+
+#[test]
+fn a_route_to_what_is_aside() {
+    let mut world = World::new();
+    let bad = with_spec(service("web", "web", &[], &[1]), |s| {
+        s.timeouts.connect = Duration::ZERO;
+    });
+    world.put(&file(), "r", route("r", "r", &["web"]));
+    world.step();
+    world.put(&file(), "web", bad);
+    world.step();
+    let asides = world.aside();
+    assert_eq!(asides.len(), 2, "{asides:?}");
+    assert!(
+        asides[0].2.contains("`web` is put aside itself"),
+        "{asides:?}"
+    );
+    assert!(asides[1].2.contains("1ms"), "{asides:?}");
+}
+
+#[test]
+fn two_routes_of_one_name() {
+    let mut world = World::new();
+    world.put(&file(), "web", service("web", "web", &[], &[1]));
+    world.put(&docker(), "c1", route("c1", "r", &["web"]));
+    world.put(&docker(), "c2", route("c2", "r", &["web"]));
+    world.step();
+    assert_eq!(world.aside(), [], "the same route twice is one");
+    let mut other = route("c2", "r", &["web"]);
+    other.priority = 7;
+    world.put(&docker(), "c2", other);
+    world.step();
+    world.assert_aside(
+        "route `r`",
+        "c2",
+        &["`priority` is 7 here but 0 in test (c1)"],
+    );
+}
+
+#[test]
+fn invalid_values() {
+    let mut world = World::new();
+    world.put(
+        &file(),
+        "good",
+        service("good", "good", &["*:81/tcp"], &[1]),
+    );
+    world.step();
+    let spec = with_spec(service("web", "web", &["*:80/tcp"], &[1]), |s| {
+        s.scheduler.table = 4;
+    });
+    world.put(&file(), "web", spec);
+    world.step();
+    world.assert_aside("service `web`", "web", &["table 4 is not a prime"]);
+    let mut bad = route("web", "web", &["good"]);
+    bad.hosts.clear();
+    world.put(&file(), "web", bad);
+    world.step();
+    world.assert_aside("route `web`", "web", &["no host"]);
+    assert_eq!(world.services(), ["good"]);
+}
+
+#[test]
+fn a_wrong_backend_does_not_touch_the_others() {
+    let mut world = World::new();
+    let mut web = service("web", "web", &["*:80/http"], &[1, 2, 3]);
+    let bad = web.backends.get_mut(&nth(2)).unwrap();
+    std::sync::Arc::make_mut(bad).forward = Forward::Dr;
+    world.put(&file(), "web", web);
+    world.step();
+    let subject = "backend 10.0.0.2:80 of service `web`";
+    world.assert_aside(subject, "web", &["forward = \"proxy\""]);
+    assert_eq!(world.held().services[&name("web")].backends.len(), 2);
+}
+
+#[test]
+fn fragments_that_are_too_many_together() {
+    let mut world = World::new();
+    for n in 1..=4 {
+        let part = service(&format!("c{n}"), "web", &["*:80/tcp"], &[n]);
+        let part = with_spec(part, |s| s.scheduler.table = 307);
+        world.put(&docker(), &format!("c{n}"), part);
+    }
+    world.step();
+    world.assert_aside("service `web`", "c4", &["table 307 is too small for 4"]);
+    assert_eq!(world.held().services[&name("web")].backends.len(), 3);
+}
+
+#[test]
+fn what_the_plane_lacks() {
+    let mut world = World::new();
+    let refuse = |text: &str| {
+        let unsupported = Unsupported {
+            plane: "proxy",
+            feature: "firewall marks".into(),
+            instead: "use a socket".into(),
+        };
+        world.plane.refuse(name(text), unsupported);
+    };
+    refuse("web");
+    refuse("r");
+    world.put(&file(), "web", service("web", "web", &["mark:5"], &[1]));
+    world.step();
+    world.assert_aside("service `web`", "web", &["firewall marks: use a socket"]);
+    world.remove(&file(), "web");
+    world.put(&file(), "ok", service("ok", "ok", &[], &[1]));
+    world.put(&file(), "r", route("r", "r", &["ok"]));
+    world.step();
+    world.assert_aside("route `r`", "r", &["firewall marks: use a socket"]);
+}
+
+#[test]
+fn planes_that_are_not_there() {
+    for (choice, text) in [(PlaneChoice::Ebpf, "ebpf"), (PlaneChoice::Ipvs, "ipvs")] {
+        let mut world = World::new();
+        let web = with_spec(service("web", "web", &["*:80/tcp"], &[1]), |s| {
+            s.plane = choice
+        });
+        world.put(&file(), "web", web);
+        world.step();
+        let words = [text, "not in this build", "plane = \"proxy\""];
+        world.assert_aside("service `web`", "web", &words);
+    }
+}
+
+#[test]
+fn what_the_source_could_not_read() {
+    let mut world = World::new();
+    let invalid = Item::Invalid {
+        subject: "container web-1".into(),
+        origin: Origin::new("docker:test", "container web-1"),
+        reason: "label plimsoll.port: not a number".into(),
+    };
+    world.put(&docker(), "c1", invalid);
+    world.put(&docker(), "c2", service("c2", "web", &["*:80/tcp"], &[1]));
+    world.step();
+    world.assert_aside("container web-1", "container web-1", &["not a number"]);
+    assert_eq!(world.services(), ["web"]);
+    world.remove(&docker(), "c1");
+    world.step();
+    assert_eq!(world.aside(), []);
+}
+
+#[test]
+fn since_is_when_it_was_put_aside_for_this_reason() {
+    let mut world = World::new();
+    let start = world.now;
+    world.put(&file(), "r", route("r", "r", &["web"]));
+    world.step();
+    world.wait(Duration::from_secs(7));
+    world.put(&file(), "x", service("x", "x", &[], &[1]));
+    world.step();
+    let since = |world: &World| world.control.quarantine().iter().next().unwrap().1;
+    assert_eq!(since(&world), start);
+    world.put(&file(), "r", route("r", "r", &["x", "web"]));
+    world.step();
+    assert_eq!(since(&world), world.now);
+}
+
+#[test]
+fn a_stale_source_keeps_its_last_state() {
+    let mut world = World::web(2);
+    world.say(
+        &file(),
+        Update::Stale {
+            reason: "3:1: broken".into(),
+        },
+    );
+    world.wait(Duration::from_secs(60));
+    assert_eq!(world.services(), ["web"]);
+    let status = world.control.status(world.now);
+    let source = &status.sources[0];
+    assert_eq!(
+        (source.state.as_str(), source.reason.as_str()),
+        ("stale", "3:1: broken")
+    );
+    assert_eq!(source.since, 60.0);
+    world.say(
+        &file(),
+        Update::Reset(vec![entry("r", route("r", "r", &["web"]))]),
+    );
+    world.step();
+    assert!(world.services().is_empty());
+    assert_eq!(world.control.status(world.now).sources[0].state, "fresh");
+}
