@@ -326,6 +326,17 @@ impl Control {
         self.lanes.iter().map(|lane| lane.plane.name())
     }
 
+    /// The process is about to end: the planes take nothing new from now on. Whether all has ended
+    /// that ends with the process; ask again until then. There are no steps any more after this.
+    pub fn finish(&mut self) -> bool {
+        // Every plane has to hear of it.
+        let mut ended = true;
+        for lane in &mut self.lanes {
+            ended &= lane.plane.finish();
+        }
+        ended
+    }
+
     /// A plane by its name, to list its flows, explain a tuple or read its counters. Steps are
     /// control's own business.
     pub fn plane_mut(&mut self, name: &str) -> Option<&mut dyn Plane> {

@@ -102,6 +102,7 @@ impl Control {
                 spared: counts.spared,
                 error: reconciler.failure(&subject).map(|f| f.error.to_string()),
                 counters: by_addr.get(addr).map_or_else(Default::default, |c| **c),
+                rates: None,
             }
         });
         ServiceStatus {
@@ -113,6 +114,7 @@ impl Control {
             error: failed.map(|failed| failed.error.to_string()),
             total: counters.map_or(0, |c| c.total),
             unserved: counters.map_or(0, |c| c.unserved),
+            rates: None,
             sorry: spec.sorry.as_ref().map(|sorry| sorry.addr.to_string()),
             backends: backends.collect(),
         }

@@ -47,6 +47,9 @@ pub struct ServiceStatus {
     pub total: u64,
     /// Of these, those that no backend could serve.
     pub unserved: u64,
+    /// What happens per second, filled in by the daemon; none until it knows.
+    #[serde(default)]
+    pub rates: Option<Rates>,
     /// The address of its sorry server, if it has one.
     pub sorry: Option<String>,
     /// Its backends, by address.
@@ -101,6 +104,23 @@ pub struct BackendStatus {
     pub error: Option<String>,
     /// What its plane counted.
     pub counters: BackendCounters,
+    /// What happens per second, filled in by the daemon; none until it knows.
+    #[serde(default)]
+    pub rates: Option<Rates>,
+}
+
+/// What happened per second lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Requests (HTTP) or connections (TCP).
+    pub requests: f64,
+    /// Of a backend: connections refused and requests it failed to answer. Of a service: those that
+    /// no backend could serve.
+    pub failures: f64,
+    /// Bytes sent to backends.
+    pub bytes_in: f64,
+    /// Bytes received from backends.
+    pub bytes_out: f64,
 }
 
 /// A route.

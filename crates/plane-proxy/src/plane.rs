@@ -518,6 +518,10 @@ impl Plane for ProxyPlane {
     fn events(&mut self) -> Option<mpsc::Receiver<Event>> {
         self.events_out.take()
     }
+
+    fn finish(&mut self) -> bool {
+        self.drain(Duration::ZERO)
+    }
 }
 
 impl Drop for ProxyPlane {

@@ -59,4 +59,11 @@ pub trait Plane: Send {
 
     /// The stream of events; given out once.
     fn events(&mut self) -> Option<Receiver<Event>>;
+
+    /// The process is about to end: takes nothing new from now on. Whether all has ended that ends
+    /// with the process; the caller asks again until then, or gives up. A plane whose traffic goes
+    /// on without the process has nothing to do.
+    fn finish(&mut self) -> bool {
+        true
+    }
 }
