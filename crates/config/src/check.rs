@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use plimsoll_model::{HostPattern, Listen, Name, PathPrefix, Proto};
+use plimsoll_model::{Listen, Name, Proto};
 
 use crate::daemon::ReadDaemon;
 use crate::fields::{Faults, Place};
 use crate::nearest::nearest;
+use crate::overlap;
 use crate::route::ReadRoute;
 use crate::service::ReadService;
 use crate::sockets::Sockets;
@@ -57,7 +58,7 @@ pub(crate) fn check(
     check.route_targets(&sockets, faults);
     check.ways_in(faults);
     check.catch_alls(faults);
-    let reported = check.same_matches(faults);
+    let reported = overlap::same_matches(source, services, routes, &check.by_name, faults);
     check.route_names(&reported, faults);
 }
 
@@ -141,25 +142,6 @@ impl<'r> Check<'r> {
             };
             faults.push(place.fault(message).expected("a `name` of its own"));
         }
-    }
-
-    /// The listens that a route is on; none for all.
-    fn listens_of(&self, route: &'r ReadRoute) -> Option<BTreeSet<&'r Listen>> {
-        let http = |listens: &'r [(Listen, Place)]| {
-            let listens = listens.iter().map(|(listen, _)| listen);
-            listens.filter(|listen| listen.is_http())
-        };
-        let own: BTreeSet<_> = http(&route.listens).collect();
-        if !own.is_empty() {
-            return Some(own);
-        }
-        let services = route.services.iter().flatten();
-        let theirs: BTreeSet<_> = services
-            .filter_map(|(name, _)| self.by_name.get(name))
-            .filter_map(|i| self.services.get(*i))
-            .flat_map(|service| http(&service.listens))
-            .collect();
-        (!theirs.is_empty()).then_some(theirs)
     }
 
     fn route_targets(&self, sockets: &Sockets<Owner<'r>>, faults: &mut Faults) {
@@ -250,84 +232,6 @@ impl<'r> Check<'r> {
                 faults.push(place.fault(message).expected(expected));
             }
         }
-    }
-
-    /// No two routes take the same requests with the same right. Gives those that do.
-    fn same_matches(&self, faults: &mut Faults) -> BTreeSet<usize> {
-        type Match<'m> = (&'m HostPattern, &'m PathPrefix, i32);
-        let mut groups: HashMap<Match<'_>, Vec<usize>> = HashMap::new();
-        let mut order: Vec<Match<'_>> = Vec::new();
-        for (i, read) in self.routes.iter().enumerate() {
-            let Some(route) = &read.route else { continue };
-            for host in &route.hosts {
-                let key = (host, &route.path, route.priority);
-                let group = groups.entry(key).or_default();
-                if group.is_empty() {
-                    order.push(key);
-                }
-                group.push(i);
-            }
-        }
-        let mut reported = BTreeSet::new();
-        for key in order {
-            let group = groups.get(&key).map(Vec::as_slice).unwrap_or_default();
-            if group.len() > 1 {
-                self.same_match(key.0, group, &mut reported, faults);
-            }
-        }
-        reported
-    }
-
-    fn same_match(
-        &self,
-        host: &HostPattern,
-        group: &[usize],
-        reported: &mut BTreeSet<usize>,
-        faults: &mut Faults,
-    ) {
-        let mut on: HashMap<&Listen, &ReadRoute> = HashMap::new();
-        let mut on_all: Option<&ReadRoute> = None;
-        let mut any: Option<&ReadRoute> = None;
-        for i in group {
-            let Some(read) = self.routes.get(*i) else {
-                continue;
-            };
-            let Some(listens) = self.listens_of(read) else {
-                if let Some(other) = any
-                    && reported.insert(*i)
-                {
-                    self.report_match(host, read, other, faults);
-                }
-                on_all = on_all.or(Some(read));
-                any = any.or(Some(read));
-                continue;
-            };
-            let other = on_all.or_else(|| listens.iter().find_map(|l| on.get(l).copied()));
-            if let Some(other) = other {
-                if reported.insert(*i) {
-                    self.report_match(host, read, other, faults);
-                }
-                continue;
-            }
-            for listen in listens {
-                on.insert(listen, read);
-            }
-            any = any.or(Some(read));
-        }
-    }
-
-    fn report_match(
-        &self,
-        host: &HostPattern,
-        route: &ReadRoute,
-        other: &ReadRoute,
-        faults: &mut Faults,
-    ) {
-        let path = route.route.as_ref().map_or("", |r| r.path.as_str());
-        let line = self.line(&other.place);
-        let message = format!("host {host} and path {path} are those of the route of line {line}");
-        let fault = route.place.fault(message);
-        faults.push(fault.expected("another host, path, listen or priority"));
     }
 }
 

@@ -12,6 +12,7 @@ mod diagnostic;
 mod duration;
 mod fields;
 mod nearest;
+mod overlap;
 mod route;
 pub mod schema;
 mod service;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 
 use plimsoll_model::{Route, Service};
 
-use crate::fields::{Faults, Node, Table};
+use crate::fields::{Faults, Table};
 use crate::source::Source;
 
 /// The longest file that is read, in bytes: 16 MiB.
@@ -81,14 +82,12 @@ fn read(source: &str, text: &Source<'_>, faults: &mut Faults) -> Config {
         .get("daemon")
         .map(|node| daemon::read(&node, faults))
         .unwrap_or_default();
-    let services: Vec<_> = tables(&root, "service", faults)
-        .iter()
-        .map(|table| service::read(&source, table, faults))
-        .collect();
-    let routes: Vec<_> = tables(&root, "route", faults)
-        .iter()
-        .map(|table| route::read(&source, table, faults))
-        .collect();
+    let services = tables(&root, "service", faults, |table, faults| {
+        service::read(&source, table, faults)
+    });
+    let routes = tables(&root, "route", faults, |table, faults| {
+        route::read(&source, table, faults)
+    });
     check::check(text, &services, &routes, &daemon, faults);
     config.daemon = daemon.daemon;
     config.services = services.into_iter().filter_map(|s| s.service).collect();
@@ -96,17 +95,26 @@ fn read(source: &str, text: &Source<'_>, faults: &mut Faults) -> Config {
     config
 }
 
-/// The tables of `[[key]]`.
-fn tables<'a>(root: &Table<'a>, key: &str, faults: &mut Faults) -> Vec<Table<'a>> {
+/// Reads the tables of `[[key]]`, as long as faults are kept.
+fn tables<'a, T>(
+    root: &Table<'a>,
+    key: &str,
+    faults: &mut Faults,
+    read: impl Fn(&Table<'a>, &mut Faults) -> T,
+) -> Vec<T> {
     let Some(node) = root.get(key) else {
         return Vec::new();
     };
     let expected = format!("[[{key}]] with two brackets: there can be several");
-    let Some(items) = node.items(&expected, faults) else {
-        return Vec::new();
-    };
-    items
-        .iter()
-        .filter_map(|item: &Node<'a>| item.table(&format!("a table: [[{key}]]"), faults))
-        .collect()
+    let items = node.items(&expected, faults).unwrap_or_default();
+    let mut all = Vec::new();
+    for item in items {
+        if faults.is_full() {
+            break;
+        }
+        if let Some(table) = item.table(&format!("a table: [[{key}]]"), faults) {
+            all.push(read(&table, faults));
+        }
+    }
+    all
 }

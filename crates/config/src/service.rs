@@ -336,6 +336,9 @@ fn read_backends(
     let mut seen = BTreeMap::new();
     let mut backends = Vec::new();
     for (i, item) in items.iter().enumerate() {
+        if faults.is_full() {
+            break;
+        }
         let Some(read) = backend::read(source, label, "backend", item, faults) else {
             continue;
         };

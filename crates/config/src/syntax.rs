@@ -16,6 +16,10 @@ const MAX_DEPTH: usize = 32;
 /// Dots in one key at most. The format needs three.
 const MAX_DOTS: usize = 8;
 
+/// Of longer texts, in bytes, only the first syntax error is reported: the parser keeps every one
+/// until the end, however many there are.
+const MAX_RECOVERED: usize = 1 << 20;
+
 /// The table that the text is, or none and a fault.
 pub(crate) fn parse<'a>(source: &Source<'a>, faults: &mut Faults) -> Option<Spanned<DeTable<'a>>> {
     if source.text().len() > MAX_BYTES {
@@ -28,7 +32,13 @@ pub(crate) fn parse<'a>(source: &Source<'a>, faults: &mut Faults) -> Option<Span
         faults.push(fault);
         return None;
     }
-    let (table, errors) = DeTable::parse_recoverable(source.text());
+    let (table, errors) = match source.text().len() {
+        0..MAX_RECOVERED => DeTable::parse_recoverable(source.text()),
+        _ => match DeTable::parse(source.text()) {
+            Ok(table) => return Some(table),
+            Err(error) => (Spanned::new(0..0, DeTable::new()), vec![error]),
+        },
+    };
     if errors.is_empty() {
         return Some(table);
     }

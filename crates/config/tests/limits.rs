@@ -223,6 +223,32 @@ fn any_answer(text: &str) {
     }
 }
 
+/// The seeds of the fuzzer, and what it found before, without the fuzzer.
+#[test]
+fn the_corpus_of_the_fuzzer() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/config");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if let Ok(text) = std::fs::read_to_string(entry.path()) {
+            any_answer(&text);
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "only {seen} seeds in {folder}");
+}
+
+#[test]
+fn many_syntax_errors_cost_no_memory() {
+    let found = errors(&"@\n".repeat(1 << 20));
+    assert_eq!(
+        found.len(),
+        1,
+        "of a long file only the first is looked for"
+    );
+    let found = errors(&"@\n".repeat(1 << 10));
+    assert_eq!(found.len(), MAX_DIAGNOSTICS);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
