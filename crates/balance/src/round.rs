@@ -1,10 +1,9 @@
 //! `rr` and `wrr`: turns in a fixed sequence, counted by one cursor for all cores.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::apportion::apportion;
+use crate::spread::spread;
 use crate::{Candidate, Loads, Member, members};
 
 /// The longest sequence, unless there are more than 1/16 as many members.
@@ -104,72 +103,9 @@ fn gcd(mut a: u32, mut b: u32) -> u32 {
     a
 }
 
-/// A sequence in which `i` comes `turns[i]` times, spread evenly.
-///
-/// With L turns in all, the kth of n turns of one member may be given from place ⌊kL/n⌋ on and must
-/// be before place ⌈(k+1)L/n⌉. Serving the earliest deadline first meets all of them (the members'
-/// shares add up to 1), and that keeps every member within one turn of its share at every place.
-fn spread(turns: &[u32]) -> Vec<u32> {
-    let length: u64 = turns.iter().map(|n| u64::from(*n)).sum();
-    let deadline = |taken: u64, n: u64| ((taken + 1) * length).div_ceil(n.max(1));
-    // Waiting for their release, by place: the head of a list, linked through `next`.
-    let mut waiting = vec![u32::MAX; length as usize];
-    let mut next = vec![u32::MAX; turns.len()];
-    let mut taken = vec![0u32; turns.len()];
-    let mut ready: BinaryHeap<Reverse<(u64, u32)>> = turns
-        .iter()
-        .zip(0u32..)
-        .map(|(n, i)| Reverse((deadline(0, u64::from(*n)), i)))
-        .collect();
-
-    let mut sequence = Vec::with_capacity(length as usize);
-    for place in 0..length {
-        let mut released = waiting.get(place as usize).copied().unwrap_or(u32::MAX);
-        while let (Some(n), Some(k), Some(after)) = (
-            turns.get(released as usize),
-            taken.get(released as usize),
-            next.get(released as usize),
-        ) {
-            let until = deadline(u64::from(*k), u64::from(*n));
-            ready.push(Reverse((until, released)));
-            released = *after;
-        }
-        let Some(Reverse((_, i))) = ready.pop() else {
-            break;
-        };
-        sequence.push(i);
-        let (Some(n), Some(k)) = (turns.get(i as usize), taken.get_mut(i as usize)) else {
-            continue;
-        };
-        *k += 1;
-        if k == n {
-            continue;
-        }
-        let release = u64::from(*k) * length / u64::from(*n).max(1);
-        if release <= place + 1 {
-            ready.push(Reverse((deadline(u64::from(*k), u64::from(*n)), i)));
-        } else if let (Some(head), Some(link)) =
-            (waiting.get_mut(release as usize), next.get_mut(i as usize))
-        {
-            *link = *head;
-            *head = i;
-        }
-    }
-    sequence
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn turns_of_the_heavy_one_are_spread() {
-        assert_eq!(spread(&[5, 1, 1]), [0, 0, 0, 1, 0, 0, 2]);
-        assert_eq!(spread(&[1, 1, 1]), [0, 1, 2]);
-        assert_eq!(spread(&[2, 2, 4]), [2, 0, 1, 2, 2, 0, 1, 2]);
-        assert_eq!(spread(&[]), Vec::<u32>::new());
-    }
 
     #[test]
     fn huge_weights_are_scaled_and_none_is_lost() {
@@ -186,24 +122,5 @@ mod tests {
         assert_eq!(of(&[1, (1 << 31) - 1]), [1, 65_535]);
         assert_eq!(of(&[1 << 30, 1 << 29]), [2, 1]);
         assert_eq!(of(&[65_535, 1]), [65_535, 1]);
-    }
-
-    proptest! {
-        #[test]
-        fn every_prefix_is_within_one_turn_of_the_share(
-            turns in proptest::collection::vec(1u32..200, 1..30)
-        ) {
-            let sequence = spread(&turns);
-            let sum: u32 = turns.iter().sum();
-            prop_assert_eq!(sequence.len(), sum as usize);
-            let mut had = vec![0u32; turns.len()];
-            for (place, i) in sequence.iter().enumerate() {
-                had[*i as usize] += 1;
-                for (h, n) in had.iter().zip(&turns) {
-                    let share = (place + 1) as f64 * f64::from(*n) / f64::from(sum);
-                    prop_assert!((f64::from(*h) - share).abs() < 1.0);
-                }
-            }
-        }
     }
 }
