@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::process::{Command, Output};
 use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -72,7 +71,6 @@ impl Handle {
 pub struct Namespace {
     name: String,
     handle: Option<Handle>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Namespace {
@@ -84,11 +82,7 @@ impl Namespace {
         sweep();
         let name = format!("{PREFIX}{}-{label}-{}", std::process::id(), unique_id());
         ip(&["netns", "add", &name])?;
-        let mut namespace = Self {
-            name,
-            handle: None,
-            thread: None,
-        };
+        let mut namespace = Self { name, handle: None };
         namespace.ip(&["link", "set", "lo", "up"])?;
         namespace.enter()?;
         Ok(namespace)
@@ -100,7 +94,7 @@ impl Namespace {
         let file = File::open(&path).map_err(Error::io(format!("opening {path}")))?;
         let (sender, jobs) = channel::<Job>();
         let (entered, has_entered) = channel();
-        let thread = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let moved = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
             let inside = moved.is_ok();
             // Whoever starts this waits for it.
@@ -109,7 +103,6 @@ impl Namespace {
                 jobs.into_iter().for_each(|job| job());
             }
         });
-        self.thread = Some(thread);
         self.handle = Some(Handle(sender));
         match has_entered.recv() {
             Ok(Ok(())) => Ok(()),
@@ -163,12 +156,9 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        self.handle = None;
-        // A place that somebody still holds keeps the thread; it cannot be waited for then. The
-        // name goes at once, the namespace with its last socket.
-        drop(self.thread.take());
-        // At the worst the next test's sweep removes it.
-        let _removed = ip(&["netns", "del", &self.name]);
+        // The thread ends with the last place that somebody holds: it cannot be waited for. The name
+        // goes at once, the namespace with its last socket.
+        remove(&self.name);
     }
 }
 
@@ -312,10 +302,17 @@ fn sweep() {
             continue;
         };
         if !fs::exists(format!("/proc/{process}")).unwrap_or(true) {
-            // Another test may be faster.
-            let _removed = ip(&["netns", "del", &name]);
+            remove(&name);
         }
     }
+}
+
+/// Removes a namespace's name. As long as some `ip netns exec` elsewhere is just copying the mounts
+/// the name is busy, so this is tried for a while; what is left then goes with the next sweep.
+fn remove(name: &str) {
+    let _gone = wait_until(Duration::from_secs(5), || {
+        ip(&["netns", "del", name]).is_ok() || !namespaces().iter().any(|other| other == name)
+    });
 }
 
 fn ip(args: &[&str]) -> Result<String, Error> {

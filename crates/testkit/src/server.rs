@@ -117,7 +117,24 @@ pub(crate) struct Server {
     counters: Arc<Counters>,
     /// Tells the connections of one life to end; the next life gets another channel.
     kill: Mutex<watch::Sender<Option<Ending>>>,
-    accepting: Mutex<Option<JoinHandle<()>>>,
+    accepting: Mutex<Option<Accepting>>,
+}
+
+/// A listener and the task that accepts from it.
+struct Accepting {
+    listener: Arc<TcpListener>,
+    task: JoinHandle<()>,
+}
+
+impl Accepting {
+    /// Refuses connections from now on. To close the listener is not enough: a process that another
+    /// thread is just starting holds a copy of it until it executes its program.
+    fn end(self) -> JoinHandle<()> {
+        // Fails only if it does not listen.
+        let _shut = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        self.task.abort();
+        self.task
+    }
 }
 
 impl Server {
@@ -152,10 +169,12 @@ impl Server {
         let handler = Arc::clone(&self.handler);
         let counters = Arc::clone(&self.counters);
         let kill = lock(&self.kill).subscribe();
+        let listener = Arc::new(listener);
+        let accept_from = Arc::clone(&listener);
         let task = tokio::spawn(async move {
             loop {
                 // Out of file descriptors, or a connection that is gone again: try the next.
-                let Ok((stream, peer)) = listener.accept().await else {
+                let Ok((stream, peer)) = accept_from.accept().await else {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     continue;
                 };
@@ -170,16 +189,15 @@ impl Server {
                 });
             }
         });
-        *lock(&self.accepting) = Some(task);
+        *lock(&self.accepting) = Some(Accepting { listener, task });
     }
 
     /// Closes the listener: connections are refused from when this returns. Open ones stay.
     pub(crate) async fn refuse(&self) {
-        let task = lock(&self.accepting).take();
-        if let Some(task) = task {
-            task.abort();
+        let accepting = lock(&self.accepting).take();
+        if let Some(accepting) = accepting {
             // Cancelled, as asked; the listener is closed once the task has ended.
-            let _cancelled = task.await;
+            let _cancelled = accepting.end().await;
         }
     }
 
@@ -205,8 +223,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(task) = lock(&self.accepting).take() {
-            task.abort();
+        if let Some(accepting) = lock(&self.accepting).take() {
+            accepting.end();
         }
         lock(&self.kill).send_replace(Some(Ending::Close));
     }

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use plimsoll_testkit::{
-    Client, ClientPlan, HttpBackend, Namespace, Net, TunnelPlan, Tunnels, root_or_skip,
+    Client, ClientPlan, HttpBackend, Namespace, Net, TunnelPlan, Tunnels, root_or_skip, wait_until,
 };
 
 fn links() -> Vec<String> {
@@ -128,13 +128,15 @@ fn what_killed_tests_left_is_swept_away() {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let left = format!("plimsoll-{}-left-1", child.id());
-    assert!(
+    // The sweep of a test beside this one may come in between.
+    let add = || {
         Command::new("ip")
             .args(["netns", "add", &left])
             .status()
             .unwrap()
             .success()
-    );
+    };
+    assert!(wait_until(Duration::from_secs(10), add));
     let _namespace = Namespace::new("two").unwrap();
     assert!(!fs::exists(format!("/run/netns/{left}")).unwrap());
 }
