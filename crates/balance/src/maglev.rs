@@ -26,14 +26,14 @@ const SLOTS_PER_MEMBER: u64 = 100;
 ///
 /// It depends on nothing but the size, which is settable: a table must not change its way with the
 /// number of members, since that would move everybody.
-pub(crate) const STEADY: u32 = 550_000;
+pub(crate) const STEADY: u32 = 400_000;
 
 /// One turn of credit.
 const TURN: u64 = 1 << 32;
 
 /// The number of slots: a prime, and not less than there are members.
 ///
-/// Of 0, the smallest of the primes from 65 537 × 8ⁿ on that has at least 100 slots per member: few
+/// Of 0, the smallest of the primes from 65 537 × 6ⁿ on that has at least 100 slots per member: few
 /// steps, for a table of another size leads nearly every client elsewhere. One slot does for one
 /// member.
 pub(crate) fn table_size(asked: u32, members: usize) -> u32 {
@@ -46,7 +46,7 @@ pub(crate) fn table_size(asked: u32, members: usize) -> u32 {
     }
     let mut size = SMALLEST;
     while size < members * SLOTS_PER_MEMBER {
-        size *= 8;
+        size *= 6;
     }
     next_prime(size)
 }
