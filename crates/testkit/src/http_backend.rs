@@ -305,9 +305,14 @@ impl Shared {
         self.counters.upgrade();
         let id = head.get(ID_HEADER).unwrap_or("-");
         let protocol = head.get("upgrade").unwrap_or("-");
+        let (key, accept) = payload::WEBSOCKET;
+        let accept = match head.get("sec-websocket-key") {
+            Some(asked) if asked == key => format!("Sec-WebSocket-Accept: {accept}\r\n"),
+            _ => String::new(),
+        };
         let switch = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\
-             {BACKEND_HEADER}: {}\r\n{ID_HEADER}: {id}\r\n\r\n",
+             {BACKEND_HEADER}: {}\r\n{ID_HEADER}: {id}\r\n{accept}\r\n",
             self.id
         );
         send(conn, switch.as_bytes()).await?;

@@ -13,6 +13,11 @@ pub const BACKEND_HEADER: &str = "X-Testkit-Backend";
 /// Asks for a body of at least so many bytes.
 pub const WANT_HEADER: &str = "X-Testkit-Want";
 
+/// The nonce of every WebSocket handshake of ours, and what a server has to make of it: the example
+/// of RFC 6455 §1.3. Proxies check it.
+pub(crate) const WEBSOCKET: (&str, &str) =
+    ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+
 /// An id that no other request of any test carries: it holds the process and a count.
 pub fn unique_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -22,7 +27,10 @@ pub fn unique_id() -> String {
 
 /// So many bytes that differ from those of any other id.
 pub(crate) fn filler(id: &str, count: usize) -> Vec<u8> {
-    id.bytes().chain([b'.']).cycle().take(count).collect()
+    let pattern = format!("{id}.").into_bytes();
+    let mut bytes = pattern.repeat(count.div_ceil(pattern.len()));
+    bytes.truncate(count);
+    bytes
 }
 
 /// FNV-1a, 64 bits.

@@ -233,11 +233,11 @@ async fn open(plan: &TunnelPlan) -> Result<(Wire<TcpStream>, String), String> {
             ask.read_answer(&mut wire).await?
         }
         Protocol::Http { host, path } => {
-            let id = unique_id();
+            let (id, key) = (unique_id(), payload::WEBSOCKET.0);
             let request = format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
                  Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: cGxpbXNvbGwgdGVzdGtpdA==\r\n{ID_HEADER}: {id}\r\n\r\n"
+                 Sec-WebSocket-Key: {key}\r\n{ID_HEADER}: {id}\r\n\r\n"
             );
             send(&mut wire, request.as_bytes()).await?;
             let head = wire.head().await.map_err(|error| error.to_string())?;
