@@ -5,12 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use plimsoll_plane::{Flow, FlowFilter};
 
 use crate::backend::{LiveBackend, NEVER};
+use crate::http::quiet::Quiet;
 use crate::listener::Port;
 
 /// What a connection is doing.
@@ -54,6 +55,7 @@ pub(crate) struct Conn {
     expired: Cell<bool>,
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    quiet: RefCell<Option<(Arc<Quiet>, Waker)>>,
     backend: RefCell<Option<Arc<LiveBackend>>>,
 }
 
@@ -68,6 +70,7 @@ impl Conn {
             expired: Cell::new(false),
             cut: Cell::new(false),
             waker: RefCell::new(None),
+            quiet: RefCell::new(None),
             backend: RefCell::new(None),
         }
     }
@@ -119,6 +122,25 @@ impl Conn {
         if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
             *slot = Some(waker.clone());
         }
+    }
+
+    /// Polls what only this connection's task drives: see [`Quiet`].
+    pub(crate) fn poll_quietly<T>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let mut slot = self.quiet.borrow_mut();
+        let (quiet, waker) = match &mut *slot {
+            Some((quiet, waker)) if quiet.is_for(cx.waker()) => (quiet, waker),
+            slot => {
+                let quiet = Quiet::new(cx.waker());
+                let waker = quiet.clone().into();
+                let (quiet, waker) = slot.insert((quiet, waker));
+                (quiet, waker)
+            }
+        };
+        quiet.poll(waker, poll)
     }
 
     pub(crate) fn wake(&self) {

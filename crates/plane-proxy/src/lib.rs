@@ -17,6 +17,7 @@ mod listener;
 mod plane;
 mod relay;
 mod router;
+mod send;
 mod snapshot;
 mod splice;
 mod tcp;

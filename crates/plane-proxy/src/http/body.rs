@@ -200,17 +200,27 @@ impl Download {
             self.flow = None;
             return Poll::Ready(Some(Err(BodyError::Cut)));
         }
-        // The connection is driven here and nowhere else, so nobody needs to be woken by the
-        // channel between it and its body.
-        let mut quiet = Context::from_waker(Waker::noop());
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(&mut quiet);
-        if frame.is_pending()
-            && let Some((conn, _)) = &mut self.flow
-        {
-            let _ = conn.poll_drive(cx);
-            frame = Pin::new(&mut self.incoming).poll_frame(&mut quiet);
-        }
-        match std::task::ready!(frame) {
+        let Self {
+            incoming,
+            flow,
+            client,
+            ..
+        } = self;
+        let polled = client.poll_quietly(cx, |cx| {
+            // The connection is driven here and nowhere else, so nobody needs to be woken by the
+            // channel between it and its body.
+            let mut noop = Context::from_waker(Waker::noop());
+            match Pin::new(&mut *incoming).poll_frame(&mut noop) {
+                Poll::Pending => {
+                    if let Some((conn, _)) = flow {
+                        let _ = conn.poll_drive(cx);
+                    }
+                    Pin::new(&mut *incoming).poll_frame(&mut noop)
+                }
+                ready => ready,
+            }
+        });
+        match std::task::ready!(polled) {
             Some(Ok(frame)) => {
                 if let (Some(data), Some((_, place))) = (frame.data_ref(), &self.flow) {
                     place

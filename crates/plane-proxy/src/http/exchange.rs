@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use http::header::{self, HeaderValue};
-use http::request::Parts;
 use http::{StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
@@ -31,10 +30,8 @@ const FRESH: u64 = 1_000;
 /// A request that was sent and got no answer is sent again at most so many times.
 const RESENT: u8 = 2;
 
-/// What goes to a backend.
-pub(super) struct Outgoing {
-    pub(super) head: Parts,
-    pub(super) body: Option<Incoming>,
+/// What is to be known of a request besides itself.
+pub(super) struct Options {
     /// It may be sent twice: idempotent and without a body.
     pub(super) repeatable: bool,
     /// Bytes of the body at most.
@@ -50,12 +47,9 @@ pub(super) struct Exchange<'a> {
     client: &'a Rc<Client>,
     service: Arc<LiveService>,
     others: std::vec::IntoIter<Arc<LiveService>>,
-    head: Option<Parts>,
+    options: Options,
+    request: Option<Request<RequestBody>>,
     body: Option<Incoming>,
-    repeatable: bool,
-    limit: u64,
-    expects: bool,
-    upgrade: Option<HeaderValue>,
     upload: Option<Rc<Cell<Upload>>>,
     tried: Tried,
     resent: u8,
@@ -69,7 +63,6 @@ enum Attempt {
     Closed {
         received: bool,
         reused: bool,
-        spare: Option<Parts>,
         why: String,
     },
     /// No response in time.
@@ -89,25 +82,29 @@ impl<'a> Exchange<'a> {
         client: &'a Rc<Client>,
         service: Arc<LiveService>,
         others: Vec<Arc<LiveService>>,
-        request: Outgoing,
+        options: Options,
     ) -> Self {
         Self {
             client,
             service,
             others: others.into_iter(),
-            head: Some(request.head),
-            body: request.body,
-            repeatable: request.repeatable,
-            limit: request.limit,
-            expects: request.expects,
-            upgrade: request.upgrade,
+            options,
+            request: None,
+            body: None,
             upload: None,
             tried: Tried::default(),
             resent: 0,
         }
     }
 
-    pub(super) async fn run(mut self) -> Result<Response<ResponseBody>, Failure> {
+    /// Brings the request to a backend, and the response back.
+    pub(super) async fn run(
+        &mut self,
+        request: Request<RequestBody>,
+        body: Option<Incoming>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        self.request = Some(request);
+        self.body = body;
         loop {
             let place = self.choose().await?;
             let backend = place.backend().clone();
@@ -180,7 +177,11 @@ impl<'a> Exchange<'a> {
     ) -> Result<Box<BackendConn>, ConnectError> {
         let worker = &self.client.worker;
         if !only_fresh {
-            let idle_below = if self.repeatable { u64::MAX } else { FRESH };
+            let idle_below = if self.options.repeatable {
+                u64::MAX
+            } else {
+                FRESH
+            };
             if let Some(conn) = worker.pool.take(backend, worker.now(), idle_below) {
                 return Ok(conn);
             }
@@ -243,15 +244,19 @@ impl<'a> Exchange<'a> {
     ) -> Result<(Box<BackendConn>, Response<Incoming>), Attempt> {
         let client = self.client;
         let reused = conn.is_reused();
-        let Some(head) = self.head.take() else {
+        let Some(mut request) = self.request.take() else {
             return Err(Attempt::Cut);
         };
-        let spare = (self.repeatable && self.resent < RESENT).then(|| head.clone());
-        let request = self.request(head, backend);
+        if self.options.repeatable && self.resent < RESENT {
+            client.spare.borrow_mut().save(&request);
+        } else {
+            client.spare.borrow_mut().clear();
+        }
+        self.attach_body(&mut request, backend);
         conn.expect();
         backend.count(client.worker.id).requests.add(1);
         let mut answer = std::pin::pin!(conn.send.try_send_request(request));
-        let waited = std::future::poll_fn(|cx| {
+        let mut step = |cx: &mut Context<'_>| {
             let ended = conn.poll_drive(cx).is_ready();
             // Nobody but this task brings the answer: it needs no waker.
             match answer
@@ -264,8 +269,8 @@ impl<'a> Exchange<'a> {
                 Poll::Pending if client.conn.is_cut() => Poll::Ready(Waited::Cut),
                 Poll::Pending => Poll::Pending,
             }
-        })
-        .await;
+        };
+        let waited = std::future::poll_fn(|cx| client.conn.poll_quietly(cx, &mut step)).await;
         let (received, why) = match waited {
             Waited::Answered(Ok(response)) => return Ok((conn, response)),
             Waited::Answered(Err(mut error)) => match error.take_message() {
@@ -282,51 +287,49 @@ impl<'a> Exchange<'a> {
         Err(Attempt::Closed {
             received,
             reused,
-            spare,
             why,
         })
     }
 
-    fn request(&mut self, head: Parts, backend: &Arc<LiveBackend>) -> Request<RequestBody> {
+    fn attach_body(&mut self, request: &mut Request<RequestBody>, backend: &Arc<LiveBackend>) {
         let client = self.client;
         let Some(incoming) = self.body.take() else {
             client
                 .conn
                 .set_deadline(client.worker.now(), self.service.timeouts.response);
-            return Request::from_parts(head, RequestBody::Empty);
+            return;
         };
         let state = Rc::new(Cell::new(Upload::Running));
         self.upload = Some(state.clone());
-        let expect = self.expects.then(Expect::new);
-        let told = expect.as_ref().map(|expect| expect.told.clone());
-        let body = RequestBody::Stream(Box::new(Uploading {
-            incoming,
-            worker: client.worker.clone(),
-            conn: client.conn.clone(),
-            backend: backend.clone(),
-            state,
-            room: self.limit,
-            response: self.service.timeouts.response,
-            expect,
-        }));
-        let mut request = Request::from_parts(head, body);
-        if let Some(told) = told {
-            hyper::ext::on_informational(&mut request, move |response| {
+        let expect = self.options.expects.then(Expect::new);
+        if let Some(expect) = &expect {
+            let told = expect.told.clone();
+            hyper::ext::on_informational(request, move |response| {
                 if response.status() == StatusCode::CONTINUE {
                     told.store(true, Ordering::Relaxed);
                 }
             });
         }
-        request
+        *request.body_mut() = RequestBody::Stream(Box::new(Uploading {
+            incoming,
+            worker: client.worker.clone(),
+            conn: client.conn.clone(),
+            backend: backend.clone(),
+            state,
+            room: self.options.limit,
+            response: self.service.timeouts.response,
+            expect,
+        }));
     }
 
     /// A request of which nothing was sent.
-    fn take_back(&mut self, request: Request<RequestBody>) {
-        let (head, body) = request.into_parts();
-        self.head = Some(head);
-        if let RequestBody::Stream(upload) = body {
+    fn take_back(&mut self, mut request: Request<RequestBody>) {
+        if let RequestBody::Stream(upload) =
+            std::mem::replace(request.body_mut(), RequestBody::Empty)
+        {
             self.body = Some(upload.incoming);
         }
+        self.request = Some(request);
     }
 
     /// What to do after an attempt that gave no response.
@@ -352,17 +355,16 @@ impl<'a> Exchange<'a> {
             Attempt::Closed {
                 received,
                 reused,
-                spare,
                 why,
             } => {
                 if let Some(failure) = self.clients_fault() {
                     return Err(failure);
                 }
-                let spare = spare.filter(|_| !received);
+                let spare = self.client.spare.borrow_mut().take().filter(|_| !received);
                 if reused && spare.is_some() {
                     // The backend closed it as idle at this very moment, which is its right.
                     self.resent += 1;
-                    self.head = spare;
+                    self.request = spare;
                     return Ok(Next::SameBackend);
                 }
                 counts.failures.add(1);
@@ -380,7 +382,7 @@ impl<'a> Exchange<'a> {
                     Some(_) => {
                         self.elsewhere(backend, failure)?;
                         self.resent += 1;
-                        self.head = spare;
+                        self.request = spare;
                         Ok(Next::OtherBackend)
                     }
                     None => Err(failure),
@@ -406,7 +408,7 @@ impl<'a> Exchange<'a> {
 
     /// Makes the client's response of the backend's.
     fn answer(
-        self,
+        &mut self,
         conn: Box<BackendConn>,
         place: Place,
         response: Response<Incoming>,
@@ -445,7 +447,7 @@ impl<'a> Exchange<'a> {
             client: client.conn.clone(),
             gate: client.gate.clone(),
             keepalive: client.keepalive.get(),
-            upload: self.upload,
+            upload: self.upload.take(),
             flow: Some((conn, place)),
         });
         if empty {
@@ -461,7 +463,7 @@ impl<'a> Exchange<'a> {
         backend: &LiveBackend,
         answered: Option<HeaderValue>,
     ) -> Result<HeaderValue, Failure> {
-        let granted = match (&self.upgrade, answered) {
+        let granted = match (&self.options.upgrade, answered) {
             (Some(asked), Some(answered)) if is_granted(asked, &answered) => answered,
             _ => {
                 backend.count(self.client.worker.id).failures.add(1);

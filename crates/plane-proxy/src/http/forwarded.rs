@@ -16,19 +16,17 @@ const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 pub(crate) struct Forwarded {
     ip: IpAddr,
     ip_value: HeaderValue,
-    port_value: HeaderValue,
     /// The host of the last request with the `Forwarded` made for it: most connections ask for one.
     last: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
 
 impl Forwarded {
-    pub(crate) fn new(ip: IpAddr, port: u16) -> Self {
+    pub(crate) fn new(ip: IpAddr) -> Self {
         let value =
             |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
         Self {
             ip,
             ip_value: value(&ip.to_string()),
-            port_value: port.into(),
             last: RefCell::new(None),
         }
     }
@@ -44,14 +42,11 @@ impl Forwarded {
                 .entry(PROTO)
                 .or_insert(HeaderValue::from_static("http"));
             headers.entry(HOST).or_insert_with(|| host.clone());
-            headers
-                .entry(PORT)
-                .or_insert_with(|| self.port_value.clone());
         } else {
             headers.insert(FOR, self.ip_value.clone());
             headers.insert(PROTO, HeaderValue::from_static("http"));
             headers.insert(HOST, host.clone());
-            headers.insert(PORT, self.port_value.clone());
+            headers.remove(PORT);
             headers.insert(header::FORWARDED, own);
         }
     }
@@ -109,9 +104,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(FOR, HeaderValue::from_static("6.6.6.6"));
         headers.insert(PROTO, HeaderValue::from_static("https"));
+        headers.insert(PORT, HeaderValue::from_static("443"));
         headers.insert(header::FORWARDED, HeaderValue::from_static("for=6.6.6.6"));
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        let forwarded = Forwarded::new(ip.parse().unwrap(), 80);
+        let forwarded = Forwarded::new(ip.parse().unwrap());
         forwarded.set(&mut headers, &HeaderValue::from_static(host), &trusted);
         headers
     }
@@ -122,7 +118,7 @@ mod tests {
         assert_eq!(headers[FOR], "10.0.0.1");
         assert_eq!(headers[PROTO], "http");
         assert_eq!(headers[HOST], "a.org");
-        assert_eq!(headers[PORT], "80");
+        assert!(!headers.contains_key(PORT));
         assert_eq!(
             headers[header::FORWARDED],
             "for=10.0.0.1;host=a.org;proto=http"

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use super::framing::{Framing, Limits, Then};
 use crate::conn::{Conn, Phase};
+use crate::send::poll_send;
 use crate::worker::Worker;
 
 /// The method of the request that stands for a refused one. A client may send it too, but cannot
@@ -256,7 +257,7 @@ impl AsyncWrite for Gate {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.state.unflushed.set(true);
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        poll_send(&mut self.get_mut().stream, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,7 +7,9 @@ pub(crate) mod framing;
 pub(crate) mod gate;
 pub(crate) mod headers;
 pub(crate) mod pool;
+pub(crate) mod quiet;
 mod service;
+mod spare;
 mod target;
 
 use std::cell::{Cell, RefCell};
@@ -21,8 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Connection;
-use hyper::service::Service;
-use hyper::{Request, Response};
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
@@ -30,6 +31,7 @@ use tokio::net::TcpStream;
 use self::body::{ResponseBody, Upload};
 use self::forwarded::Forwarded;
 use self::gate::{Gate, GateState};
+use self::spare::Spare;
 use crate::backend::{Open, Place};
 use crate::conn::{Conn, Phase};
 use crate::relay::{Ended, relay};
@@ -72,6 +74,7 @@ pub(crate) struct Client {
     /// Time for the next request, in ms.
     keepalive: Cell<u64>,
     tunnel: RefCell<Option<Tunnel>>,
+    spare: RefCell<Spare>,
 }
 
 /// A backend's side of a tunnel that a response has just granted.
@@ -105,31 +108,6 @@ pub(crate) fn finish(
     conn.enter_until(Phase::Idle, worker.now(), limit);
 }
 
-struct Handler(Rc<Client>);
-
-impl Service<Request<Incoming>> for Handler {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = impl_future::Handling;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        impl_future::handle(self.0.clone(), request)
-    }
-}
-
-/// The future of a request has no name, so it is boxed: one allocation, of which the allocator has
-/// a fit at hand from the request before.
-mod impl_future {
-    use super::*;
-
-    pub(super) type Handling =
-        Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>;
-
-    pub(super) fn handle(client: Rc<Client>, request: Request<Incoming>) -> Handling {
-        Box::pin(async move { Ok(service::respond(&client, request).await) })
-    }
-}
-
 /// How a run of hyper on a connection ended.
 enum Served {
     /// It is idle: its buffers can go.
@@ -151,9 +129,10 @@ pub(crate) async fn serve(
         worker: worker.clone(),
         conn: conn.clone(),
         gate: state.clone(),
-        forwarded: Forwarded::new(conn.client.ip(), conn.port.port),
+        forwarded: Forwarded::new(conn.client.ip()),
         keepalive: Cell::new(first.timeouts.keepalive),
         tunnel: RefCell::new(None),
+        spare: RefCell::default(),
     });
     // A client that connects and says nothing gets the time of a head.
     conn.enter_until(Phase::Idle, worker.now(), first.timeouts.header);
@@ -201,10 +180,11 @@ async fn wait_for_bytes(client: &Client, gate: &Gate) -> bool {
     .await
 }
 
-type Http = Connection<TokioIo<Gate>, Handler>;
-
 async fn run(client: &Rc<Client>, gate: Gate) -> (Gate, Served) {
-    let handler = Handler(client.clone());
+    let handler = service_fn(|request| {
+        let client = client.clone();
+        async move { Ok::<_, Infallible>(service::respond(&client, request).await) }
+    });
     let mut http = Box::new(server_builder().serve_connection(TokioIo::new(gate), handler));
     let mut told = Told::default();
     let served = std::future::poll_fn(|cx| drive(client, &mut http, &mut told, cx)).await;
@@ -218,7 +198,15 @@ struct Told {
     late: bool,
 }
 
-fn drive(client: &Client, http: &mut Http, told: &mut Told, cx: &mut Context<'_>) -> Poll<Served> {
+fn drive<S>(
+    client: &Client,
+    http: &mut Connection<TokioIo<Gate>, S>,
+    told: &mut Told,
+    cx: &mut Context<'_>,
+) -> Poll<Served>
+where
+    S: HttpService<Incoming, ResBody = ResponseBody, Error = Infallible>,
+{
     client.conn.set_waker(cx.waker());
     if client.worker.is_draining() && !told.draining {
         told.draining = true;

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 
 use super::body::RequestBody;
 use crate::backend::{LiveBackend, Open};
+use crate::send::poll_send;
 
 /// Idle connections are kept this long, in ms.
 const KEEP: u64 = 60_000;
@@ -64,7 +66,7 @@ impl AsyncWrite for BackendIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        poll_send(&mut self.get_mut().stream, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -162,7 +164,28 @@ impl BackendConn {
 
 /// The idle connections of a worker, by the backend's number; the last used is used first.
 #[derive(Default)]
-pub(crate) struct Pool(RefCell<HashMap<u64, Vec<Box<BackendConn>>>>);
+pub(crate) struct Pool(RefCell<HashMap<u64, Vec<Box<BackendConn>>, BuildHasherDefault<Number>>>);
+
+/// A hash for numbers that are handed out one after the other: themselves.
+#[derive(Default)]
+struct Number(u64);
+
+impl Hasher for Number {
+    fn finish(&self) -> u64 {
+        // The table takes its tags from the upper bits.
+        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes
+            .iter()
+            .for_each(|b| self.0 = self.0 << 8 | u64::from(*b));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
 
 impl Pool {
     /// A connection that is alive, last used less than `idle_below` ms ago.

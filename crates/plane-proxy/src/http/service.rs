@@ -10,8 +10,8 @@ use http::{Method, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
-use super::body::ResponseBody;
-use super::exchange::{Exchange, Outgoing};
+use super::body::{RequestBody, ResponseBody};
+use super::exchange::{Exchange, Options};
 use super::gate::REFUSED;
 use super::headers::{Hop, may_tunnel, take_hop};
 use super::target::host_of;
@@ -125,15 +125,15 @@ async fn pass_on(
     }
     set_fields(client, &service, &mut parts, &hop);
     let repeatable = no_body && is_idempotent(&parts.method);
-    let request = Outgoing {
+    let options = Options {
         repeatable,
-        head: parts,
-        body: (!no_body).then_some(body),
         limit,
         expects,
         upgrade: hop.upgrade,
     };
-    Exchange::new(client, service, others, request).run().await
+    let request = Request::from_parts(parts, RequestBody::Empty);
+    let mut exchange = Exchange::new(client, service, others, options);
+    exchange.run(request, (!no_body).then_some(body)).await
 }
 
 /// Checks what the request is for, and finds who serves it; the others of its route follow.

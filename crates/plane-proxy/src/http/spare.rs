@@ -1,0 +1,91 @@
+//! A copy of a request's head for another attempt.
+//!
+//! Nearly every copy is thrown away unused, so it is made to be cheap to make: bytes into a buffer
+//! that the connection keeps.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri};
+
+use super::body::RequestBody;
+
+/// The copy.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    head: Option<(Method, Uri)>,
+    /// The fields, one after the other.
+    bytes: Vec<u8>,
+    /// Where each name and each value ends.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Spare {
+    /// Copies a head.
+    pub(crate) fn save(&mut self, request: &Request<RequestBody>) {
+        self.bytes.clear();
+        self.ends.clear();
+        for (name, value) in request.headers() {
+            self.bytes.extend_from_slice(name.as_str().as_bytes());
+            let name_end = self.bytes.len();
+            self.bytes.extend_from_slice(value.as_bytes());
+            self.ends.push((name_end, self.bytes.len()));
+        }
+        self.head = Some((request.method().clone(), request.uri().clone()));
+    }
+
+    /// Forgets the copy.
+    pub(crate) fn clear(&mut self) {
+        self.head = None;
+    }
+
+    /// The request again, if there is a copy; it has no body.
+    pub(crate) fn take(&mut self) -> Option<Request<RequestBody>> {
+        let (method, uri) = self.head.take()?;
+        let mut headers = HeaderMap::with_capacity(self.ends.len());
+        let mut at = 0;
+        for (name_end, value_end) in &self.ends {
+            let name = HeaderName::from_bytes(self.bytes.get(at..*name_end)?).ok()?;
+            let value = HeaderValue::from_bytes(self.bytes.get(*name_end..*value_end)?).ok()?;
+            headers.append(name, value);
+            at = *value_end;
+        }
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Some(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_what_was_saved_and_only_once() {
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = Method::HEAD;
+        *request.uri_mut() = "/a?b".parse().unwrap();
+        for (name, value) in [
+            ("host", "x"),
+            ("cookie", "a"),
+            ("cookie", "b"),
+            ("x-empty", ""),
+        ] {
+            request.headers_mut().append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        let mut spare = Spare::default();
+        spare.save(&Request::new(RequestBody::Empty));
+        spare.save(&request);
+        let taken = spare.take().unwrap();
+        assert_eq!(taken.method(), request.method());
+        assert_eq!(taken.uri(), request.uri());
+        assert_eq!(taken.headers(), request.headers());
+        assert!(spare.take().is_none());
+        spare.save(&request);
+        spare.clear();
+        assert!(spare.take().is_none());
+    }
+}
