@@ -23,6 +23,7 @@ mod syntax;
 pub use daemon::{Daemon, LogFormat};
 pub use diagnostic::{Diagnostic, render};
 pub use duration::{format_duration, parse_duration};
+pub use nearest::nearest;
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use plimsoll_plane::{Event, ItemResult, Plane, PlaneError};
 use tokio::sync::mpsc::Receiver;
 
 use crate::command::{self, Command, CommandError};
-use crate::{Available, Catalog, Hold, Overlay, Quarantine, Reconciler};
+use crate::{Available, Catalog, Failed, Hold, Overlay, Quarantine, Reconciler};
 
 /// How control works.
 #[derive(Clone, Copy, Debug)]
@@ -324,6 +324,14 @@ impl Control {
     /// The names of the planes, the preferred one first.
     pub fn planes(&self) -> impl Iterator<Item = &'static str> {
         self.lanes.iter().map(|lane| lane.plane.name())
+    }
+
+    /// What planes failed to do and are asked again at every audit.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Subject, &Failed)> {
+        self.lanes.iter().flat_map(|lane| {
+            let failures = lane.reconciler.failures();
+            failures.map(|(subject, failed)| (lane.plane.name(), subject, failed))
+        })
     }
 
     /// The process is about to end: the planes take nothing new from now on. Whether all has ended

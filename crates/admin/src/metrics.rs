@@ -1,0 +1,341 @@
+//! The metrics, in the text format of Prometheus, version 0.0.4.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use plimsoll_control::status::{BackendStatus, ListenStatus, ServiceStatus, Status};
+
+use crate::Report;
+
+/// The content type of the format.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A label with its value.
+type Label<'a> = (&'a str, &'a str);
+
+/// What a text is made into.
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[Label<'_>], value: f64) {
+        self.0.push_str(name);
+        for (i, (label, text)) in labels.iter().enumerate() {
+            self.0.push(if i == 0 { '{' } else { ',' });
+            let _ = write!(self.0, "{label}=\"");
+            for c in text.chars() {
+                match c {
+                    '\\' => self.0.push_str("\\\\"),
+                    '"' => self.0.push_str("\\\""),
+                    '\n' => self.0.push_str("\\n"),
+                    c => self.0.push(c),
+                }
+            }
+            self.0.push('"');
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+}
+
+fn number(n: u64) -> f64 {
+    n as f64
+}
+
+fn truth(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+/// All metrics of a report.
+pub fn render(report: &Report) -> String {
+    let mut text = Text(String::new());
+    process(&mut text, report);
+    services(&mut text, &report.status);
+    backends(&mut text, &report.status);
+    listens(&mut text, &report.status);
+    control(&mut text, &report.status);
+    text.0
+}
+
+fn process(text: &mut Text, report: &Report) {
+    let name = "plimsoll_build_info";
+    text.family(name, "gauge", "Always 1; the version is in the label.");
+    text.sample(name, &[("version", &report.version)], 1.0);
+    let help = "Seconds since the process started.";
+    text.single("plimsoll_uptime_seconds", "gauge", help, report.uptime);
+    let workers = report.workers as f64;
+    text.single(
+        "plimsoll_workers",
+        "gauge",
+        "Worker threads of the proxy plane.",
+        workers,
+    );
+    let help = "Whether /readyz says 200.";
+    text.single(
+        "plimsoll_ready",
+        "gauge",
+        help,
+        truth(report.readiness.ready),
+    );
+    let help = "Whether the process drains before it ends.";
+    text.single(
+        "plimsoll_draining",
+        "gauge",
+        help,
+        truth(report.readiness.draining),
+    );
+}
+
+fn services(text: &mut Text, status: &Status) {
+    type Value = fn(&ServiceStatus) -> f64;
+    let families: [(&str, &str, &str, Value); 3] = [
+        (
+            "plimsoll_service_requests_total",
+            "counter",
+            "Requests (HTTP) or connections (TCP) for the service.",
+            |s| number(s.total),
+        ),
+        (
+            "plimsoll_service_unserved_total",
+            "counter",
+            "Requests or connections that no backend could serve.",
+            |s| number(s.unserved),
+        ),
+        (
+            "plimsoll_service_in_force",
+            "gauge",
+            "Whether its plane holds the service as it should.",
+            |s| truth(s.error.is_none()),
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        text.family(name, kind, help);
+        for service in &status.services {
+            text.sample(name, &[("service", &service.name)], value(service));
+        }
+    }
+}
+
+const STATES: [&str; 4] = ["starting", "ready", "draining", "down"];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn backends(text: &mut Text, status: &Status) {
+    type Value = fn(&BackendStatus) -> f64;
+    let families: [(&str, &str, &str, Value); 11] = [
+        (
+            "plimsoll_backend_weight",
+            "gauge",
+            "The weight in force.",
+            |b| f64::from(b.weight),
+        ),
+        (
+            "plimsoll_backend_active",
+            "gauge",
+            "Requests (HTTP) or connections (TCP) in flight.",
+            |b| number(b.counters.active),
+        ),
+        (
+            "plimsoll_backend_queued",
+            "gauge",
+            "Requests or connections waiting for a place below maxconn.",
+            |b| number(b.counters.queued),
+        ),
+        (
+            "plimsoll_backend_requests_total",
+            "counter",
+            "Requests (HTTP) or connections (TCP) given to the backend.",
+            |b| number(b.counters.requests),
+        ),
+        (
+            "plimsoll_backend_connections_total",
+            "counter",
+            "Connections opened to the backend.",
+            |b| number(b.counters.connections),
+        ),
+        (
+            "plimsoll_backend_connect_failures_total",
+            "counter",
+            "Connections that the backend refused or did not take in time.",
+            |b| number(b.counters.connect_failures),
+        ),
+        (
+            "plimsoll_backend_failures_total",
+            "counter",
+            "Requests the backend failed to answer: reset, garbage, time-out.",
+            |b| number(b.counters.failures),
+        ),
+        (
+            "plimsoll_backend_retries_total",
+            "counter",
+            "Requests tried again elsewhere after the backend failed.",
+            |b| number(b.counters.retries),
+        ),
+        (
+            "plimsoll_backend_ejections_total",
+            "counter",
+            "How often failures put the backend out.",
+            |b| number(b.ejections),
+        ),
+        (
+            "plimsoll_backend_in_bytes_total",
+            "counter",
+            "Bytes sent to the backend: bodies and TCP payload.",
+            |b| number(b.counters.bytes_in),
+        ),
+        (
+            "plimsoll_backend_out_bytes_total",
+            "counter",
+            "Bytes received from the backend: bodies and TCP payload.",
+            |b| number(b.counters.bytes_out),
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        text.family(name, kind, help);
+        for (service, backend) in each(status) {
+            let labels = [("service", service), ("backend", backend.addr.as_str())];
+            text.sample(name, &labels, value(backend));
+        }
+    }
+    let name = "plimsoll_backend_state";
+    text.family(
+        name,
+        "gauge",
+        "1 for the state that the backend is in, 0 for the others.",
+    );
+    for (service, backend) in each(status) {
+        for state in STATES {
+            let labels = [
+                ("service", service),
+                ("backend", &backend.addr),
+                ("state", state),
+            ];
+            text.sample(name, &labels, truth(backend.state == state));
+        }
+    }
+    let name = "plimsoll_backend_responses_total";
+    text.family(name, "counter", "HTTP responses of the backend by class.");
+    for (service, backend) in each(status) {
+        for (class, count) in CLASSES.into_iter().zip(backend.counters.responses) {
+            let labels = [
+                ("service", service),
+                ("backend", &backend.addr),
+                ("class", class),
+            ];
+            text.sample(name, &labels, number(count));
+        }
+    }
+}
+
+fn each(status: &Status) -> impl Iterator<Item = (&str, &BackendStatus)> {
+    let services = status.services.iter();
+    services.flat_map(|s| s.backends.iter().map(|b| (s.name.as_str(), b)))
+}
+
+fn listens(text: &mut Text, status: &Status) {
+    // Services that share a listen share its counts, too.
+    let all = status.services.iter().flat_map(|s| &s.listens);
+    let mut listens: BTreeMap<&str, &ListenStatus> = BTreeMap::new();
+    for listen in all {
+        let known = listens.entry(&listen.listen).or_insert(listen);
+        if known.error.is_none() && listen.error.is_some() {
+            *known = listen;
+        }
+    }
+    type Value = fn(&ListenStatus) -> f64;
+    let families: [(&str, &str, &str, Value); 3] = [
+        (
+            "plimsoll_listen_up",
+            "gauge",
+            "Whether the listen is open.",
+            |l| truth(l.error.is_none()),
+        ),
+        (
+            "plimsoll_listen_connections",
+            "gauge",
+            "Connections of clients open now.",
+            |l| number(l.connections),
+        ),
+        (
+            "plimsoll_listen_accepted_total",
+            "counter",
+            "Connections of clients accepted.",
+            |l| number(l.accepted),
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        text.family(name, kind, help);
+        for (listen, status) in &listens {
+            text.sample(name, &[("listen", listen)], value(status));
+        }
+    }
+    let name = "plimsoll_listen_refused_total";
+    text.family(
+        name,
+        "counter",
+        "Requests refused before a service was chosen, by HTTP status.",
+    );
+    for (listen, state) in &listens {
+        for (status, count) in &state.refused {
+            let labels = [("listen", *listen), ("status", &status.to_string())];
+            text.sample(name, &labels, number(*count));
+        }
+    }
+}
+
+fn control(text: &mut Text, status: &Status) {
+    let name = "plimsoll_source_fresh";
+    text.family(
+        name,
+        "gauge",
+        "Whether the source can be read; if not, its last state is kept.",
+    );
+    for source in &status.sources {
+        text.sample(
+            name,
+            &[("source", &source.name)],
+            truth(source.state == "fresh"),
+        );
+    }
+    let name = "plimsoll_source_entries";
+    text.family(name, "gauge", "Entries of the source.");
+    for source in &status.sources {
+        text.sample(name, &[("source", &source.name)], source.entries as f64);
+    }
+    let aside = status.quarantine.len() as f64;
+    let help = "Entries that are put aside because something is wrong with them.";
+    text.single("plimsoll_quarantine_entries", "gauge", help, aside);
+    let name = "plimsoll_plane_audits_total";
+    text.family(name, "counter", "How often the plane was read back.");
+    for plane in &status.planes {
+        text.sample(name, &[("plane", &plane.name)], number(plane.audits));
+    }
+    let name = "plimsoll_plane_repairs_total";
+    text.family(
+        name,
+        "counter",
+        "Things found changed in the plane, and repaired.",
+    );
+    for plane in &status.planes {
+        text.sample(name, &[("plane", &plane.name)], number(plane.repairs));
+    }
+    let name = "plimsoll_plane_failing";
+    text.family(
+        name,
+        "gauge",
+        "Things the plane failed to do and is asked again.",
+    );
+    for plane in &status.planes {
+        text.sample(name, &[("plane", &plane.name)], plane.failures.len() as f64);
+    }
+}

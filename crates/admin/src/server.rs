@@ -1,0 +1,329 @@
+//! The server of the API.
+//!
+//! One request per connection, each connection bounded in time, their number bounded, answers
+//! made whole before they are sent: a reader that is slow or goes away costs one small task and
+//! nobody else anything.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use plimsoll_control::{Command, CommandError};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+use crate::{Ask, ErrorBody, NotTaken, Report, WeightBody, metrics, parameters};
+
+/// Connections at once.
+const CONNECTIONS: usize = 64;
+/// How long a whole exchange may take.
+const EXCHANGE: Duration = Duration::from_secs(30);
+/// How long a head may take.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long control may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Bytes of a head at most.
+const MAX_HEAD: usize = 16 << 10;
+/// Bytes of a body at most.
+const MAX_BODY: usize = 4 << 10;
+/// After the system refused a connection (no descriptors left), this long until the next try.
+const RETRY: Duration = Duration::from_millis(100);
+
+type Asks = mpsc::Sender<Ask>;
+type Answer = Response<Full<Bytes>>;
+
+/// Answers the whole API on a Unix socket, for ever.
+pub async fn serve_admin(listener: UnixListener, asks: mpsc::Sender<Ask>) {
+    let accept = async || listener.accept().await.map(|(stream, _)| stream);
+    serve(accept, asks, Part::All).await;
+}
+
+/// Answers `/metrics`, `/healthz` and `/readyz` on a TCP socket, for ever.
+pub async fn serve_metrics(listener: TcpListener, asks: mpsc::Sender<Ask>) {
+    let accept = async || listener.accept().await.map(|(stream, _)| stream);
+    serve(accept, asks, Part::Observe).await;
+}
+
+/// How much of the API there is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    Observe,
+}
+
+async fn serve<S, F>(accept: impl Fn() -> F, asks: Asks, part: Part)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>>,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // It is never closed.
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        match accept().await {
+            Ok(stream) => {
+                let asks = asks.clone();
+                tokio::spawn(async move {
+                    // A reader that goes away early or is too slow is its own affair.
+                    let _ = timeout(EXCHANGE, connection(stream, asks, part)).await;
+                    drop(place);
+                });
+            }
+            Err(_) => sleep(RETRY).await,
+        }
+    }
+}
+
+async fn connection<S>(stream: S, asks: Asks, part: Part) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let asks = asks.clone();
+        async move { Ok::<_, Infallible>(respond(request, &asks, part).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    pin!(connection).await
+}
+
+/// Why there is no other answer.
+struct Refusal(StatusCode, ErrorBody);
+
+impl Refusal {
+    fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self(status, ErrorBody::new(error, hint))
+    }
+}
+
+impl From<ErrorBody> for Refusal {
+    fn from(body: ErrorBody) -> Self {
+        Self(StatusCode::BAD_REQUEST, body)
+    }
+}
+
+impl From<NotTaken> for Refusal {
+    fn from(NotTaken { error, nearest }: NotTaken) -> Self {
+        let status = match error {
+            CommandError::UnknownService(_) | CommandError::UnknownBackend { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            CommandError::ServiceAside(_) | CommandError::Ambiguous { .. } => StatusCode::CONFLICT,
+            CommandError::Weight(_) => StatusCode::BAD_REQUEST,
+        };
+        let text = error.to_string();
+        // Texts for people have the form `what is wrong: what to do`.
+        let (error, advice) = text.split_once(": ").unwrap_or((&text, ""));
+        let hint = match nearest {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => advice.to_owned(),
+        };
+        Self::new(status, error, hint)
+    }
+}
+
+async fn respond(request: Request<Incoming>, asks: &Asks, part: Part) -> Answer {
+    match answer(request, asks, part).await {
+        Ok(answer) => answer,
+        Err(Refusal(status, body)) => {
+            let mut answer = json(status, &body);
+            if status == StatusCode::METHOD_NOT_ALLOWED
+                && let Ok(allow) = HeaderValue::from_str(&body.hint)
+            {
+                answer.headers_mut().insert(header::ALLOW, allow);
+            }
+            answer
+        }
+    }
+}
+
+async fn answer(request: Request<Incoming>, asks: &Asks, part: Part) -> Result<Answer, Refusal> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let query = head.uri.query().unwrap_or("");
+    let none = || parameters::Query::parse(query, &[]).map(drop);
+    let unknown = || {
+        let hint = match part {
+            Part::All => "docs/admin-api.md lists what there is",
+            Part::Observe => "here are /metrics, /healthz and /readyz",
+        };
+        Refusal::new(StatusCode::NOT_FOUND, format!("nothing is at {path}"), hint)
+    };
+    let reading = matches!(head.method, Method::GET | Method::HEAD);
+    let only = |method: &Method| match method {
+        &Method::GET if reading => Ok(()),
+        method if *method == head.method => Ok(()),
+        _ => {
+            let error = format!("{} is not for {path}", head.method);
+            let allow = if *method == Method::GET {
+                "GET, HEAD"
+            } else {
+                method.as_str()
+            };
+            Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, allow))
+        }
+    };
+    let parts = parameters::segments(path).ok_or_else(unknown)?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match (parts.as_slice(), part) {
+        (["metrics"], _) => {
+            only(&Method::GET)?;
+            let report = ask(asks, Ask::Status).await?;
+            let text = off_thread(move || metrics::render(&report).into_bytes()).await?;
+            Ok(with_type(StatusCode::OK, metrics::CONTENT_TYPE, text))
+        }
+        (["healthz"], _) => {
+            only(&Method::GET)?;
+            // Only control that still turns can answer this.
+            ask(asks, Ask::Readiness).await?;
+            Ok(with_type(StatusCode::OK, "text/plain", "ok\n"))
+        }
+        (["readyz"], _) => {
+            only(&Method::GET)?;
+            let readiness = ask(asks, Ask::Readiness).await?;
+            let status = match readiness.ready {
+                true => StatusCode::OK,
+                false => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Ok(json(status, &readiness))
+        }
+        (["v1", "status"], Part::All) => {
+            only(&Method::GET)?;
+            none()?;
+            let report: Report = ask(asks, Ask::Status).await?;
+            let text = off_thread(move || to_json(&report)).await?;
+            Ok(with_type(StatusCode::OK, "application/json", text))
+        }
+        (["v1", "flows"], Part::All) => {
+            only(&Method::GET)?;
+            let (filter, cursor) = parameters::flows(query)?;
+            let flows = ask(asks, |reply| Ask::Flows(filter, cursor, reply)).await?;
+            let busy = |why| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why, "try again");
+            Ok(json(StatusCode::OK, &flows.map_err(busy)?))
+        }
+        (["v1", "explain"], Part::All) => {
+            only(&Method::GET)?;
+            let tuple = parameters::tuple(query)?;
+            let explanation = ask(asks, |reply| Ask::Explain(tuple, reply)).await?;
+            Ok(json(StatusCode::OK, &explanation))
+        }
+        (["v1", "reload"], Part::All) => {
+            only(&Method::POST)?;
+            none()?;
+            ask(asks, Ask::Reload).await?;
+            Ok(json(
+                StatusCode::ACCEPTED,
+                &serde_json::json!({ "reload": true }),
+            ))
+        }
+        (["v1", "services", service, "backends", backend, verb], Part::All) => {
+            let known = matches!(*verb, "drain" | "ready" | "weight");
+            if !known {
+                return Err(unknown());
+            }
+            only(&Method::POST)?;
+            none()?;
+            let command = match *verb {
+                "drain" => Command::Drain,
+                "ready" => Command::Ready,
+                _ => Command::Weight(weight(body).await?),
+            };
+            let (service, backend) = ((*service).to_owned(), (*backend).to_owned());
+            let done = ask(asks, |reply| Ask::Command {
+                service,
+                backend,
+                command,
+                reply,
+            });
+            Ok(json(StatusCode::OK, &done.await??))
+        }
+        _ => Err(unknown()),
+    }
+}
+
+/// The body of a change of weight.
+async fn weight(body: Incoming) -> Result<Option<u32>, Refusal> {
+    const HINT: &str = "send {\"weight\": 5}, or {\"weight\": null} for what the source says";
+    let body = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let error = format!("the body is longer than {MAX_BODY} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error, HINT));
+        }
+        Err(_) => return Err(ErrorBody::new("the body is cut off", HINT).into()),
+    };
+    let body: WeightBody = serde_json::from_slice(&body)
+        .map_err(|error| ErrorBody::new(format!("the body: {error}"), HINT))?;
+    Ok(body.weight)
+}
+
+/// Asks control, and waits for the answer.
+async fn ask<T>(asks: &Asks, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Refusal> {
+    let (reply, answer) = oneshot::channel();
+    let exchange = async {
+        asks.send(make(reply)).await.ok()?;
+        answer.await.ok()
+    };
+    match timeout(ANSWER, exchange).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "plimsoll is stopping",
+            "",
+        )),
+        Err(_) => {
+            let error = format!("control did not answer within {} s", ANSWER.as_secs());
+            Err(Refusal::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                error,
+                "try again",
+            ))
+        }
+    }
+}
+
+/// Makes a long answer where control does not have to wait for it.
+async fn off_thread<T: Send + 'static>(
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let made = tokio::task::spawn_blocking(make).await;
+    made.map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "plimsoll is stopping", ""))
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    // Our own types have string keys and finite numbers only, so this does not fail.
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    with_type(status, "application/json", to_json(value))
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}

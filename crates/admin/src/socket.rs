@@ -1,0 +1,211 @@
+//! The Unix socket of the admin API: mode 0600 from its first moment, replaced if its owner is
+//! dead, removed at the end.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// Why the socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// A process that is alive listens there.
+    #[error("{path} is in use by process {pid}: stop it, or choose another socket with --admin")]
+    InUse {
+        /// The path.
+        path: PathBuf,
+        /// The process that listens.
+        pid: i32,
+    },
+    /// Something else is at the path.
+    #[error("{path} is there and is no socket: remove it, or choose another path with --admin")]
+    NoSocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused something.
+    #[error("{path}: {what}: {source}; choose another socket with --admin")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A listening socket; its file is removed when this is dropped, unless it is another's by then.
+#[derive(Debug)]
+pub struct AdminSocket {
+    path: PathBuf,
+    /// Device and inode of the file.
+    id: (u64, u64),
+    listener: Option<UnixListener>,
+}
+
+impl AdminSocket {
+    /// Listens at a path. Changes the umask of the process for a moment, so call it before there
+    /// are other threads that make files.
+    ///
+    /// # Errors
+    /// Somebody listens there, or the socket cannot be made.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let fail = |what: &'static str| {
+            move |source: io::Error| SocketError::Io {
+                path: path.into(),
+                what,
+                source,
+            }
+        };
+        let parent = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        // Whoever else wants this path waits here, so that nobody removes what is just being made.
+        let folder = File::open(parent).map_err(fail("its folder cannot be opened"))?;
+        flock(&folder, FlockOperation::LockExclusive)
+            .map_err(|errno| fail("its folder cannot be locked")(errno.into()))?;
+        remove_if_dead(path)?;
+        let before = rustix::process::umask(Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let listener = listener.map_err(fail("cannot be listened on"))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(fail("cannot be set up"))?;
+        let file = fs::symlink_metadata(path).map_err(fail("cannot be looked at"))?;
+        Ok(Self {
+            path: path.into(),
+            id: (file.dev(), file.ino()),
+            listener: Some(listener),
+        })
+    }
+
+    /// The listener, which does not block; given out once.
+    pub fn take(&mut self) -> Option<UnixListener> {
+        self.listener.take()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|f| (f.dev(), f.ino()) == self.id);
+        if ours {
+            // If it is gone already, so much the better.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn remove_if_dead(path: &Path) -> Result<(), SocketError> {
+    let fail = |what: &'static str| {
+        move |source: io::Error| SocketError::Io {
+            path: path.into(),
+            what,
+            source,
+        }
+    };
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail("cannot be looked at")(error)),
+    };
+    if !file.file_type().is_socket() {
+        return Err(SocketError::NoSocket { path: path.into() });
+    }
+    match owner(path) {
+        Ok(Some(pid)) => Err(SocketError::InUse {
+            path: path.into(),
+            pid,
+        }),
+        Ok(None) => {
+            fs::remove_file(path).map_err(fail("the file of a dead process cannot be removed"))
+        }
+        Err(errno) => Err(fail("it is there and cannot be connected to")(errno.into())),
+    }
+}
+
+/// The process that listens; none if there is none. Does not block.
+fn owner(path: &Path) -> Result<Option<i32>, Errno> {
+    let addr = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket: OwnedFd =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) => {
+            let peer = rustix::net::sockopt::socket_peercred(&socket)?;
+            Ok(Some(peer.pid.as_raw_nonzero().get()))
+        }
+        // Its queue is full: somebody is there, only not fast enough.
+        Err(Errno::AGAIN) => Ok(Some(0)),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use plimsoll_testkit::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn private_exclusive_and_gone_at_the_end() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("admin.sock");
+        let first = AdminSocket::bind(&path).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        match AdminSocket::bind(&path) {
+            Err(SocketError::InUse { pid, .. }) => {
+                assert_eq!(pid, i32::try_from(std::process::id()).unwrap());
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(first);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_the_dead_left_is_replaced_and_other_files_are_not() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("admin.sock");
+        // The file outlives its listener, as after SIGKILL.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let mut socket = AdminSocket::bind(&path).unwrap();
+        assert!(socket.take().is_some());
+        // Somebody else's file is left alone.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        drop(socket);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+        assert!(matches!(
+            AdminSocket::bind(&path),
+            Err(SocketError::NoSocket { .. })
+        ));
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let error = AdminSocket::bind(Path::new("/nonexistent/x.sock")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/x.sock"), "{error}");
+    }
+}

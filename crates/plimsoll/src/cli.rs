@@ -1,0 +1,48 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+
+/// Balances load across containers and servers: finds them, knows which can serve, and takes every
+/// change without losing a request.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  plimsoll demo                                  see it work; needs nothing
+  plimsoll check plimsoll.toml                   is this configuration valid?
+  plimsoll run --config plimsoll.toml            balance
+  plimsoll status                                what goes where, and why
+  plimsoll drain web 10.0.0.7:80 --wait          take a backend out without losing a request
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or invalid configuration.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(commands::run::Run),
+}
+
+/// Where the daemon is.
+#[derive(Debug, Args)]
+pub(crate) struct Admin {
+    /// Unix socket of the daemon's admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root
+    /// /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) admin: Option<PathBuf>,
+}
+
+/// Reads a time as it stands in the configuration.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let read = plimsoll_config::parse_duration(text);
+    read.map_err(|why| format!("{why}; expected a time such as 30s, 500ms or 1h30m"))
+}

@@ -1,0 +1,135 @@
+//! Answers to admins.
+
+use std::time::Instant;
+
+use plimsoll_admin::{Ask, Done, ExplainReport, FlowsReport, NotTaken, Readiness, Report};
+use plimsoll_config::nearest;
+use plimsoll_control::CommandError;
+use plimsoll_model::{BackendAddr, Name};
+use plimsoll_plane::{FlowFilter, Tuple};
+use tracing::info;
+
+use super::Daemon;
+
+impl Daemon {
+    /// Answers. Whether there is something to do now. Whoever does not wait for the answer any
+    /// more does not get one.
+    pub(super) fn answer(&mut self, ask: Ask) -> bool {
+        match ask {
+            Ask::Status(reply) => drop(reply.send(self.report())),
+            Ask::Readiness(reply) => drop(reply.send(self.readiness())),
+            Ask::Flows(filter, cursor, reply) => drop(reply.send(self.flows(&filter, cursor))),
+            Ask::Explain(tuple, reply) => drop(reply.send(self.explain(&tuple))),
+            Ask::Reload(reply) => {
+                info!("asked to read the sources again");
+                self.reload();
+                let _ = reply.send(());
+            }
+            Ask::Command {
+                service,
+                backend,
+                command,
+                reply,
+            } => {
+                let taken = self
+                    .control
+                    .command(&service, &backend, command, "an admin");
+                let done = match taken {
+                    Ok(addr) => {
+                        self.step();
+                        Ok(self.done(&service, &addr))
+                    }
+                    Err(error) => Err(self.not_taken(error)),
+                };
+                drop(reply.send(done));
+            }
+        }
+        false
+    }
+
+    fn done(&self, service: &str, addr: &BackendAddr) -> Done {
+        let known = self.control.desired().services.get(service);
+        let backend = known.and_then(|service| service.backends.get(addr));
+        Done {
+            service: service.into(),
+            backend: addr.to_string(),
+            state: backend.map_or("gone", |b| b.status.state.as_str()).into(),
+            weight: backend.map_or(0, |b| b.weight),
+        }
+    }
+
+    fn not_taken(&self, error: CommandError) -> NotTaken {
+        let nearest = match &error {
+            CommandError::UnknownService(name) => {
+                let names = self.control.desired().services.keys();
+                nearest(name, names.map(Name::as_str)).map(str::to_owned)
+            }
+            _ => None,
+        };
+        NotTaken { error, nearest }
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let now = Instant::now();
+        let mut status = self.control.status(now);
+        self.rates.fill(now, &mut status);
+        Report {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime: now.saturating_duration_since(self.started).as_millis() as f64 / 1000.0,
+            workers: self.workers,
+            readiness: self.readiness(),
+            status,
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        if self.finishing {
+            reasons.push("plimsoll drains before it ends".into());
+        }
+        if !self.is_settled() {
+            reasons.push("the first configuration is not in force yet".into());
+        }
+        reasons.extend(
+            self.announcer
+                .failures()
+                .map(|(subject, why)| format!("{subject}: {why}")),
+        );
+        Readiness {
+            ready: reasons.is_empty(),
+            draining: self.finishing,
+            reasons,
+        }
+    }
+
+    fn flows(&mut self, filter: &FlowFilter, cursor: u64) -> Result<FlowsReport, String> {
+        if self.finishing {
+            return Err("plimsoll drains before it ends: flows cannot be listed any more".into());
+        }
+        // One plane so far, so its cursor is the cursor.
+        let Some(name) = self.control.planes().next() else {
+            return Ok(FlowsReport::default());
+        };
+        let page = self
+            .control
+            .plane_mut(name)
+            .map(|plane| plane.flows(filter, cursor));
+        match page {
+            Some(Ok(page)) => Ok(page.into()),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Ok(FlowsReport::default()),
+        }
+    }
+
+    fn explain(&mut self, tuple: &Tuple) -> ExplainReport {
+        let Some(name) = self.control.planes().next() else {
+            return ExplainReport::default();
+        };
+        let explanation = self
+            .control
+            .plane_mut(name)
+            .map(|plane| plane.explain(tuple));
+        ExplainReport::new(tuple, name, explanation.unwrap_or_default())
+    }
+}

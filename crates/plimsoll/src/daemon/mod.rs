@@ -1,0 +1,219 @@
+//! The daemon: sources, control and planes wired together.
+//!
+//! Control lives here and nowhere else, in one task. Everything that wants something of it comes
+//! through a channel: updates of sources, events of planes, asks of admins. [`Daemon::turn`] waits
+//! for the next of them, works it in, and says what changed.
+
+mod announce;
+mod answer;
+pub(crate) mod logs;
+pub(crate) mod place;
+mod rates;
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_admin::Ask;
+use plimsoll_control::{Control, Settings};
+use plimsoll_model::{SourceId, SourceUpdate, Subject};
+use plimsoll_plane::Event;
+use plimsoll_plane_proxy::{Options, ProxyPlane};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep_until;
+
+use announce::Announcer;
+use rates::RateBook;
+
+/// Updates, asks and events that wait at most; whoever sends more waits, too.
+const WAITING: usize = 1024;
+/// So many of them are worked in before the planes are brought to it.
+const BATCH: usize = 256;
+/// Between two looks at whether all has ended while draining.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How others reach the daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    /// For sources.
+    pub(crate) updates: mpsc::Sender<SourceUpdate>,
+    /// For admins.
+    pub(crate) asks: mpsc::Sender<Ask>,
+}
+
+/// Control with all that it is connected to.
+pub(crate) struct Daemon {
+    control: Control,
+    workers: usize,
+    started: Instant,
+    updates: mpsc::Receiver<SourceUpdate>,
+    asks: mpsc::Receiver<Ask>,
+    events: mpsc::Receiver<Event>,
+    /// Each makes a source read again.
+    reloads: Vec<Arc<Notify>>,
+    deadline: Instant,
+    /// No steps any more: the process is about to end.
+    finishing: bool,
+    announcer: Announcer,
+    rates: RateBook,
+}
+
+impl Daemon {
+    /// A daemon with a proxy plane of so many workers; call it on the runtime that it is to run on.
+    ///
+    /// # Errors
+    /// The workers cannot be started.
+    pub(crate) fn start(workers: usize) -> io::Result<(Self, Handle)> {
+        let plane = ProxyPlane::start(Options { workers })?;
+        let now = Instant::now();
+        let settings = Settings {
+            seed: seed(),
+            ..Settings::default()
+        };
+        let mut control = Control::new(vec![Box::new(plane)], settings);
+        let (event_sender, events) = mpsc::channel(WAITING);
+        for mut stream in control.events() {
+            let sender = event_sender.clone();
+            tokio::spawn(async move {
+                while let Some(event) = stream.recv().await {
+                    if sender.send(event).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let (updates_in, updates) = mpsc::channel(WAITING);
+        let (asks_in, asks) = mpsc::channel(WAITING);
+        let handle = Handle {
+            updates: updates_in,
+            asks: asks_in,
+        };
+        let daemon = Self {
+            control,
+            workers,
+            started: now,
+            updates,
+            asks,
+            events,
+            reloads: Vec::new(),
+            deadline: now,
+            finishing: false,
+            announcer: Announcer::default(),
+            rates: RateBook::new(now),
+        };
+        Ok((daemon, handle))
+    }
+
+    /// A source that will have something to say. What is given out tells it to read again.
+    pub(crate) fn expect(&mut self, source: SourceId) -> Arc<Notify> {
+        self.control.expect(Instant::now(), source);
+        let reload = Arc::new(Notify::new());
+        self.reloads.push(reload.clone());
+        reload
+    }
+
+    /// Makes all sources read again.
+    pub(crate) fn reload(&self) {
+        self.reloads.iter().for_each(|reload| reload.notify_one());
+    }
+
+    /// Waits for something to happen and works it in. May be given up at any time.
+    pub(crate) async fn turn(&mut self) {
+        let mut updates = Vec::new();
+        let mut events = Vec::new();
+        let idle = self.finishing;
+        let deadline = self.deadline.min(self.rates.deadline());
+        let stepping = tokio::select! {
+            n = self.updates.recv_many(&mut updates, BATCH), if !idle => n > 0,
+            n = self.events.recv_many(&mut events, BATCH), if !idle => n > 0,
+            ask = self.asks.recv() => match ask {
+                Some(ask) => self.answer(ask),
+                // Nobody can ask any more.
+                None => pending().await,
+            },
+            () = sleep_until(deadline.into()) => true,
+        };
+        let now = Instant::now();
+        for update in updates {
+            announce::source(&update);
+            self.control.update(now, update);
+        }
+        let mut changed = true;
+        if !events.is_empty() {
+            changed = false;
+            for event in events {
+                changed |= self.control.event(now, event);
+            }
+        }
+        if now >= self.rates.deadline() {
+            self.rates.sample(now, &mut self.control);
+        }
+        if stepping && changed && !self.finishing {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let step = self.control.step(Instant::now());
+        self.deadline = step.next_deadline;
+        self.announcer.stepped(&self.control, &step);
+    }
+
+    /// Whether the first configuration has been tried on the planes.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.control.is_ready() && self.announcer.has_stepped()
+    }
+
+    /// Whether anything is listened on that should be.
+    ///
+    /// # Errors
+    /// There are listens, and none is open; why.
+    pub(crate) fn any_listens(&self) -> Result<(), String> {
+        let services = &self.control.desired().services;
+        let mut failed = Vec::new();
+        for service in services.values().filter(|s| !s.spec.listens.is_empty()) {
+            let subject = Subject::Service(service.name().clone());
+            match self
+                .announcer
+                .failures()
+                .find(|(known, _)| **known == subject)
+            {
+                Some((_, why)) => failed.push(format!("{subject}: {why}")),
+                None => return Ok(()),
+            }
+        }
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(failed.join("\nplimsoll: ")),
+        }
+    }
+
+    /// Takes nothing new any more, and turns until all in flight has ended, at most for `limit`.
+    /// Whether all has ended.
+    pub(crate) async fn finish(&mut self, limit: Duration) -> bool {
+        self.finishing = true;
+        let until = Instant::now() + limit;
+        while !self.control.finish() {
+            let now = Instant::now();
+            if now >= until {
+                return false;
+            }
+            let look = sleep_until((now + LOOK).min(until).into());
+            tokio::pin!(look);
+            loop {
+                tokio::select! {
+                    () = self.turn() => {}
+                    () = &mut look => break,
+                }
+            }
+        }
+        true
+    }
+}
+
+/// A seed of no meaning: the randomness that hash maps start from.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,168 @@
+//! A configuration file, looked at as `run` does: what the file says, and what control and the
+//! planes of this build would refuse of it.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Instant;
+
+use plimsoll_config::{Config, Diagnostic, MAX_BYTES};
+use plimsoll_control::{Available, Catalog};
+use plimsoll_model::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
+use plimsoll_plane::Plane;
+use plimsoll_plane_proxy::{Options, ProxyPlane};
+use toml::de::{DeTable, DeValue};
+
+use crate::error::Error;
+
+/// A file and what is wrong with it.
+pub(crate) struct Vetted {
+    file: String,
+    text: String,
+    config: Config,
+    faults: Vec<Diagnostic>,
+}
+
+impl Vetted {
+    /// Reads a file and looks at it.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let file = path.display().to_string();
+        let text = read(path).map_err(|why| Error::Usage(format!("{file}: {why}")))?;
+        let source = format!("file:{file}");
+        let (config, faults) = match plimsoll_config::parse(&source, &text) {
+            Ok(config) => {
+                let faults = refused(&source, &config, &text)?;
+                (config, faults)
+            }
+            Err(faults) => (Config::default(), faults),
+        };
+        Ok(Self {
+            file,
+            text,
+            config,
+            faults,
+        })
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// Something is wrong with it, rendered for people.
+    pub(crate) fn config(&self) -> Result<&Config, Error> {
+        match self.faults.is_empty() {
+            true => Ok(&self.config),
+            false => Err(Error::Invalid(self.render())),
+        }
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn faults(&self) -> &[Diagnostic] {
+        &self.faults
+    }
+
+    /// What is wrong with it, for people.
+    pub(crate) fn render(&self) -> String {
+        plimsoll_config::render(&self.file, &self.text, &self.faults)
+    }
+
+    /// The name of the file.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let cannot = |why: std::io::Error| format!("cannot be read: {why}");
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    let limit = MAX_BYTES as u64 + 1;
+    file.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() > MAX_BYTES {
+        return Err(format!("is longer than {MAX_BYTES} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|why| {
+        let at = why.utf8_error().valid_up_to();
+        format!("is not UTF-8 text: byte {at} cannot be part of it")
+    })
+}
+
+/// What control would put aside.
+fn refused(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>, Error> {
+    let plane = ProxyPlane::start(Options { workers: 1 })
+        .map_err(|why| Error::Failed(format!("a worker cannot be started: {why}")))?;
+    let services = config.services.iter().map(|service| Entry {
+        key: EntryKey::new(format!("service {}", service.name())),
+        item: Item::Service(service.clone().into()),
+    });
+    let routes = config.routes.iter().map(|route| Entry {
+        key: EntryKey::new(format!("route {}", route.name)),
+        item: Item::Route(route.clone().into()),
+    });
+    let update = Update::Reset(services.chain(routes).collect());
+    let source = SourceId::new(Precedence::File, source);
+    let now = Instant::now();
+    let mut catalog = Catalog::default();
+    catalog.update(now, SourceUpdate { source, update });
+    let planes: [&dyn Plane; 1] = [&plane];
+    catalog.resolve(now, &Available(&planes));
+    let asides = catalog.quarantine().iter();
+    let mut faults: Vec<Diagnostic> = asides
+        .map(|(aside, _)| {
+            let span = locate(text, &aside.origin.entry);
+            let (line, column) = position(text, span.start);
+            Diagnostic {
+                line,
+                column,
+                key: aside.subject.clone(),
+                message: aside.reason.clone(),
+                expected: String::new(),
+                nearest: None,
+                span,
+            }
+        })
+        .collect();
+    faults.sort_by_key(|fault| fault.span.start);
+    Ok(faults)
+}
+
+/// Where an entry such as `service web, backend 10.0.0.1:80` has its name; the beginning of the
+/// file if it has none there.
+fn locate(text: &str, entry: &str) -> std::ops::Range<usize> {
+    let entry = entry.split_once(", ").map_or(entry, |(entry, _)| entry);
+    let find = || {
+        let (kind, name) = entry.split_once(' ')?;
+        let root = DeTable::parse(text).ok()?;
+        let tables = root.get_ref().get(kind)?.get_ref().as_array()?;
+        let names = tables.iter().filter_map(|table| match table.get_ref() {
+            DeValue::Table(table) => table.get("name"),
+            _ => None,
+        });
+        let mut names = names.filter(|n| n.get_ref().as_str() == Some(name));
+        Some(names.next()?.span())
+    };
+    find().unwrap_or(0..0)
+}
+
+/// Line and column of a byte, from 1.
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or("");
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.matches('\n').count() + 1;
+    let column = before.get(start..).map_or(0, |line| line.chars().count()) + 1;
+    (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_by_their_names() {
+        let text = "[[service]]\nname = \"é\"\n[[service]]\nname = \"web\"\n";
+        let span = locate(text, "service web, backend 10.0.0.1:80");
+        assert_eq!(text.get(span.clone()), Some("\"web\""));
+        assert_eq!(position(text, span.start), (4, 8));
+        assert_eq!(locate(text, "service other"), 0..0);
+        assert_eq!(locate(text, "route web"), 0..0);
+        assert_eq!(position("", 0), (1, 1));
+    }
+}
