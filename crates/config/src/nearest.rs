@@ -8,10 +8,7 @@ const MAX_LEN: usize = 64;
 /// The candidate nearest to `name`, if one is near enough to be a slip: at most one edit, and one
 /// more for every three characters. Neither case nor `_` for `-` is one. Among equals, the one with
 /// the same beginning.
-pub fn nearest<'c>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if name.len() > MAX_LEN {
         return None;
     }
