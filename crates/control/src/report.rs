@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use plimsoll_model::{BackendAddr, Listen, Name, Origin, Precedence, Service, Subject};
+use plimsoll_model::{BackendAddr, Listen, Name, Origin, PlaneChoice, Precedence, Service, Subject};
 use plimsoll_plane::{BackendCounters, Counters, ListenState, PlaneError, ServiceCounters};
 
 use crate::control::{Control, Lane, Live};
@@ -109,6 +109,7 @@ impl Control {
             name: spec.name.to_string(),
             origin: origin(&spec.origin),
             plane: live.plane.into(),
+            plane_reason: plane_reason(service).into(),
             scheduler: spec.scheduler.kind.to_string(),
             listens: spec.listens.iter().map(listen_status).collect(),
             error: failed.map(|failed| failed.error.to_string()),
@@ -181,6 +182,16 @@ impl Control {
             }
         });
         sources.collect()
+    }
+}
+
+fn plane_reason(service: &Service) -> &'static str {
+    let listens = &service.spec.listens;
+    match service.spec.plane {
+        PlaneChoice::Auto if listens.is_empty() => "auto: routes lead to it",
+        PlaneChoice::Auto if listens.iter().any(Listen::is_http) => "auto: it speaks HTTP",
+        PlaneChoice::Auto => "auto: the best that can carry it",
+        _ => "its service names it",
     }
 }
 

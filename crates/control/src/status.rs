@@ -37,6 +37,9 @@ pub struct ServiceStatus {
     pub origin: OriginStatus,
     /// The plane that carries it.
     pub plane: String,
+    /// Why this one.
+    #[serde(default)]
+    pub plane_reason: String,
     /// The scheduler, e.g. `wrr`.
     pub scheduler: String,
     /// What clients connect to.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 
-use crate::commands;
+use crate::commands::Command;
 
 /// Balances load across containers and servers: finds them, knows which can serve, and takes every
 /// change without losing a request.
@@ -26,14 +26,8 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or invalid configuration.";
 
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Run(commands::run::Run),
-}
-
 /// Where the daemon is.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Admin {
     /// Unix socket of the daemon's admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root
     /// /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]

@@ -14,9 +14,9 @@ pub(crate) enum Error {
     /// It could not be done: exit code 1.
     #[error("{0}")]
     Failed(String),
-    /// All has been said already: exit code 1.
-    #[error("")]
-    Quiet,
+    /// Whoever read standard output is gone: no error, exit code 0.
+    #[error("nobody reads standard output")]
+    Gone,
 }
 
 impl Error {
@@ -28,7 +28,8 @@ impl Error {
     pub(crate) fn code(&self) -> ExitCode {
         match self {
             Error::Usage(_) | Error::Invalid(_) => ExitCode::from(2),
-            Error::Failed(_) | Error::Quiet => ExitCode::from(1),
+            Error::Failed(_) => ExitCode::from(1),
+            Error::Gone => ExitCode::SUCCESS,
         }
     }
 
@@ -36,8 +37,9 @@ impl Error {
     pub(crate) fn report(&self) -> String {
         match self {
             Error::Usage(text) | Error::Failed(text) => format!("plimsoll: {}\n", text.trim_end()),
+            Error::Invalid(text) if text.is_empty() => String::new(),
             Error::Invalid(text) => format!("{}\n", text.trim_end()),
-            Error::Quiet => String::new(),
+            Error::Gone => String::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod commands;
 mod daemon;
 mod error;
 mod out;
+mod table;
 mod vetted;
 
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match commands::run(cli.command) {
+    match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out::warn(&error.report());

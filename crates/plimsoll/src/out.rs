@@ -7,12 +7,11 @@ use crate::error::Error;
 /// Writes a text to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::Failed(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Error::Gone,
+        _ => Error::Failed(format!("standard output: {error}")),
+    })
 }
 
 /// Writes a text to standard error, as well as it can be done.

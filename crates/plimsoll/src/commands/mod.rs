@@ -1,13 +1,73 @@
 //! The commands, one file each.
 
-pub(crate) mod run;
+mod check;
+mod drain;
+mod explain;
+mod flows;
+mod generate;
+mod ready;
+mod run;
+mod status;
+mod weight;
 
-use crate::cli::Command;
+use clap::{Args, Subcommand};
+use plimsoll_admin::Client;
+
+use crate::cli::Admin;
+use crate::daemon::place;
 use crate::error::Error;
 
-/// Runs a command.
-pub(crate) fn run(command: Command) -> Result<(), Error> {
-    match command {
-        Command::Run(run) => run.run(),
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Status(status::Show),
+    Drain(drain::Drain),
+    Ready(ready::Ready),
+    Weight(weight::Weight),
+    Explain(explain::Explain),
+    Flows(flows::Flows),
+    Completions(generate::Completions),
+    #[command(hide = true)]
+    Man(generate::Man),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(self) -> Result<(), Error> {
+        match self {
+            Command::Run(run) => run.run(),
+            Command::Check(check) => check.run(),
+            Command::Status(show) => show.run(),
+            Command::Drain(drain) => drain.run(),
+            Command::Ready(ready) => ready.run(),
+            Command::Weight(weight) => weight.run(),
+            Command::Explain(explain) => explain.run(),
+            Command::Flows(flows) => flows.run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
+        }
     }
+}
+
+/// A backend of a service.
+#[derive(Debug, Args)]
+struct Which {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    service: String,
+    /// The backend: its address, or its name where only one has it
+    #[arg(value_name = "BACKEND")]
+    backend: String,
+}
+
+/// Asks the daemon.
+fn ask(admin: Admin, how: impl AsyncFnOnce(Client) -> Result<(), Error>) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| Error::Failed(format!("the runtime cannot be started: {why}")))?;
+    let client = Client::new(admin.admin.unwrap_or_else(place::default));
+    runtime.block_on(how(client))
 }

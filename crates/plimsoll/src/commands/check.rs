@@ -1,0 +1,126 @@
+//! `plimsoll check`: is a configuration valid?
+
+use std::path::PathBuf;
+
+use clap::Args;
+use plimsoll_config::{Config, Diagnostic};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::out;
+use crate::vetted::Vetted;
+
+/// Say whether configuration files are valid, and if not, where and why.
+///
+/// What `check` accepts, `run` accepts, too. Exit code 0: all are valid; 2: one is not.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  plimsoll check /etc/plimsoll/plimsoll.toml
+  plimsoll check --json *.toml | jq '.[].errors'")]
+pub(crate) struct Check {
+    /// Configuration files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Found {
+    file: String,
+    valid: bool,
+    errors: Vec<Fault>,
+}
+
+#[derive(Serialize)]
+struct Fault {
+    line: usize,
+    column: usize,
+    key: String,
+    message: String,
+    expected: String,
+    nearest: Option<String>,
+}
+
+impl From<&Diagnostic> for Fault {
+    fn from(diagnostic: &Diagnostic) -> Self {
+        Self {
+            line: diagnostic.line,
+            column: diagnostic.column,
+            key: diagnostic.key.clone(),
+            message: diagnostic.message.clone(),
+            expected: diagnostic.expected.clone(),
+            nearest: diagnostic.nearest.clone(),
+        }
+    }
+}
+
+impl Fault {
+    /// A file that cannot be read.
+    fn unreadable(why: &Error) -> Self {
+        Self {
+            line: 1,
+            column: 1,
+            key: String::new(),
+            message: why.to_string(),
+            expected: "a file that can be read".into(),
+            nearest: None,
+        }
+    }
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Result<(), Error> {
+        let mut found = Vec::new();
+        let mut invalid = String::new();
+        for path in &self.files {
+            let vetted = match Vetted::read(path) {
+                Ok(vetted) => vetted,
+                Err(why) => {
+                    invalid.push_str(&why.report());
+                    found.push(Found {
+                        file: path.display().to_string(),
+                        valid: false,
+                        errors: vec![Fault::unreadable(&why)],
+                    });
+                    continue;
+                }
+            };
+            match vetted.config() {
+                Ok(config) if !self.json => out::print(&valid(vetted.file(), config))?,
+                Ok(_) => {}
+                Err(why) => invalid.push_str(&why.report()),
+            }
+            found.push(Found {
+                file: vetted.file().to_owned(),
+                valid: vetted.faults().is_empty(),
+                errors: vetted.faults().iter().map(Fault::from).collect(),
+            });
+        }
+        let valid = found.iter().all(|found| found.valid);
+        if self.json {
+            out::json(&found)?;
+            invalid.clear();
+        }
+        match valid {
+            true => Ok(()),
+            false => Err(Error::Invalid(invalid)),
+        }
+    }
+}
+
+fn valid(file: &str, config: &Config) -> String {
+    let count = |n: usize, what: &str| match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    };
+    let backends = config.services.iter().map(|s| s.backends.len()).sum();
+    format!(
+        "{file}: valid: {}, {}, {}\n",
+        count(config.services.len(), "service"),
+        count(backends, "backend"),
+        count(config.routes.len(), "route"),
+    )
+}

@@ -1,0 +1,75 @@
+//! `plimsoll explain`: where would this go, and why?
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use clap::Args;
+use plimsoll_admin::{ExplainReport, encode};
+
+use crate::commands::ask;
+use crate::error::Error;
+use crate::out;
+use crate::table::visible;
+
+/// Say where a connection or request would go now, and why.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  plimsoll explain 192.0.2.7 192.0.2.1:80 --host shop.example --path /cart
+  plimsoll explain 192.0.2.7:40000 192.0.2.1:5432")]
+pub(crate) struct Explain {
+    /// The client's address, with or without a port
+    #[arg(value_name = "CLIENT")]
+    client: String,
+    /// What it connects to
+    #[arg(value_name = "VIP:PORT")]
+    to: SocketAddr,
+    /// The host that an HTTP request asks for
+    #[arg(long)]
+    host: Option<String>,
+    /// The path that an HTTP request asks for
+    #[arg(long)]
+    path: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: crate::cli::Admin,
+}
+
+impl Explain {
+    pub(crate) fn run(self) -> Result<(), Error> {
+        let mut query = format!(
+            "client={}&to={}",
+            encode(&self.client),
+            encode(&self.to.to_string())
+        );
+        for (key, value) in [("host", &self.host), ("path", &self.path)] {
+            if let Some(value) = value {
+                // Writing to a String cannot fail, here and below.
+                let _ = write!(query, "&{key}={}", encode(value));
+            }
+        }
+        ask(self.admin.clone(), async |client| {
+            let report = client.explain(&query).await?;
+            match self.json {
+                true => out::json(&report),
+                false => out::print(&render(&report)),
+            }
+        })
+    }
+}
+
+fn render(report: &ExplainReport) -> String {
+    let mut text = String::new();
+    for step in &report.steps {
+        let _ = writeln!(text, "  {}", visible(step));
+    }
+    let result = match (&report.service, &report.backend) {
+        (_, Some(backend)) => format!("goes to {backend}"),
+        (Some(service), None) => format!("goes to one of the backends of service {service}"),
+        (None, None) => "goes to no single service: see above".into(),
+    };
+    let _ = writeln!(text, "{result} (plane {})", report.plane);
+    text
+}

@@ -1,0 +1,328 @@
+//! `plimsoll status`: what goes where, and why.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use clap::Args;
+use plimsoll_admin::Report;
+use plimsoll_config::nearest;
+use plimsoll_control::status::{BackendStatus, RouteStatus, ServiceStatus, Status};
+
+use crate::commands::ask;
+use crate::error::Error;
+use crate::out;
+use crate::table::{Colour, Paint, Side, Table, of_state, rate, span, visible};
+
+/// Show services, listens, backends, routes, sources, and what is put aside.
+///
+/// Rates are averages of the last five to ten seconds.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  plimsoll status
+  plimsoll status web --watch
+  plimsoll status --json | jq '.services[].backends[] | {addr, state, reason}'")]
+pub(crate) struct Show {
+    /// Only this service
+    #[arg(value_name = "SERVICE")]
+    service: Option<String>,
+    #[command(flatten)]
+    admin: crate::cli::Admin,
+    /// Print JSON, as the admin API gives it
+    #[arg(long)]
+    json: bool,
+    /// Show it anew every second, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+}
+
+/// Between two looks of `--watch`.
+const EVERY: Duration = Duration::from_secs(1);
+/// Cursor to the top left; clear from there.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+impl Show {
+    pub(crate) fn run(self) -> Result<(), Error> {
+        ask(self.admin.clone(), async |client| {
+            loop {
+                let mut report = client.status().await?;
+                if let Some(name) = &self.service {
+                    only(&mut report.status, name)?;
+                }
+                if self.json {
+                    return out::json(&report);
+                }
+                let text = render(&report, self.service.is_none(), Paint(out::has_colour()));
+                match (self.watch, out::is_terminal()) {
+                    (false, _) => return out::print(&text),
+                    (true, true) => out::print(&format!("{CLEAR}{text}"))?,
+                    (true, false) => out::print(&format!("{text}\n"))?,
+                }
+                tokio::time::sleep(EVERY).await;
+            }
+        })
+    }
+}
+
+/// Leaves only what belongs to a service.
+fn only(status: &mut Status, name: &str) -> Result<(), Error> {
+    if !status.services.iter().any(|service| service.name == name) {
+        let aside = status
+            .quarantine
+            .iter()
+            .find(|a| a.subject == format!("service `{name}`"));
+        if let Some(aside) = aside {
+            let why = &aside.reason;
+            return Err(Error::Failed(format!(
+                "service `{name}` is put aside: {why}"
+            )));
+        }
+        let names = status.services.iter().map(|service| service.name.as_str());
+        let hint = match nearest(name, names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`plimsoll status` lists them".into(),
+        };
+        return Err(Error::Failed(format!("no service `{name}`: {hint}")));
+    }
+    status.services.retain(|service| service.name == name);
+    status
+        .routes
+        .retain(|route| route.services.iter().any(|(to, _)| to == name));
+    Ok(())
+}
+
+/// A report for people; `whole` shows what belongs to no service, too.
+fn render(report: &Report, whole: bool, paint: Paint) -> String {
+    let mut text = String::new();
+    if whole {
+        head(&mut text, report, paint);
+    }
+    for service in &report.status.services {
+        show_service(&mut text, service, paint);
+    }
+    routes(&mut text, &report.status.routes, paint);
+    if whole {
+        tail(&mut text, &report.status, paint);
+    }
+    text
+}
+
+fn head(text: &mut String, report: &Report, paint: Paint) {
+    let ready = match (report.readiness.ready, report.readiness.draining) {
+        (true, _) => paint.text(Colour::Green, "ready"),
+        (false, true) => paint.text(Colour::Yellow, "draining"),
+        (false, false) => paint.text(Colour::Red, "not ready"),
+    };
+    let workers = match report.workers {
+        1 => "1 worker".to_owned(),
+        n => format!("{n} workers"),
+    };
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(
+        text,
+        "plimsoll {}  pid {}  up {}  {workers}  {ready}",
+        report.version,
+        report.pid,
+        span(report.uptime),
+    );
+    for reason in &report.readiness.reasons {
+        let _ = writeln!(text, "  {}", paint.text(Colour::Red, &visible(reason)));
+    }
+}
+
+fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
+    let rates = service.rates.unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "\nservice {}  {}  plane {} ({})",
+        paint.text(Colour::Bold, &visible(&service.name)),
+        service.scheduler,
+        service.plane,
+        service.plane_reason,
+    );
+    let _ = write!(
+        text,
+        "  {}/s, {} in all",
+        rate(rates.requests),
+        service.total
+    );
+    if service.unserved > 0 {
+        let unserved = format!(", {} that no backend could serve", service.unserved);
+        text.push_str(&paint.text(Colour::Red, &unserved));
+    }
+    let _ = writeln!(
+        text,
+        "; from {} ({})",
+        service.origin.source, service.origin.entry
+    );
+    if let Some(error) = &service.error {
+        let _ = writeln!(text, "  {}", paint.text(Colour::Red, &visible(error)));
+    }
+    for listen in &service.listens {
+        let state = match (&listen.error, &service.error) {
+            (Some(_), _) => paint.text(Colour::Red, "closed"),
+            (None, Some(_)) => paint.text(Colour::Yellow, "see above"),
+            (None, None) => format!("{} connections", listen.connections),
+        };
+        let refused = listen
+            .refused
+            .iter()
+            .map(|(status, n)| format!("{n} × {status}"));
+        let refused = refused.collect::<Vec<_>>().join(", ");
+        let refused = if refused.is_empty() {
+            refused
+        } else {
+            format!(", refused {refused}")
+        };
+        let _ = writeln!(text, "  listen {}  {state}{refused}", listen.listen);
+    }
+    if let Some(sorry) = &service.sorry {
+        let _ = writeln!(text, "  sorry server {sorry}");
+    }
+    if service.backends.is_empty() {
+        let _ = writeln!(text, "  {}", paint.text(Colour::Yellow, "no backends"));
+    }
+    text.push_str(&backends(service).render("  ", paint));
+}
+
+fn backends(service: &ServiceStatus) -> Table {
+    let mut table = Table::new(&[
+        ("BACKEND", Side::Left),
+        ("NAME", Side::Left),
+        ("STATE", Side::Left),
+        ("SINCE", Side::Right),
+        ("WEIGHT", Side::Right),
+        ("ACTIVE", Side::Right),
+        ("QUEUED", Side::Right),
+        ("REQUESTS", Side::Right),
+        ("RATE/S", Side::Right),
+        ("FAILED", Side::Right),
+        ("REASON", Side::Left),
+    ]);
+    for backend in &service.backends {
+        table.row(cells(backend));
+    }
+    table
+}
+
+fn cells(backend: &BackendStatus) -> Vec<(String, Colour)> {
+    let plain = |text: String| (text, Colour::None);
+    let counters = &backend.counters;
+    let failed = counters.failures + counters.connect_failures;
+    let weight = match backend.weight == backend.weight_configured {
+        true => backend.weight.to_string(),
+        false => format!("{} (of {})", backend.weight, backend.weight_configured),
+    };
+    let active = match backend.maxconn {
+        0 => counters.active.to_string(),
+        max => format!("{}/{max}", counters.active),
+    };
+    let reason = backend.error.as_ref().unwrap_or(&backend.reason);
+    vec![
+        plain(backend.addr.clone()),
+        plain(backend.name.clone()),
+        (backend.state.clone(), of_state(&backend.state)),
+        plain(span(backend.since)),
+        plain(weight),
+        plain(active),
+        plain(counters.queued.to_string()),
+        plain(counters.requests.to_string()),
+        plain(rate(backend.rates.unwrap_or_default().requests)),
+        (
+            failed.to_string(),
+            if failed > 0 {
+                Colour::Red
+            } else {
+                Colour::None
+            },
+        ),
+        plain(reason.clone()),
+    ]
+}
+
+fn routes(text: &mut String, routes: &[RouteStatus], paint: Paint) {
+    let mut table = Table::new(&[
+        ("ROUTE", Side::Left),
+        ("HOST", Side::Left),
+        ("PATH", Side::Left),
+        ("SERVICE", Side::Left),
+        ("LISTEN", Side::Left),
+        ("PRIORITY", Side::Right),
+        ("ERROR", Side::Left),
+    ]);
+    for route in routes {
+        let services = match route.services.as_slice() {
+            [(only, _)] => only.clone(),
+            many => {
+                let shares = many
+                    .iter()
+                    .map(|(name, weight)| format!("{name} × {weight}"));
+                shares.collect::<Vec<_>>().join(", ")
+            }
+        };
+        let priority = match route.priority {
+            0 => String::new(),
+            n => n.to_string(),
+        };
+        table.row(vec![
+            (route.name.clone(), Colour::None),
+            (route.hosts.join(", "), Colour::None),
+            (route.path.clone(), Colour::None),
+            (services, Colour::None),
+            (route.listens.join(", "), Colour::None),
+            (priority, Colour::None),
+            (route.error.clone().unwrap_or_default(), Colour::Red),
+        ]);
+    }
+    if !routes.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(&table.render("", paint));
+}
+
+fn tail(text: &mut String, status: &Status, paint: Paint) {
+    if !status.quarantine.is_empty() {
+        let _ = writeln!(text, "\n{}", paint.text(Colour::Red, "put aside"));
+        for aside in &status.quarantine {
+            let (subject, reason) = (visible(&aside.subject), visible(&aside.reason));
+            let _ = writeln!(
+                text,
+                "  {subject} of {}, {}",
+                aside.origin.source,
+                span(aside.since)
+            );
+            let _ = writeln!(text, "    {reason}");
+        }
+    }
+    text.push('\n');
+    for source in &status.sources {
+        let state = match source.state.as_str() {
+            "fresh" => source.state.clone(),
+            state => paint.text(Colour::Red, state),
+        };
+        let _ = writeln!(
+            text,
+            "source {}  {state} for {}, {} entries",
+            visible(&source.name),
+            span(source.since),
+            source.entries,
+        );
+        for line in source.reason.lines() {
+            let _ = writeln!(text, "  {}", visible(line));
+        }
+    }
+    for plane in &status.planes {
+        let _ = writeln!(
+            text,
+            "plane {}  {} services, {} audits, {} repairs",
+            plane.name, plane.services, plane.audits, plane.repairs,
+        );
+        for problem in plane.error.iter().map(|e| visible(e)) {
+            let _ = writeln!(text, "  {}", paint.text(Colour::Red, &problem));
+        }
+        for failure in &plane.failures {
+            let what = format!("{}: {}", failure.subject, failure.reason);
+            let _ = writeln!(text, "  {}", paint.text(Colour::Red, &visible(&what)));
+        }
+    }
+}
