@@ -262,6 +262,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
     while !worker.conns.borrow().is_empty() {
         worker.idle.notified().await;
     }
+    worker.pool.clear();
 }
 
 async fn tick(worker: Rc<Worker>) {

@@ -200,7 +200,7 @@ impl<'a> Exchange<'a> {
         let timeout = self.service.timeouts.connect;
         let port = self.client.conn.port.port;
         let (stream, open) = connect(worker, backend, port, timeout).await?;
-        match BackendConn::new(stream, open).await {
+        match BackendConn::new(worker, stream, open).await {
             Ok(conn) => Ok(Box::new(conn)),
             Err(_) => Err(ConnectError::Local),
         }

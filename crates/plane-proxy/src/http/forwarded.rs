@@ -77,7 +77,9 @@ impl Forwarded {
         };
         let element =
             HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"));
-        *last = Some((host.clone(), element.clone()));
+        // A copy: the field itself is a part of the connection's read buffer, and would keep it.
+        let of = HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone());
+        *last = Some((of, element.clone()));
         element
     }
 }

@@ -7,12 +7,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::framing::{Framing, Limits, Then};
@@ -28,19 +27,68 @@ const STAND_IN: &[u8] =
     b"PLIMSOLL-REFUSED / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
 /// What gate, service and the connection's task tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct GateState {
+    /// The socket; none once the connection has left HTTP behind.
+    stream: RefCell<Option<TcpStream>>,
     refusal: Cell<Option<u16>>,
     paused: Cell<bool>,
     early: Cell<bool>,
     unread: Cell<bool>,
     broken: Cell<bool>,
     unflushed: Cell<bool>,
-    /// The socket once more, while an answer to an upgrade is awaited.
-    socket: RefCell<Option<OwnedFd>>,
+    /// A body is being received.
+    in_body: Cell<bool>,
 }
 
 impl GateState {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream: RefCell::new(Some(stream)),
+            refusal: Cell::new(None),
+            paused: Cell::new(false),
+            early: Cell::new(false),
+            unread: Cell::new(false),
+            broken: Cell::new(false),
+            unflushed: Cell::new(false),
+            in_body: Cell::new(false),
+        }
+    }
+
+    /// Takes the socket out of HTTP.
+    pub(crate) fn take_stream(&self) -> Option<TcpStream> {
+        self.stream.borrow_mut().take()
+    }
+
+    /// Waits for the next bytes without holding any buffer.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &*self.stream.borrow() {
+            Some(stream) => stream.poll_read_ready(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whether the client has closed or reset while it is being served; else this task is woken
+    /// when it does. Not while a body is being received, since then its end is found by reading.
+    pub(crate) fn is_gone(&self, cx: &mut Context<'_>) -> bool {
+        if self.in_body.get() {
+            return false;
+        }
+        let stream = self.stream.borrow();
+        let Some(stream) = &*stream else { return false };
+        while let Poll::Ready(ready) = stream.poll_read_ready(cx) {
+            let peeked = ready.and_then(|()| stream.try_io(Interest::READABLE, || peek(stream)));
+            match peeked {
+                Ok(0) => return true,
+                // The next request, which has to wait.
+                Ok(_) => return false,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
     /// Whether something was written that the socket has not taken yet.
     pub(crate) fn is_flushed(&self) -> bool {
         !self.unflushed.get()
@@ -55,19 +103,16 @@ impl GateState {
     pub(crate) fn resume(&self) {
         if self.paused.replace(false) {
             self.early.set(false);
-            *self.socket.borrow_mut() = None;
         }
     }
 
     /// Whether the client has sent bytes after a request for an upgrade without having the answer.
     pub(crate) fn sent_early(&self) -> bool {
-        use rustix::net::RecvFlags;
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let stream = self.stream.borrow();
         self.early.get()
-            || self.socket.borrow().as_ref().is_none_or(|socket| {
-                let mut byte = [0; 1];
-                matches!(rustix::net::recv(socket, &mut byte[..], flags), Ok((_, n)) if n > 0)
-            })
+            || stream
+                .as_ref()
+                .is_none_or(|s| matches!(peek(s), Ok(n) if n > 0))
     }
 
     /// A response was given before the request had been read to its end.
@@ -81,9 +126,16 @@ impl GateState {
     }
 }
 
-/// The stream of one client connection.
+/// How many of the bytes that have arrived could be read now, at most one.
+fn peek(stream: &TcpStream) -> io::Result<usize> {
+    use rustix::net::RecvFlags;
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (_, n) = rustix::net::recv(stream, &mut [0; 1][..], flags)?;
+    Ok(n)
+}
+
+/// What hyper takes for the stream of a client connection.
 pub(crate) struct Gate {
-    stream: TcpStream,
     worker: Rc<Worker>,
     conn: Rc<Conn>,
     state: Rc<GateState>,
@@ -101,7 +153,6 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(
-        stream: TcpStream,
         worker: Rc<Worker>,
         conn: Rc<Conn>,
         state: Rc<GateState>,
@@ -109,7 +160,6 @@ impl Gate {
     ) -> Self {
         let framing = Framing::new(Limits::default());
         Self {
-            stream,
             worker,
             conn,
             state,
@@ -120,16 +170,6 @@ impl Gate {
             ready: Vec::new(),
             given: 0,
         }
-    }
-
-    /// The socket. What the gate holds is lost.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
-    }
-
-    /// Waits for the next bytes without holding any buffer.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_read_ready(cx)
     }
 
     /// Refuses the head that is being received.
@@ -169,11 +209,19 @@ impl Gate {
             Then::Upgrade => {
                 self.state.paused.set(true);
                 self.state.early.set(!rest.is_empty());
-                // Without it the upgrade is refused, which is the safe side.
-                *self.state.socket.borrow_mut() = self.stream.as_fd().try_clone_to_owned().ok();
                 self.held = rest.to_vec();
                 self.unjudged = !rest.is_empty();
             }
+        }
+    }
+
+    fn poll_stream<T>(
+        &self,
+        poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match &mut *self.state.stream.borrow_mut() {
+            Some(stream) => poll(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -181,6 +229,7 @@ impl Gate {
     fn judge(&mut self) {
         let mut held = std::mem::take(&mut self.held);
         let outcome = self.framing.feed(&held);
+        self.state.in_body.set(self.framing.in_body());
         let rest = held.split_off(outcome.pass);
         self.ready.append(&mut held);
         self.settle(outcome.then, &rest);
@@ -217,13 +266,14 @@ impl AsyncRead for Gate {
                 continue;
             }
             let before = buf.filled().len();
-            ready!(Pin::new(&mut gate.stream).poll_read(cx, buf))?;
+            ready!(gate.poll_stream(|stream| stream.poll_read(cx, buf)))?;
             let read = buf.filled().get(before..).unwrap_or_default();
             if read.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             if gate.held.is_empty() {
                 let outcome = gate.framing.feed(read);
+                gate.state.in_body.set(gate.framing.in_body());
                 if outcome.then != Then::More {
                     let rest = read.get(outcome.pass..).unwrap_or_default().to_vec();
                     gate.settle(outcome.then, &rest);
@@ -248,7 +298,7 @@ impl AsyncWrite for Gate {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.state.unflushed.set(true);
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        self.poll_stream(|stream| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -257,7 +307,7 @@ impl AsyncWrite for Gate {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.state.unflushed.set(true);
-        poll_send(&mut self.get_mut().stream, cx, bufs)
+        self.poll_stream(|stream| poll_send(stream.get_mut(), cx, bufs, &self.worker.scratch))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -271,6 +321,6 @@ impl AsyncWrite for Gate {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.poll_stream(|stream| stream.poll_shutdown(cx))
     }
 }

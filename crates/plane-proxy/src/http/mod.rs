@@ -61,7 +61,11 @@ pub(crate) fn client_builder() -> hyper::client::conn::http1::Builder {
 fn server_builder() -> hyper::server::conn::http1::Builder {
     let mut builder = hyper::server::conn::http1::Builder::new();
     // The gate has time-outs of its own, that answer; and limits that are below hyper's.
-    builder.max_buf_size(BUFFER).header_read_timeout(None);
+    // Whether the client is gone is looked at in `drive`, which needs no buffer for it.
+    builder
+        .max_buf_size(BUFFER)
+        .header_read_timeout(None)
+        .half_close(true);
     builder
 }
 
@@ -124,7 +128,7 @@ pub(crate) async fn serve(
     first: Arc<LiveService>,
 ) {
     let conn = listed.conn.clone();
-    let state = Rc::new(GateState::default());
+    let state = Rc::new(GateState::new(stream));
     let client = Rc::new(Client {
         worker: worker.clone(),
         conn: conn.clone(),
@@ -136,10 +140,10 @@ pub(crate) async fn serve(
     });
     // A client that connects and says nothing gets the time of a head.
     conn.enter_until(Phase::Idle, worker.now(), first.timeouts.header);
-    let mut gate = Gate::new(stream, worker, conn, state, first.timeouts.header);
+    let mut gate = Gate::new(worker, conn, state, first.timeouts.header);
     drop(first);
     loop {
-        if !wait_for_bytes(&client, &gate).await {
+        if !wait_for_bytes(&client).await {
             return;
         }
         let (after, served) = run(&client, gate).await;
@@ -157,19 +161,22 @@ pub(crate) async fn serve(
             Served::Over => break,
         }
     }
+    let Some(stream) = client.gate.take_stream() else {
+        return;
+    };
     let tunnel = client.tunnel.borrow_mut().take();
     match tunnel {
-        Some(tunnel) => run_tunnel(&client, gate.into_stream(), tunnel).await,
-        None if client.gate.has_unread() => linger(gate.into_stream()).await,
+        Some(tunnel) => run_tunnel(&client, stream, tunnel).await,
+        None if client.gate.has_unread() => linger(stream).await,
         None => {}
     }
 }
 
 /// Whether there is something to read; false if the connection is to be closed first.
-async fn wait_for_bytes(client: &Client, gate: &Gate) -> bool {
+async fn wait_for_bytes(client: &Client) -> bool {
     std::future::poll_fn(|cx| {
         client.conn.set_waker(cx.waker());
-        if let Poll::Ready(readable) = gate.poll_readable(cx) {
+        if let Poll::Ready(readable) = client.gate.poll_readable(cx) {
             return Poll::Ready(readable.is_ok());
         }
         if client.worker.is_draining() || client.conn.take_expired() {
@@ -212,8 +219,7 @@ where
         told.draining = true;
         Pin::new(&mut *http).graceful_shutdown();
     }
-    let before = Pin::new(&mut *http).poll(cx);
-    if let Poll::Ready(result) = before {
+    if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
         if let Err(error) = result
             && error.is_parse()
             && let Some(counts) = client.conn.port.counts.get(client.worker.id)
@@ -223,10 +229,11 @@ where
         }
         return Poll::Ready(Served::Over);
     }
-    if client.conn.phase() == Phase::Idle && client.conn.take_expired() {
-        return expire(client, told);
+    match client.conn.phase() {
+        Phase::Request | Phase::Response if client.gate.is_gone(cx) => Poll::Ready(Served::Over),
+        Phase::Idle if client.conn.take_expired() => expire(client, told),
+        _ => Poll::Pending,
     }
-    Poll::Pending
 }
 
 /// The idle connection of a client that has had its time.

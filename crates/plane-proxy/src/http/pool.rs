@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use super::body::RequestBody;
 use crate::backend::{LiveBackend, Open};
 use crate::send::poll_send;
+use crate::worker::Worker;
 
 /// Idle connections are kept this long, in ms.
 const KEEP: u64 = 60_000;
@@ -28,6 +29,7 @@ const MOST: usize = 256;
 pub(crate) struct BackendIo {
     stream: TcpStream,
     received: Rc<Cell<bool>>,
+    worker: Rc<Worker>,
 }
 
 impl BackendIo {
@@ -66,7 +68,8 @@ impl AsyncWrite for BackendIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_send(&mut self.get_mut().stream, cx, bufs)
+        let io = self.get_mut();
+        poll_send(&mut io.stream, cx, bufs, &io.worker.scratch)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -96,11 +99,16 @@ pub(crate) struct BackendConn {
 
 impl BackendConn {
     /// Wraps a fresh connection.
-    pub(crate) async fn new(stream: TcpStream, open: Open) -> Result<Self, hyper::Error> {
+    pub(crate) async fn new(
+        worker: &Rc<Worker>,
+        stream: TcpStream,
+        open: Open,
+    ) -> Result<Self, hyper::Error> {
         let received = Rc::new(Cell::new(false));
         let io = TokioIo::new(BackendIo {
             stream,
             received: received.clone(),
+            worker: worker.clone(),
         });
         let (send, http) = super::client_builder().handshake(io).await?;
         Ok(Self {
@@ -220,6 +228,11 @@ impl Pool {
         if idle.len() < MOST {
             idle.push(conn);
         }
+    }
+
+    /// Closes all.
+    pub(crate) fn clear(&self) {
+        self.0.borrow_mut().clear();
     }
 
     /// Closes the longest idle connection to this backend.

@@ -11,8 +11,10 @@ use super::body::RequestBody;
 /// The copy.
 #[derive(Debug, Default)]
 pub(crate) struct Spare {
-    head: Option<(Method, Uri)>,
-    /// The fields, one after the other.
+    method: Option<Method>,
+    uri_end: usize,
+    /// The target and the fields, one after the other: copies, since what hyper gives are parts of
+    /// the connection's read buffer and would keep it.
     bytes: Vec<u8>,
     /// Where each name and each value ends.
     ends: Vec<(usize, usize)>,
@@ -23,25 +25,34 @@ impl Spare {
     pub(crate) fn save(&mut self, request: &Request<RequestBody>) {
         self.bytes.clear();
         self.ends.clear();
+        // Targets that get here are in origin form or `*`.
+        let uri = request.uri();
+        self.bytes.extend_from_slice(uri.path().as_bytes());
+        if let Some(query) = uri.query() {
+            self.bytes.push(b'?');
+            self.bytes.extend_from_slice(query.as_bytes());
+        }
+        self.uri_end = self.bytes.len();
         for (name, value) in request.headers() {
             self.bytes.extend_from_slice(name.as_str().as_bytes());
             let name_end = self.bytes.len();
             self.bytes.extend_from_slice(value.as_bytes());
             self.ends.push((name_end, self.bytes.len()));
         }
-        self.head = Some((request.method().clone(), request.uri().clone()));
+        self.method = Some(request.method().clone());
     }
 
     /// Forgets the copy.
     pub(crate) fn clear(&mut self) {
-        self.head = None;
+        self.method = None;
     }
 
     /// The request again, if there is a copy; it has no body.
     pub(crate) fn take(&mut self) -> Option<Request<RequestBody>> {
-        let (method, uri) = self.head.take()?;
+        let method = self.method.take()?;
+        let uri = Uri::try_from(self.bytes.get(..self.uri_end)?).ok()?;
         let mut headers = HeaderMap::with_capacity(self.ends.len());
-        let mut at = 0;
+        let mut at = self.uri_end;
         for (name_end, value_end) in &self.ends {
             let name = HeaderName::from_bytes(self.bytes.get(at..*name_end)?).ok()?;
             let value = HeaderValue::from_bytes(self.bytes.get(*name_end..*value_end)?).ok()?;
