@@ -72,15 +72,36 @@ pub(crate) async fn choose(
     if let Some(place) = choose_now(worker, service, client, tried) {
         return Ok(place);
     }
-    if service.members.iter().all(|m| tried.has(&m.live)) {
-        return match &service.sorry {
-            Some(sorry) if !tried.has(&sorry.live) && sorry.live.admission.try_enter() => {
-                Ok(Place::admitted(sorry.live.clone()))
-            }
-            _ => Err(NoPlace::NoBackend),
-        };
+    let all_tried = |service: &LiveService| service.members.iter().all(|m| tried.has(&m.live));
+    let now;
+    let mut service = service;
+    if tried.count() > 0 && all_tried(service) {
+        // Others may have come since the first was chosen.
+        now = newest(worker, service);
+        service = now.as_deref().unwrap_or(service);
+        if let Some(place) = choose_now(worker, service, client, tried) {
+            return Ok(place);
+        }
+    }
+    if all_tried(service) {
+        return choose_sorry(service, tried);
     }
     Box::pin(wait(worker, service, client, tried)).await
+}
+
+fn choose_sorry(service: &LiveService, tried: &Tried) -> Result<Place, NoPlace> {
+    match &service.sorry {
+        Some(sorry) if !tried.has(&sorry.live) && sorry.live.admission.try_enter() => {
+            Ok(Place::admitted(sorry.live.clone()))
+        }
+        _ => Err(NoPlace::NoBackend),
+    }
+}
+
+/// The service as of now; none if it is gone.
+fn newest(worker: &Worker, service: &LiveService) -> Option<Arc<LiveService>> {
+    let snapshot = worker.shared.snapshot.load();
+    snapshot.services.get(&service.spec.name).cloned()
 }
 
 /// Chooses without waiting.
@@ -125,17 +146,18 @@ async fn wait(
         ms => Duration::from_millis(ms),
     };
     let waiting = async {
+        let mut now: Option<Arc<LiveService>> = None;
         loop {
-            let Some(live) = queue_at(service, client, tried, longest) else {
-                let none = service
+            let current = now.as_deref().unwrap_or(service);
+            let Some(live) = queue_at(current, client, tried, longest) else {
+                let none = current
                     .members
                     .iter()
                     .all(|m| tried.has(&m.live) || m.live.is_retired());
-                return Err(if none {
-                    NoPlace::NoBackend
-                } else {
-                    NoPlace::QueuesFull
-                });
+                if none {
+                    return choose_sorry(current, tried);
+                }
+                return Err(NoPlace::QueuesFull);
             };
             match live.admission.enter_or_wait(longest) {
                 Ok(Entered::Admitted) => return Ok(Place::admitted(live)),
@@ -143,8 +165,11 @@ async fn wait(
                     if Queued::new(&live, ticket).turn().await {
                         return Ok(Place::admitted(live));
                     }
-                    // The queue was dissolved: this backend takes nothing new any more.
-                    if let Some(place) = choose_now(worker, service, client, tried) {
+                    // The queue was dissolved: this backend takes nothing new any more. Those that
+                    // came since the wait began do.
+                    now = newest(worker, service);
+                    let current = now.as_deref().unwrap_or(service);
+                    if let Some(place) = choose_now(worker, current, client, tried) {
                         return Ok(place);
                     }
                 }
