@@ -31,6 +31,8 @@ pub(crate) struct Port {
 pub(crate) struct Bound {
     pub(crate) index: usize,
     pub(crate) counts: Arc<Box<[ListenCounts]>>,
+    /// Held by each worker for as long as it listens.
+    pub(crate) listening: Arc<()>,
 }
 
 impl Bound {
@@ -38,6 +40,7 @@ impl Bound {
         Self {
             index,
             counts: Arc::new(per_worker(workers)),
+            listening: Arc::default(),
         }
     }
 }

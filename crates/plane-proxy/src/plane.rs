@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_model::{
@@ -45,6 +45,8 @@ pub struct ProxyPlane {
     threads: Vec<std::thread::JoinHandle<()>>,
     held: Desired,
     listens: BTreeMap<Listen, Bound>,
+    /// Listens that workers have been told to close, while they still listen.
+    closing: Vec<(Listen, Weak<()>)>,
     next_listen: usize,
     live: HashMap<(Name, BackendAddr), Arc<LiveBackend>>,
     next_backend: u64,
@@ -81,6 +83,7 @@ impl ProxyPlane {
             threads,
             held: Desired::default(),
             listens: BTreeMap::new(),
+            closing: Vec::new(),
             next_listen: 0,
             live: HashMap::new(),
             next_backend: 1,
@@ -180,12 +183,14 @@ impl ProxyPlane {
 
     /// Opens the sockets of a listen that is not open yet.
     fn open(&mut self, listen: &Listen) -> Result<(), PlaneError> {
-        // An http and a tcp listen on one socket are the same to the kernel.
         if self.listens.contains_key(listen) {
             return Ok(());
         }
+        self.closing.retain(|(_, open)| open.strong_count() > 0);
+        let closing = self.closing.iter().map(|(listen, _)| listen);
+        // An http and a tcp listen on one socket are the same to the kernel.
         let ours = |port: u16| {
-            self.listens.keys().any(|l| match l {
+            self.listens.keys().chain(closing.clone()).any(|l| match l {
                 Listen::Socket { ports, .. } => ports.overlaps(Ports::One(port)),
                 Listen::Mark { .. } => false,
             })
@@ -203,6 +208,7 @@ impl ProxyPlane {
                     listen: *listen,
                     port,
                     counts,
+                    listening: bound.listening.clone(),
                 });
                 sender
                     .send(Command::Listen {
@@ -230,6 +236,8 @@ impl ProxyPlane {
             if !keep {
                 let index = bound.index;
                 self.shared.tell_all(|| Command::Close(index));
+                let open = Arc::downgrade(&bound.listening);
+                self.closing.push((*listen, open));
             }
             keep
         });
@@ -277,16 +285,13 @@ impl ProxyPlane {
         let before = self.shared.snapshot.load_full();
         let mut services = before.services.clone();
         for name in touched {
-            let old = before.held.services.get(name);
             match self.held.services.get(name).cloned() {
                 Some(service) => {
                     services.insert(name.clone(), Arc::new(self.live_service(&service)));
-                    self.retire(name, old.map(|s| &**s), Some(&service), now);
                 }
                 None => {
                     services.remove(name);
                     self.services.remove(name);
-                    self.retire(name, old.map(|s| &**s), None, now);
                 }
             }
         }
@@ -306,6 +311,12 @@ impl ProxyPlane {
             services,
             tables,
         }));
+        // Whoever is sent away from a backend looks for another in the new snapshot.
+        for name in touched {
+            let old = before.held.services.get(name).map(|s| &**s);
+            let new = self.held.services.get(name).map(|s| &**s);
+            self.retire(name, old, new, now);
+        }
         let held = &self.held;
         self.live.retain(|(service, addr), live| {
             let known = held

@@ -76,6 +76,7 @@ pub(crate) struct PortSeed {
     pub(crate) listen: plimsoll_model::Listen,
     pub(crate) port: u16,
     pub(crate) counts: Arc<Box<[crate::counts::ListenCounts]>>,
+    pub(crate) listening: Arc<()>,
 }
 
 /// The state of one worker, for its own thread.
@@ -208,6 +209,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                     listen,
                     port,
                     counts,
+                    listening,
                 } = *port;
                 let port = Rc::new(Port {
                     index: listen_index,
@@ -218,12 +220,11 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                 match TcpListener::from_std(socket) {
                     Ok(listener) => {
                         let (stop, stopped) = oneshot::channel();
-                        let task = tokio::task::spawn_local(accept(
-                            worker.clone(),
-                            port,
-                            listener,
-                            stopped,
-                        ));
+                        let accepting_here = accept(worker.clone(), port, listener, stopped);
+                        let task = tokio::task::spawn_local(async move {
+                            accepting_here.await;
+                            drop(listening);
+                        });
                         accepting
                             .entry(index)
                             .or_default()
