@@ -1,0 +1,13 @@
+//! The proxy plane on loopback: real sockets, scripted backends, at least two workers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod common;
+mod conformance;
+mod tcp;
+mod tcp_limits;
