@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod daemon;
+mod demo;
 mod error;
 mod out;
 mod table;

@@ -99,6 +99,10 @@ impl Table {
                     Side::Left => (0, gap),
                     Side::Right => (gap, 0),
                 };
+                if cell.is_empty() {
+                    pending += width + 2;
+                    continue;
+                }
                 let _ = write!(written, "{:1$}", "", pending + before);
                 written.push_str(&paint.text(colour, &cell));
                 pending = after + 2;

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod check;
+mod demo;
 mod drain;
 mod explain;
 mod flows;
@@ -20,6 +21,7 @@ use crate::error::Error;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::Demo),
     Run(run::Run),
     Check(check::Check),
     Status(status::Show),
@@ -37,6 +39,7 @@ impl Command {
     /// Does it.
     pub(crate) fn run(self) -> Result<(), Error> {
         match self {
+            Command::Demo(demo) => demo.run(),
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
             Command::Status(show) => show.run(),
