@@ -18,6 +18,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// What the system refused is tried again after this.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// What an instance is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -83,7 +86,7 @@ impl Instance {
                 None => match TcpListener::bind(self.addr).await {
                     Ok(open) => open,
                     Err(_) => {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        tokio::time::sleep(RETRY).await;
                         continue;
                     }
                 },
@@ -101,12 +104,11 @@ impl Instance {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                changed = mode.wait_for(|mode| *mode != Mode::Running) => {
-                    drop(changed);
-                    break;
-                }
-                accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                    connections.spawn(self.clone().connection(stream));
+                _ = changed(mode) => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => drop(connections.spawn(self.clone().connection(stream))),
+                    // No descriptors left: others have to end first.
+                    Err(_) => tokio::time::sleep(RETRY).await,
                 },
                 Some(_) = connections.join_next() => {}
             }
@@ -130,7 +132,7 @@ impl Instance {
         tokio::pin!(connection);
         let told = tokio::select! {
             _ = &mut connection => return,
-            told = mode.wait_for(|mode| *mode != Mode::Running) => told.map_or(Mode::Killed, |m| *m),
+            told = changed(&mut mode) => told,
         };
         if told == Mode::Stopped {
             connection.as_mut().graceful_shutdown();
@@ -157,6 +159,12 @@ impl Instance {
         };
         Ok(Response::new(Full::new(text.into())))
     }
+}
+
+/// Waits until the mode is another than running.
+async fn changed(mode: &mut watch::Receiver<Mode>) -> Mode {
+    let told = mode.wait_for(|mode| *mode != Mode::Running).await;
+    told.map_or(Mode::Killed, |mode| *mode)
 }
 
 fn socket_reset(stream: &std::net::TcpStream) -> io::Result<()> {

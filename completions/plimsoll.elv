@@ -1,0 +1,172 @@
+
+use builtin;
+use str;
+
+set edit:completion:arg-completer[plimsoll] = {|@words|
+    fn spaces {|n|
+        builtin:repeat $n ' ' | str:join ''
+    }
+    fn cand {|text desc|
+        edit:complex-candidate $text &display=$text' '(spaces (- 14 (wcswidth $text)))$desc
+    }
+    var command = 'plimsoll'
+    for word $words[1..-1] {
+        if (str:has-prefix $word '-') {
+            break
+        }
+        set command = $command';'$word
+    }
+    var completions = [
+        &'plimsoll'= {
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+            cand demo 'See it work: a few small web servers, the balancer in front of them, and load'
+            cand run 'Balance: read the configuration, listen, and follow every change until told to stop'
+            cand check 'Say whether configuration files are valid, and if not, where and why'
+            cand status 'Show services, listens, backends, routes, sources, and what is put aside'
+            cand drain 'Give a backend nothing new; what it has in flight may end'
+            cand ready 'Give a drained backend traffic again, and one that is out after failures at once'
+            cand weight 'Change a backend''s share of what is new'
+            cand explain 'Say where a connection or request would go now, and why'
+            cand flows 'List live connections and requests, the oldest first'
+            cand completions 'Print completions for a shell'
+            cand man 'Write the manual pages into a folder'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'plimsoll;demo'= {
+            cand --requests 'Send so many requests, print the table, and end'
+            cand --listen 'Where the balancer listens [default: a free port of 127.0.0.1]'
+            cand --instances 'How many servers, 1 to 9'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;run'= {
+            cand -c 'Configuration file [default: /etc/plimsoll/plimsoll.toml]'
+            cand --config 'Configuration file [default: /etc/plimsoll/plimsoll.toml]'
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand --workers 'Worker threads of the proxy plane, 1 to 256 [default: one per core]'
+            cand --log-format 'Log lines on standard error for people or as JSON [default: text]'
+            cand --log 'What is logged: error, warn, info, debug or trace, or by part (info,plimsoll_control=debug)'
+            cand --drain-timeout 'How long connections and requests may take to end after SIGTERM [default: 30s]'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;check'= {
+            cand --json 'Print JSON'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;status'= {
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand --json 'Print JSON, as the admin API gives it'
+            cand --watch 'Show it anew every second, until Ctrl-C'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;drain'= {
+            cand --timeout 'Wait so long at most; then the exit code is 1, and the backend stays drained'
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand --wait 'Wait until it has nothing in flight'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;ready'= {
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;weight'= {
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;explain'= {
+            cand --host 'The host that an HTTP request asks for'
+            cand --path 'The path that an HTTP request asks for'
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand --json 'Print JSON'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;flows'= {
+            cand --service 'Only those of this service'
+            cand --backend 'Only those to this backend'
+            cand --limit 'At most so many'
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand --json 'Print JSON'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;completions'= {
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;man'= {
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;help'= {
+            cand demo 'See it work: a few small web servers, the balancer in front of them, and load'
+            cand run 'Balance: read the configuration, listen, and follow every change until told to stop'
+            cand check 'Say whether configuration files are valid, and if not, where and why'
+            cand status 'Show services, listens, backends, routes, sources, and what is put aside'
+            cand drain 'Give a backend nothing new; what it has in flight may end'
+            cand ready 'Give a drained backend traffic again, and one that is out after failures at once'
+            cand weight 'Change a backend''s share of what is new'
+            cand explain 'Say where a connection or request would go now, and why'
+            cand flows 'List live connections and requests, the oldest first'
+            cand completions 'Print completions for a shell'
+            cand man 'Write the manual pages into a folder'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'plimsoll;help;demo'= {
+        }
+        &'plimsoll;help;run'= {
+        }
+        &'plimsoll;help;check'= {
+        }
+        &'plimsoll;help;status'= {
+        }
+        &'plimsoll;help;drain'= {
+        }
+        &'plimsoll;help;ready'= {
+        }
+        &'plimsoll;help;weight'= {
+        }
+        &'plimsoll;help;explain'= {
+        }
+        &'plimsoll;help;flows'= {
+        }
+        &'plimsoll;help;completions'= {
+        }
+        &'plimsoll;help;man'= {
+        }
+        &'plimsoll;help;help'= {
+        }
+    ]
+    $completions[$command]
+}

@@ -1,0 +1,102 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_plimsoll_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_plimsoll_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_plimsoll_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_plimsoll_using_subcommand
+    set -l cmd (__fish_plimsoll_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -s h -l help -d 'Print help'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "demo" -d 'See it work: a few small web servers, the balancer in front of them, and load'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "run" -d 'Balance: read the configuration, listen, and follow every change until told to stop'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "check" -d 'Say whether configuration files are valid, and if not, where and why'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "status" -d 'Show services, listens, backends, routes, sources, and what is put aside'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "drain" -d 'Give a backend nothing new; what it has in flight may end'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "ready" -d 'Give a drained backend traffic again, and one that is out after failures at once'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "weight" -d 'Change a backend\'s share of what is new'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "explain" -d 'Say where a connection or request would go now, and why'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "flows" -d 'List live connections and requests, the oldest first'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "completions" -d 'Print completions for a shell'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "man" -d 'Write the manual pages into a folder'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -l requests -d 'Send so many requests, print the table, and end' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -l listen -d 'Where the balancer listens [default: a free port of 127.0.0.1]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -l instances -d 'How many servers, 1 to 9' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s c -l config -d 'Configuration file [default: /etc/plimsoll/plimsoll.toml]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l workers -d 'Worker threads of the proxy plane, 1 to 256 [default: one per core]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l log-format -d 'Log lines on standard error for people or as JSON [default: text]' -r -f -a "text\t''
+json\t''"
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l log -d 'What is logged: error, warn, info, debug or trace, or by part (info,plimsoll_control=debug)' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l drain-timeout -d 'How long connections and requests may take to end after SIGTERM [default: 30s]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand check" -l json -d 'Print JSON'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand check" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand status" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand status" -l json -d 'Print JSON, as the admin API gives it'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand status" -l watch -d 'Show it anew every second, until Ctrl-C'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand status" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand drain" -l timeout -d 'Wait so long at most; then the exit code is 1, and the backend stays drained' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand drain" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand drain" -l wait -d 'Wait until it has nothing in flight'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand drain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand drain" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand ready" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand ready" -s h -l help -d 'Print help'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand ready" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand weight" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand weight" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand weight" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand explain" -l host -d 'The host that an HTTP request asks for' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand explain" -l path -d 'The path that an HTTP request asks for' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand explain" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand explain" -l json -d 'Print JSON'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand explain" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand flows" -l service -d 'Only those of this service' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand flows" -l backend -d 'Only those to this backend' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand flows" -l limit -d 'At most so many' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand flows" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand flows" -l json -d 'Print JSON'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand flows" -s h -l help -d 'Print help'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand flows" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand completions" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand man" -s h -l help -d 'Print help'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand man" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "demo" -d 'See it work: a few small web servers, the balancer in front of them, and load'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "run" -d 'Balance: read the configuration, listen, and follow every change until told to stop'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "check" -d 'Say whether configuration files are valid, and if not, where and why'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "status" -d 'Show services, listens, backends, routes, sources, and what is put aside'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "drain" -d 'Give a backend nothing new; what it has in flight may end'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "ready" -d 'Give a drained backend traffic again, and one that is out after failures at once'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "weight" -d 'Change a backend\'s share of what is new'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "explain" -d 'Say where a connection or request would go now, and why'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "flows" -d 'List live connections and requests, the oldest first'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "completions" -d 'Print completions for a shell'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "man" -d 'Write the manual pages into a folder'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

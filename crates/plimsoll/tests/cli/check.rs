@@ -1,0 +1,99 @@
+//! `check`, and that `run` agrees with it.
+
+use std::path::PathBuf;
+
+use plimsoll_testkit::TempDir;
+
+use crate::{plimsoll, text};
+
+struct File {
+    _dir: TempDir,
+    path: PathBuf,
+}
+
+fn file(content: &str) -> File {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("lb.toml");
+    std::fs::write(&path, content).unwrap();
+    File { _dir: dir, path }
+}
+
+const GOOD: &str = "[[service]]\nname = \"web\"\nlisten = \"127.0.0.1:80/http\"\n\
+                    backends = [\"127.0.0.1:81\", \"127.0.0.1:82\"]\n";
+
+#[test]
+fn valid_is_0() {
+    let good = file(GOOD);
+    let ended = plimsoll(&["check", text(&good.path)]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(
+        ended
+            .out
+            .ends_with(": valid: 1 service, 2 backends, 0 routes\n"),
+        "{}",
+        ended.out
+    );
+}
+
+#[test]
+fn invalid_is_2_with_place_key_and_nearest_name() {
+    let bad = file(&GOOD.replace("backends", "backend"));
+    let good = file(GOOD);
+    let ended = plimsoll(&["check", text(&good.path), text(&bad.path)]);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.out.contains(": valid:"),
+        "the other file is fine: {}",
+        ended.out
+    );
+    let place = format!("{}:4:1: error: ", bad.path.display());
+    for part in [place.as_str(), "`backend`", "did you mean `backends`?"] {
+        assert!(ended.err.contains(part), "{part} in {}", ended.err);
+    }
+}
+
+#[test]
+fn json_is_for_programs() {
+    let bad = file(&GOOD.replace(":80/", ":0/"));
+    let ended = plimsoll(&["check", "--json", text(&bad.path), "/nonexistent/lb.toml"]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(2), ""));
+    let found: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(found[0]["valid"], false);
+    assert_eq!(found[0]["errors"][0]["line"], 3);
+    assert!(
+        found[0]["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("port 0"),
+        "{found}"
+    );
+    assert_eq!(found[1]["file"], "/nonexistent/lb.toml");
+    assert_eq!(found[1]["valid"], false);
+}
+
+#[test]
+fn what_no_plane_carries_is_refused_by_check_and_by_run_alike() {
+    for (listen, what) in [("127.0.0.1:53/udp", "UDP"), ("mark:5", "mark")] {
+        let bad = file(&GOOD.replace("127.0.0.1:80/http", listen));
+        let checked = plimsoll(&["check", text(&bad.path)]);
+        assert_eq!(checked.code, Some(2), "{listen}");
+        let place = format!("{}:2:8: error: ", bad.path.display());
+        assert!(checked.err.contains(&place), "{}", checked.err);
+        assert!(checked.err.contains(what), "{}", checked.err);
+        let socket = bad.path.with_extension("sock");
+        let ran = plimsoll(&["run", "--config", text(&bad.path), "--admin", text(&socket)]);
+        assert_eq!((ran.code, ran.err), (Some(2), checked.err));
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_or_no_text_is_2() {
+    let ended = plimsoll(&["check", "/nonexistent/lb.toml"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("/nonexistent/lb.toml"), "{}", ended.err);
+    let bad = file("");
+    std::fs::write(&bad.path, [0xff, 0xfe]).unwrap();
+    let ended = plimsoll(&["check", text(&bad.path)]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("UTF-8"), "{}", ended.err);
+}
