@@ -440,6 +440,12 @@ impl<'a> Exchange<'a> {
             return Ok(Response::from_parts(head, ResponseBody::Empty));
         }
         client.conn.enter(Phase::Response);
+        if (self.upload.as_ref()).is_some_and(|upload| upload.get() != Upload::Done) {
+            // A body that nobody reads to its end ends the connection: the client is told, so that
+            // it sends no other request behind it (RFC 9112 §9.6).
+            let close = HeaderValue::from_static("close");
+            head.headers.insert(header::CONNECTION, close);
+        }
         let empty = incoming.is_end_stream();
         let mut download = Box::new(Download {
             incoming,
