@@ -7,7 +7,10 @@
     reason = "tests"
 )]
 
+mod bodies;
 mod common;
 mod conformance;
+mod keepalive;
+mod routing;
 mod tcp;
 mod tcp_limits;
