@@ -1,12 +1,13 @@
 //! The Unix socket of the admin API: mode 0600 from its first moment, replaced if its owner is
 //! dead, removed at the end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
@@ -42,12 +43,30 @@ pub enum SocketError {
     },
 }
 
+/// Tells a file from others at the same path; inodes alone are used again.
+#[derive(Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+    /// Where the file system keeps it.
+    born: Option<SystemTime>,
+}
+
+impl FileId {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+            born: file.created().ok(),
+        }
+    }
+}
+
 /// A listening socket; its file is removed when this is dropped, unless it is another's by then.
 #[derive(Debug)]
 pub struct AdminSocket {
     path: PathBuf,
-    /// Device and inode of the file.
-    id: (u64, u64),
+    id: FileId,
     listener: Option<UnixListener>,
 }
 
@@ -84,7 +103,7 @@ impl AdminSocket {
         let file = fs::symlink_metadata(path).map_err(fail("cannot be looked at"))?;
         Ok(Self {
             path: path.into(),
-            id: (file.dev(), file.ino()),
+            id: FileId::of(&file),
             listener: Some(listener),
         })
     }
@@ -102,8 +121,8 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|f| (f.dev(), f.ino()) == self.id);
-        if ours {
+        let ours = |file: Metadata| file.file_type().is_socket() && FileId::of(&file) == self.id;
+        if fs::symlink_metadata(&self.path).is_ok_and(ours) {
             // If it is gone already, so much the better.
             let _ = fs::remove_file(&self.path);
         }
