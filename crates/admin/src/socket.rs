@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -71,8 +71,7 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens at a path. Changes the umask of the process for a moment, so call it before there
-    /// are other threads that make files.
+    /// Listens at a path.
     ///
     /// # Errors
     /// Somebody listens there, or the socket cannot be made.
@@ -93,13 +92,7 @@ impl AdminSocket {
         flock(&folder, FlockOperation::LockExclusive)
             .map_err(|errno| fail("its folder cannot be locked")(errno.into()))?;
         remove_if_dead(path)?;
-        let before = rustix::process::umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path);
-        rustix::process::umask(before);
-        let listener = listener.map_err(fail("cannot be listened on"))?;
-        listener
-            .set_nonblocking(true)
-            .map_err(fail("cannot be set up"))?;
+        let listener = listen(path).map_err(|errno| fail("cannot be listened on")(errno.into()))?;
         let file = fs::symlink_metadata(path).map_err(fail("cannot be looked at"))?;
         Ok(Self {
             path: path.into(),
@@ -127,6 +120,20 @@ impl Drop for AdminSocket {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Connections that may wait.
+const BACKLOG: i32 = 128;
+
+fn listen(path: &Path) -> Result<UnixListener, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Linux gives the file the mode that the socket has when it is bound (unix_bind, net/unix):
+    // there is no moment at which others could connect.
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn remove_if_dead(path: &Path) -> Result<(), SocketError> {
