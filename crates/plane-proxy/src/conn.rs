@@ -100,6 +100,11 @@ impl Conn {
         });
     }
 
+    /// Whether the phase has lasted too long, without taking note of it.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.get()
+    }
+
     /// Whether the phase has lasted too long. Says so once.
     pub(crate) fn take_expired(&self) -> bool {
         self.expired.replace(false)

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::conn::{Conn, Phase};
 use crate::http;
+use crate::http::engine::Engines;
 use crate::http::pool::Pool;
 use crate::listener::Port;
 use crate::snapshot::{Snapshot, Table};
@@ -84,6 +85,7 @@ pub(crate) struct Worker {
     pub(crate) id: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Pool,
+    pub(crate) engines: Engines,
     /// Where TCP bytes pass through, between a read and the write that follows it.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     pub(crate) pipes: crate::splice::Pipes,
@@ -188,6 +190,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
         clock: Cell::new(shared.now()),
         shared,
         pool: Pool::default(),
+        engines: Engines::default(),
         scratch: RefCell::new(vec![0; tcp::SCRATCH].into_boxed_slice()),
         pipes: crate::splice::Pipes::default(),
         random: Cell::new(seed | 1),
@@ -264,6 +267,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
         worker.idle.notified().await;
     }
     worker.pool.clear();
+    worker.engines.clear();
 }
 
 async fn tick(worker: Rc<Worker>) {

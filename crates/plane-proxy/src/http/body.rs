@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
-use super::gate::GateState;
+use super::gate::Gate;
 use super::pool::BackendConn;
 use crate::backend::{LiveBackend, Place};
 use crate::conn::{Conn, Phase};
@@ -187,7 +187,7 @@ pub(crate) struct Download {
     pub(crate) incoming: Incoming,
     pub(crate) worker: Rc<Worker>,
     pub(crate) client: Rc<Conn>,
-    pub(crate) gate: Rc<GateState>,
+    pub(crate) gate: Rc<Gate>,
     /// Time for the next request, in ms.
     pub(crate) keepalive: u64,
     pub(crate) upload: Option<Rc<std::cell::Cell<Upload>>>,

@@ -480,6 +480,8 @@ impl<'a> Exchange<'a> {
             }
         };
         if self.client.gate.sent_early() {
+            // What they would mean without a tunnel cannot be known: nothing more is read.
+            self.client.gate.set_unread();
             return Err(Failure::new(
                 StatusCode::BAD_REQUEST,
                 "bytes of the new protocol were sent before it was granted",

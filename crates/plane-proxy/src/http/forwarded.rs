@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
@@ -22,11 +23,13 @@ pub(crate) struct Forwarded {
 
 impl Forwarded {
     pub(crate) fn new(ip: IpAddr) -> Self {
-        let value =
-            |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        let mut text = Vec::with_capacity(39);
+        write_ip(&mut text, ip);
+        let ip_value = HeaderValue::from_maybe_shared(Bytes::from(text))
+            .unwrap_or(HeaderValue::from_static(""));
         Self {
             ip,
-            ip_value: value(&ip.to_string()),
+            ip_value,
             last: RefCell::new(None),
         }
     }
@@ -60,27 +63,56 @@ impl Forwarded {
         }
         // RFC 7239 §4 and §6: an IPv6 address is in brackets and so quoted, as is a host that is
         // more than a token.
-        let by = match self.ip {
-            IpAddr::V4(ip) => format!("for={ip}"),
-            IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
+        let ip = self.ip_value.as_bytes();
+        let mut text = Vec::with_capacity(64);
+        let (before, after): (&[u8], &[u8]) = if self.ip.is_ipv4() {
+            (b"for=", b"")
+        } else {
+            (b"for=\"[", b"]\"")
         };
-        let text = match host.to_str() {
-            Ok("") | Err(_) => format!("{by};proto=http"),
-            Ok(name)
-                if name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') =>
-            {
-                format!("{by};host={name};proto=http")
+        for part in [before, ip, after] {
+            text.extend_from_slice(part);
+        }
+        let name = host.as_bytes();
+        let is_token = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+        let quote: &[u8] = if name.iter().all(is_token) {
+            b""
+        } else {
+            b"\""
+        };
+        if !name.is_empty() {
+            for part in [b";host=", quote, name, quote] {
+                text.extend_from_slice(part);
             }
-            Ok(name) => format!("{by};host=\"{name}\";proto=http"),
-        };
-        let element =
-            HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"));
+        }
+        text.extend_from_slice(b";proto=http");
+        let element = HeaderValue::from_maybe_shared(Bytes::from(text))
+            .unwrap_or(HeaderValue::from_static("for=unknown"));
         // A copy: the field itself is a part of the connection's read buffer, and would keep it.
         let of = HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone());
         *last = Some((of, element.clone()));
         element
+    }
+}
+
+/// An address as text. Once per connection, so IPv4 does without the machinery of `fmt`.
+fn write_ip(text: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (i, octet) in ip.octets().into_iter().enumerate() {
+                if i > 0 {
+                    text.push(b'.');
+                }
+                if octet >= 100 {
+                    text.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    text.push(b'0' + octet / 10 % 10);
+                }
+                text.push(b'0' + octet % 10);
+            }
+        }
+        IpAddr::V6(ip) => text.extend_from_slice(ip.to_string().as_bytes()),
     }
 }
 
@@ -136,6 +168,15 @@ mod tests {
             headers[header::FORWARDED],
             "for=6.6.6.6, for=192.168.1.1;host=\"a.org:8080\";proto=http"
         );
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_library_writes_them() {
+        for ip in ["0.0.0.0", "1.20.100.255", "9.10.99.101", "::1", "fd00::1:2"] {
+            let mut text = Vec::new();
+            write_ip(&mut text, ip.parse().unwrap());
+            assert_eq!(String::from_utf8(text).unwrap(), ip);
+        }
     }
 
     #[test]

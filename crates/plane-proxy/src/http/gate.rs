@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::framing::{Framing, Limits, Then};
@@ -20,17 +20,20 @@ use crate::send::poll_send;
 use crate::worker::Worker;
 
 /// The method of the request that stands for a refused one. A client may send it too, but cannot
-/// set [`GateState::refusal`].
+/// set [`Gate::refusal`].
 pub(crate) const REFUSED: &str = "PLIMSOLL-REFUSED";
 
 const STAND_IN: &[u8] =
     b"PLIMSOLL-REFUSED / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-/// What gate, service and the connection's task tell each other.
-#[derive(Debug)]
-pub(crate) struct GateState {
+/// The client's socket and what is known of what comes through it. Shared by hyper, which reads and
+/// writes, the service, and the connection's task.
+pub(crate) struct Gate {
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
     /// The socket; none once the connection has left HTTP behind.
     stream: RefCell<Option<TcpStream>>,
+    inlet: RefCell<Inlet>,
     refusal: Cell<Option<u16>>,
     paused: Cell<bool>,
     early: Cell<bool>,
@@ -39,12 +42,41 @@ pub(crate) struct GateState {
     unflushed: Cell<bool>,
     /// A body is being received.
     in_body: Cell<bool>,
+    /// The client has closed, between requests.
+    ended: Cell<bool>,
 }
 
-impl GateState {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+/// What has been received and not yet been given on.
+#[derive(Debug)]
+struct Inlet {
+    framing: Framing,
+    /// Time for a head, in ms.
+    header: u64,
+    /// A part of a head.
+    held: Vec<u8>,
+    /// What is held has not been judged yet: it came before the answer to an upgrade.
+    unjudged: bool,
+    /// What hyper gets before anything else is read.
+    ready: Vec<u8>,
+    given: usize,
+}
+
+impl Gate {
+    /// For a fresh connection; `header` is the time for a head, in ms.
+    pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, conn: Rc<Conn>, header: u64) -> Self {
+        let inlet = Inlet {
+            framing: Framing::new(Limits::default()),
+            header,
+            held: Vec::new(),
+            unjudged: false,
+            ready: Vec::new(),
+            given: 0,
+        };
         Self {
+            worker,
+            conn,
             stream: RefCell::new(Some(stream)),
+            inlet: RefCell::new(inlet),
             refusal: Cell::new(None),
             paused: Cell::new(false),
             early: Cell::new(false),
@@ -52,6 +84,7 @@ impl GateState {
             broken: Cell::new(false),
             unflushed: Cell::new(false),
             in_body: Cell::new(false),
+            ended: Cell::new(false),
         }
     }
 
@@ -89,9 +122,24 @@ impl GateState {
         false
     }
 
-    /// Whether something was written that the socket has not taken yet.
-    pub(crate) fn is_flushed(&self) -> bool {
+    /// The socket has taken all that was written: hyper flushes when, and only when, that is so.
+    pub(crate) fn flushed(&self) {
+        self.unflushed.set(false);
+    }
+
+    /// Whether the client has had all its answers and hyper holds nothing of it: all that was
+    /// received and given on were whole messages, and the socket has taken the responses to them.
+    pub(crate) fn is_at_rest(&self) -> bool {
         !self.unflushed.get()
+            && !self.in_body.get()
+            && !self.paused.get()
+            && !self.has_unread()
+            && self.inlet.borrow().ready.is_empty()
+    }
+
+    /// Whether the client has closed between requests.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
     }
 
     /// The status with which the client's last head was refused.
@@ -124,61 +172,125 @@ impl GateState {
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.get() || self.refusal.get().is_some() || self.broken.get()
     }
-}
 
-/// How many of the bytes that have arrived could be read now, at most one.
-fn peek(stream: &TcpStream) -> io::Result<usize> {
-    use rustix::net::RecvFlags;
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let (_, n) = rustix::net::recv(stream, &mut [0; 1][..], flags)?;
-    Ok(n)
-}
+    /// Reads for hyper.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut inlet = self.inlet.borrow_mut();
+        loop {
+            if inlet.give(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if self.refusal.get().is_some() || self.paused.get() || self.ended.get() {
+                // Nothing more counts, or not before an answer, which wakes this task.
+                return Poll::Pending;
+            }
+            if self.broken.get() {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the request's body is not framed as it should be",
+                )));
+            }
+            if self.conn.phase() == Phase::Head && self.conn.take_expired() {
+                self.refuse(&mut inlet, 408);
+                continue;
+            }
+            if std::mem::take(&mut inlet.unjudged) {
+                self.judge(&mut inlet);
+                continue;
+            }
+            let before = buf.filled().len();
+            ready!(self.poll_stream(|stream| stream.poll_read(cx, buf)))?;
+            let read = buf.filled().get(before..).unwrap_or_default();
+            if read.is_empty() {
+                if inlet.framing.in_body() {
+                    return Poll::Ready(Ok(()));
+                }
+                // hyper is not told: it can serve another client.
+                self.ended.set(true);
+            } else if inlet.held.is_empty() {
+                let outcome = inlet.framing.feed(read);
+                self.in_body.set(inlet.framing.in_body());
+                if outcome.then != Then::More {
+                    let rest = read.get(outcome.pass..).unwrap_or_default().to_vec();
+                    self.settle(&mut inlet, outcome.then, rest);
+                    buf.set_filled(before + outcome.pass);
+                }
+                if outcome.pass > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                inlet.held.extend_from_slice(read);
+                buf.set_filled(before);
+                self.judge(&mut inlet);
+            }
+        }
+    }
 
-/// What hyper takes for the stream of a client connection.
-pub(crate) struct Gate {
-    worker: Rc<Worker>,
-    conn: Rc<Conn>,
-    state: Rc<GateState>,
-    framing: Framing,
-    /// Time for a head, in ms.
-    header: u64,
-    /// A part of a head.
-    held: Vec<u8>,
-    /// What is held has not been judged yet: it came before the answer to an upgrade.
-    unjudged: bool,
-    /// What hyper gets before anything else is read.
-    ready: Vec<u8>,
-    given: usize,
-}
+    /// Writes for hyper.
+    pub(crate) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.unflushed.set(true);
+        self.poll_stream(|stream| poll_send(stream.get_mut(), cx, bufs, &self.worker.scratch))
+    }
 
-impl Gate {
-    pub(crate) fn new(
-        worker: Rc<Worker>,
-        conn: Rc<Conn>,
-        state: Rc<GateState>,
-        header: u64,
-    ) -> Self {
-        let framing = Framing::new(Limits::default());
-        Self {
-            worker,
-            conn,
-            state,
-            framing,
-            header,
-            held: Vec::new(),
-            unjudged: false,
-            ready: Vec::new(),
-            given: 0,
+    fn poll_stream<T>(
+        &self,
+        poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => poll(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Judges what is held.
+    fn judge(&self, inlet: &mut Inlet) {
+        let mut held = std::mem::take(&mut inlet.held);
+        let outcome = inlet.framing.feed(&held);
+        self.in_body.set(inlet.framing.in_body());
+        let rest = held.split_off(outcome.pass);
+        inlet.ready.append(&mut held);
+        self.settle(inlet, outcome.then, rest);
+    }
+
+    /// Acts on a verdict; `rest` is what may not pass.
+    fn settle(&self, inlet: &mut Inlet, then: Then, rest: Vec<u8>) {
+        match then {
+            Then::More => {}
+            Then::Hold => {
+                inlet.held = rest;
+                if self.conn.phase() == Phase::Idle {
+                    self.conn
+                        .enter_until(Phase::Head, self.worker.now(), inlet.header);
+                }
+            }
+            Then::Reject(status) => self.refuse(inlet, status),
+            Then::Break => self.broken.set(true),
+            Then::Upgrade => {
+                self.paused.set(true);
+                self.early.set(!rest.is_empty());
+                inlet.unjudged = !rest.is_empty();
+                inlet.held = rest;
+            }
         }
     }
 
     /// Refuses the head that is being received.
-    fn refuse(&mut self, status: u16) {
-        self.state.refusal.set(Some(status));
-        self.held = Vec::new();
-        self.ready.extend_from_slice(STAND_IN);
+    fn refuse(&self, inlet: &mut Inlet, status: u16) {
+        self.refusal.set(Some(status));
+        inlet.held = Vec::new();
+        inlet.ready.extend_from_slice(STAND_IN);
     }
+}
 
+impl Inlet {
     fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let Some(rest) = self.ready.get(self.given..).filter(|rest| !rest.is_empty()) else {
             return false;
@@ -192,135 +304,12 @@ impl Gate {
         }
         true
     }
-
-    /// Acts on a verdict; `rest` is what may not pass.
-    fn settle(&mut self, then: Then, rest: &[u8]) {
-        match then {
-            Then::More => {}
-            Then::Hold => {
-                self.held = rest.to_vec();
-                if self.conn.phase() == Phase::Idle {
-                    self.conn
-                        .enter_until(Phase::Head, self.worker.now(), self.header);
-                }
-            }
-            Then::Reject(status) => self.refuse(status),
-            Then::Break => self.state.broken.set(true),
-            Then::Upgrade => {
-                self.state.paused.set(true);
-                self.state.early.set(!rest.is_empty());
-                self.held = rest.to_vec();
-                self.unjudged = !rest.is_empty();
-            }
-        }
-    }
-
-    fn poll_stream<T>(
-        &self,
-        poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        match &mut *self.state.stream.borrow_mut() {
-            Some(stream) => poll(Pin::new(stream)),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-
-    /// Judges what is held.
-    fn judge(&mut self) {
-        let mut held = std::mem::take(&mut self.held);
-        let outcome = self.framing.feed(&held);
-        self.state.in_body.set(self.framing.in_body());
-        let rest = held.split_off(outcome.pass);
-        self.ready.append(&mut held);
-        self.settle(outcome.then, &rest);
-    }
 }
 
-impl AsyncRead for Gate {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let gate = self.get_mut();
-        loop {
-            if gate.give(buf) {
-                return Poll::Ready(Ok(()));
-            }
-            if gate.state.refusal.get().is_some() || gate.state.paused.get() {
-                // Nothing more counts, or not before an answer, which wakes this task.
-                return Poll::Pending;
-            }
-            if gate.state.broken.get() {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the request's body is not framed as it should be",
-                )));
-            }
-            if gate.conn.phase() == Phase::Head && gate.conn.take_expired() {
-                gate.refuse(408);
-                continue;
-            }
-            if std::mem::take(&mut gate.unjudged) {
-                gate.judge();
-                continue;
-            }
-            let before = buf.filled().len();
-            ready!(gate.poll_stream(|stream| stream.poll_read(cx, buf)))?;
-            let read = buf.filled().get(before..).unwrap_or_default();
-            if read.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            if gate.held.is_empty() {
-                let outcome = gate.framing.feed(read);
-                gate.state.in_body.set(gate.framing.in_body());
-                if outcome.then != Then::More {
-                    let rest = read.get(outcome.pass..).unwrap_or_default().to_vec();
-                    gate.settle(outcome.then, &rest);
-                    buf.set_filled(before + outcome.pass);
-                }
-                if outcome.pass > 0 {
-                    return Poll::Ready(Ok(()));
-                }
-            } else {
-                gate.held.extend_from_slice(read);
-                buf.set_filled(before);
-                gate.judge();
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Gate {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.state.unflushed.set(true);
-        self.poll_stream(|stream| stream.poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.state.unflushed.set(true);
-        self.poll_stream(|stream| poll_send(stream.get_mut(), cx, bufs, &self.worker.scratch))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // hyper flushes when the socket has taken all that it had.
-        self.state.unflushed.set(false);
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_stream(|stream| stream.poll_shutdown(cx))
-    }
+/// How many of the bytes that have arrived could be read now, at most one.
+fn peek(stream: &TcpStream) -> io::Result<usize> {
+    use rustix::net::RecvFlags;
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (_, n) = rustix::net::recv(stream, &mut [0; 1][..], flags)?;
+    Ok(n)
 }

@@ -1,6 +1,7 @@
 //! HTTP services: a client's connection from its first byte to its last.
 
 pub(crate) mod body;
+pub(crate) mod engine;
 mod exchange;
 pub(crate) mod forwarded;
 pub(crate) mod framing;
@@ -13,7 +14,6 @@ mod spare;
 mod target;
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,16 +21,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::server::conn::http1::Connection;
-use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use self::body::{ResponseBody, Upload};
+use self::body::Upload;
+use self::engine::Engine;
 use self::forwarded::Forwarded;
-use self::gate::{Gate, GateState};
+use self::gate::Gate;
 use self::spare::Spare;
 use crate::backend::{Open, Place};
 use crate::conn::{Conn, Phase};
@@ -41,9 +38,6 @@ use crate::worker::{Listed, Worker};
 
 /// Buffers of a connection at most, in bytes.
 const BUFFER: usize = 64 * 1024;
-
-/// A connection that has been idle this long, in ms, gives its buffers back.
-const PARK_AFTER: u64 = 2_000;
 
 /// How long a client may still send what nobody reads, so that it gets to read the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -58,25 +52,16 @@ pub(crate) fn client_builder() -> hyper::client::conn::http1::Builder {
     builder
 }
 
-fn server_builder() -> hyper::server::conn::http1::Builder {
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    // The gate has time-outs of its own, that answer; and limits that are below hyper's.
-    // Whether the client is gone is looked at in `drive`, which needs no buffer for it.
-    builder
-        .max_buf_size(BUFFER)
-        .header_read_timeout(None)
-        .half_close(true);
-    builder
-}
-
 /// What the requests of one client connection share.
 pub(crate) struct Client {
     worker: Rc<Worker>,
     conn: Rc<Conn>,
-    gate: Rc<GateState>,
+    gate: Rc<Gate>,
     forwarded: Forwarded,
     /// Time for the next request, in ms.
     keepalive: Cell<u64>,
+    /// Time without a byte, in ms.
+    idle: Cell<u64>,
     tunnel: RefCell<Option<Tunnel>>,
     spare: RefCell<Spare>,
 }
@@ -95,7 +80,7 @@ struct Tunnel {
 pub(crate) fn finish(
     worker: &Worker,
     conn: &Conn,
-    gate: &GateState,
+    gate: &Gate,
     upload: Option<&Cell<Upload>>,
     keepalive: u64,
 ) {
@@ -104,18 +89,13 @@ pub(crate) fn finish(
     }
     gate.resume();
     conn.set_backend(None);
-    let limit = if keepalive == 0 {
-        PARK_AFTER
-    } else {
-        keepalive.min(PARK_AFTER)
-    };
-    conn.enter_until(Phase::Idle, worker.now(), limit);
+    conn.enter_until(Phase::Idle, worker.now(), keepalive);
 }
 
-/// How a run of hyper on a connection ended.
+/// What became of a client while it had an engine.
 enum Served {
-    /// It is idle: its buffers can go.
-    Idle,
+    /// It has had all its answers.
+    AtRest,
     /// It is over, or has become a tunnel.
     Over,
 }
@@ -128,37 +108,30 @@ pub(crate) async fn serve(
     first: Arc<LiveService>,
 ) {
     let conn = listed.conn.clone();
-    let state = Rc::new(GateState::new(stream));
+    let header = first.timeouts.header;
+    let gate = Rc::new(Gate::new(stream, worker.clone(), conn.clone(), header));
     let client = Rc::new(Client {
-        worker: worker.clone(),
-        conn: conn.clone(),
-        gate: state.clone(),
         forwarded: Forwarded::new(conn.client.ip()),
+        worker,
+        conn,
+        gate,
         keepalive: Cell::new(first.timeouts.keepalive),
+        idle: Cell::new(first.timeouts.idle),
         tunnel: RefCell::new(None),
         spare: RefCell::default(),
     });
-    // A client that connects and says nothing gets the time of a head.
-    conn.enter_until(Phase::Idle, worker.now(), first.timeouts.header);
-    let mut gate = Gate::new(worker, conn, state, first.timeouts.header);
     drop(first);
-    loop {
-        if !wait_for_bytes(&client).await {
-            return;
-        }
-        let (after, served) = run(&client, gate).await;
-        gate = after;
+    // A client that connects and says nothing gets the time of a head.
+    client
+        .conn
+        .enter_until(Phase::Idle, client.worker.now(), header);
+    while wait_for_bytes(&client).await {
+        let mut engine = client.worker.engines.lend(&client);
+        let mut closing = false;
+        let served = std::future::poll_fn(|cx| drive(&client, &mut engine, &mut closing, cx)).await;
         match served {
-            Served::Idle => {
-                let left = match client.keepalive.get() {
-                    0 => 0,
-                    keepalive => keepalive.saturating_sub(PARK_AFTER).max(1),
-                };
-                client
-                    .conn
-                    .enter_until(Phase::Idle, client.worker.now(), left);
-            }
-            Served::Over => break,
+            Served::AtRest if !closing => client.worker.engines.give_back(engine),
+            _ => break,
         }
     }
     let Some(stream) = client.gate.take_stream() else {
@@ -166,60 +139,48 @@ pub(crate) async fn serve(
     };
     let tunnel = client.tunnel.borrow_mut().take();
     match tunnel {
-        Some(tunnel) => run_tunnel(&client, stream, tunnel).await,
-        None if client.gate.has_unread() => linger(stream).await,
+        // Boxed, for what is rare must not make the future of every connection larger.
+        Some(tunnel) => Box::pin(run_tunnel(&client, stream, tunnel)).await,
+        None if client.gate.has_unread() => Box::pin(linger(stream)).await,
         None => {}
     }
 }
 
-/// Whether there is something to read; false if the connection is to be closed first.
+/// Whether there is something to serve; false if the connection is to be closed.
 async fn wait_for_bytes(client: &Client) -> bool {
     std::future::poll_fn(|cx| {
         client.conn.set_waker(cx.waker());
+        if client.gate.has_ended() {
+            return Poll::Ready(false);
+        }
         if let Poll::Ready(readable) = client.gate.poll_readable(cx) {
             return Poll::Ready(readable.is_ok());
         }
-        if client.worker.is_draining() || client.conn.take_expired() {
+        if client.worker.is_draining() {
             return Poll::Ready(false);
         }
-        Poll::Pending
+        match client.conn.phase() {
+            // The gate answers it.
+            Phase::Head if client.conn.is_expired() => Poll::Ready(true),
+            Phase::Idle if client.conn.take_expired() => Poll::Ready(false),
+            _ => Poll::Pending,
+        }
     })
     .await
 }
 
-async fn run(client: &Rc<Client>, gate: Gate) -> (Gate, Served) {
-    let handler = service_fn(|request| {
-        let client = client.clone();
-        async move { Ok::<_, Infallible>(service::respond(&client, request).await) }
-    });
-    let mut http = Box::new(server_builder().serve_connection(TokioIo::new(gate), handler));
-    let mut told = Told::default();
-    let served = std::future::poll_fn(|cx| drive(client, &mut http, &mut told, cx)).await;
-    (http.into_parts().io.into_inner(), served)
-}
-
-#[derive(Default)]
-struct Told {
-    draining: bool,
-    /// The keep-alive time-out passed while a response was still being read by the client.
-    late: bool,
-}
-
-fn drive<S>(
+fn drive(
     client: &Client,
-    http: &mut Connection<TokioIo<Gate>, S>,
-    told: &mut Told,
+    engine: &mut Engine,
+    closing: &mut bool,
     cx: &mut Context<'_>,
-) -> Poll<Served>
-where
-    S: HttpService<Incoming, ResBody = ResponseBody, Error = Infallible>,
-{
+) -> Poll<Served> {
     client.conn.set_waker(cx.waker());
-    if client.worker.is_draining() && !told.draining {
-        told.draining = true;
-        Pin::new(&mut *http).graceful_shutdown();
+    if client.worker.is_draining() && !*closing {
+        *closing = true;
+        engine.close_after_response();
     }
-    if let Poll::Ready(result) = Pin::new(&mut *http).poll(cx) {
+    if let Poll::Ready(result) = engine.poll(cx) {
         if let Err(error) = result
             && error.is_parse()
             && let Some(counts) = client.conn.port.counts.get(client.worker.id)
@@ -231,27 +192,21 @@ where
     }
     match client.conn.phase() {
         Phase::Request | Phase::Response if client.gate.is_gone(cx) => Poll::Ready(Served::Over),
-        Phase::Idle if client.conn.take_expired() => expire(client, told),
+        Phase::Idle | Phase::Head if client.gate.is_at_rest() => Poll::Ready(Served::AtRest),
+        Phase::Idle | Phase::Head if client.gate.has_ended() => Poll::Ready(Served::Over),
+        // The client is still reading the last response, or sending what nobody reads: it may, but
+        // not for ever.
+        Phase::Idle if client.conn.take_expired() => {
+            if std::mem::replace(closing, true) {
+                return Poll::Ready(Served::Over);
+            }
+            client
+                .conn
+                .set_deadline(client.worker.now(), client.idle.get());
+            Poll::Pending
+        }
         _ => Poll::Pending,
     }
-}
-
-/// The idle connection of a client that has had its time.
-fn expire(client: &Client, told: &mut Told) -> Poll<Served> {
-    let keepalive = client.keepalive.get();
-    if !client.gate.is_flushed() {
-        // The client is still reading the last response.
-        if told.late {
-            return Poll::Ready(Served::Over);
-        }
-        told.late = true;
-        client.conn.set_deadline(client.worker.now(), keepalive);
-        return Poll::Pending;
-    }
-    if keepalive != 0 && keepalive <= PARK_AFTER {
-        return Poll::Ready(Served::Over);
-    }
-    Poll::Ready(Served::Idle)
 }
 
 async fn run_tunnel(client: &Client, mut stream: TcpStream, tunnel: Tunnel) {

@@ -20,6 +20,9 @@ use crate::conn::Phase;
 use crate::router::Routed;
 use crate::snapshot::{LiveService, Table};
 
+/// Fields that are usually added to a request.
+const ADDED: usize = 4;
+
 /// Seconds after which a client may try again where nothing can serve.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -43,9 +46,14 @@ pub(super) async fn respond(
                 None,
                 client.keepalive.get(),
             );
-            own_response(failure, body_follows)
+            own_response(failure, client.gate.has_unread())
         }
     }
+}
+
+/// The answer to a request that nobody made.
+pub(super) fn nobody() -> Response<ResponseBody> {
+    own_response(Failure::new(StatusCode::BAD_REQUEST, "no client"), true)
 }
 
 /// A request that gets an answer of our own.
@@ -94,6 +102,7 @@ async fn pass_on(
         }
     };
     client.keepalive.set(service.timeouts.keepalive);
+    client.idle.set(service.timeouts.idle);
     if let Some(counts) = service.shared.count(client.worker.id) {
         counts.total.add(1);
     }
@@ -231,6 +240,8 @@ fn is_idempotent(method: &Method) -> bool {
 
 /// The fields that a backend gets beside the client's own.
 fn set_fields(client: &Client, service: &LiveService, parts: &mut Parts, hop: &Hop) {
+    // At once what would else be made in two steps.
+    parts.headers.reserve(ADDED);
     let host = match parts.headers.get(header::HOST) {
         Some(host) => host.clone(),
         // HTTP/1.0 without a Host: 1.1 has to have one.

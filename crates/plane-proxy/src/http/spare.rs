@@ -8,6 +8,9 @@ use http::{Method, Request, Uri};
 
 use super::body::RequestBody;
 
+/// Room for a head of usual size, in bytes.
+const BYTES: usize = 512;
+
 /// The copy.
 #[derive(Debug, Default)]
 pub(crate) struct Spare {
@@ -25,6 +28,8 @@ impl Spare {
     pub(crate) fn save(&mut self, request: &Request<RequestBody>) {
         self.bytes.clear();
         self.ends.clear();
+        self.bytes.reserve(BYTES);
+        self.ends.reserve(request.headers().len());
         // Targets that get here are in origin form or `*`.
         let uri = request.uri();
         self.bytes.extend_from_slice(uri.path().as_bytes());
