@@ -1,26 +1,57 @@
 //! Log lines.
 
+use std::io::{self, IsTerminal};
+
 use plimsoll_config::LogFormat;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 use crate::error::Error;
 
 /// From now on log lines go to standard error.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(level).map_err(|why| {
+    let filter = targets(level).ok_or_else(|| {
         Error::Usage(format!(
-            "--log {level}: {why}; expected error, warn, info, debug or trace, or by part such as \
+            "--log {level}: expected off, error, warn, info, debug or trace, or by part such as \
              info,plimsoll_control=debug"
         ))
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = fmt::layer().with_writer(io::stderr).with_target(false);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(colour).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let lines = lines.with_ansi(io::stderr().is_terminal());
+            tracing_subscriber::registry()
+                .with(lines.with_filter(filter))
+                .try_init()
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            tracing_subscriber::registry()
+                .with(lines.with_filter(filter))
+                .try_init()
+        }
     };
     started.map_err(Error::failed)
+}
+
+/// A single word that is no level would be a part whose lines are all wanted: a slip.
+fn targets(text: &str) -> Option<Targets> {
+    let known = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+    text.split(',').all(known).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_refused() {
+        for good in ["info", "debug,plimsoll_control=trace", "off"] {
+            assert!(targets(good).is_some(), "{good}");
+        }
+        for bad in ["loud", "infoo,plimsoll=debug", "plimsoll=loud", ""] {
+            assert!(targets(bad).is_none(), "{bad}");
+        }
+    }
 }
