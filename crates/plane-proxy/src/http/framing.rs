@@ -62,6 +62,7 @@ pub struct Outcome {
 pub struct Framing {
     limits: Limits,
     state: State,
+    heads: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +128,13 @@ impl Framing {
         Self {
             limits,
             state: State::Head(Head::default()),
+            heads: 0,
         }
+    }
+
+    /// How many heads have passed.
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Whether the next byte would begin a message or go on with a head.
@@ -154,6 +161,7 @@ impl Framing {
                     }
                     Ok(Some(length)) => {
                         pass += length;
+                        self.heads += 1;
                         let (body, upgrade) = head.body();
                         self.state = body;
                         if upgrade {

@@ -40,6 +40,8 @@ pub(crate) struct Gate {
     unread: Cell<bool>,
     broken: Cell<bool>,
     unflushed: Cell<bool>,
+    /// Requests that hyper has given to the service.
+    served: Cell<u64>,
     /// A body is being received.
     in_body: Cell<bool>,
     /// The client has closed, between requests.
@@ -83,6 +85,7 @@ impl Gate {
             unread: Cell::new(false),
             broken: Cell::new(false),
             unflushed: Cell::new(false),
+            served: Cell::new(0),
             in_body: Cell::new(false),
             ended: Cell::new(false),
         }
@@ -127,14 +130,22 @@ impl Gate {
         self.unflushed.set(false);
     }
 
+    /// The service has been given a request.
+    pub(crate) fn serve(&self) {
+        self.served.set(self.served.get() + 1);
+    }
+
     /// Whether the client has had all its answers and hyper holds nothing of it: all that was
-    /// received and given on were whole messages, and the socket has taken the responses to them.
+    /// received and given on were whole messages, each has got to the service, and the socket has
+    /// taken the responses to them. (hyper pauses between messages it has, to let others work.)
     pub(crate) fn is_at_rest(&self) -> bool {
-        !self.unflushed.get()
+        let inlet = self.inlet.borrow();
+        inlet.framing.heads() == self.served.get()
+            && inlet.ready.is_empty()
+            && !self.unflushed.get()
             && !self.in_body.get()
             && !self.paused.get()
             && !self.has_unread()
-            && self.inlet.borrow().ready.is_empty()
     }
 
     /// Whether the client has closed between requests.
