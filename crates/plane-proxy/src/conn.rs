@@ -44,6 +44,17 @@ impl Phase {
     }
 }
 
+/// Whether a request takes long, by the sweeps that have seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// Nobody wants to know.
+    Not,
+    /// Wake the task at the next sweep.
+    Asked,
+    /// A sweep has passed.
+    Slow,
+}
+
 /// A client connection of one worker. All cells: its task writes, the worker's sweep reads.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -54,6 +65,7 @@ pub(crate) struct Conn {
     deadline: Cell<u64>,
     expired: Cell<bool>,
     cut: Cell<bool>,
+    watch: Cell<Watch>,
     waker: RefCell<Option<Waker>>,
     quiet: RefCell<Option<(Arc<Quiet>, Waker)>>,
     backend: RefCell<Option<Arc<LiveBackend>>>,
@@ -69,6 +81,7 @@ impl Conn {
             deadline: Cell::new(NEVER),
             expired: Cell::new(false),
             cut: Cell::new(false),
+            watch: Cell::new(Watch::Not),
             waker: RefCell::new(None),
             quiet: RefCell::new(None),
             backend: RefCell::new(None),
@@ -82,6 +95,7 @@ impl Conn {
     /// Enters a phase that has no time limit.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
+        self.watch.set(Watch::Not);
         self.deadline.set(NEVER);
     }
 
@@ -108,6 +122,14 @@ impl Conn {
     /// Whether the phase has lasted too long. Says so once.
     pub(crate) fn take_expired(&self) -> bool {
         self.expired.replace(false)
+    }
+
+    /// Whether this phase has lasted for longer than a tick. If not, the task is woken when it has.
+    pub(crate) fn is_slow(&self) -> bool {
+        if self.watch.get() == Watch::Not {
+            self.watch.set(Watch::Asked);
+        }
+        self.watch.get() == Watch::Slow
     }
 
     /// Whether the backend's drain time-out has passed, so that this connection must end.
@@ -169,7 +191,11 @@ impl Conn {
         if cut {
             self.cut.set(true);
         }
-        if expired || cut {
+        let asked = self.watch.get() == Watch::Asked;
+        if asked {
+            self.watch.set(Watch::Slow);
+        }
+        if expired || cut || asked {
             self.wake();
         }
     }

@@ -5,6 +5,7 @@
 //! snapshot, replaced as a whole; what workers share while they work (places at backends, the turn
 //! of a round robin) are atomics.
 
+mod accept;
 mod admission;
 mod backend;
 mod choose;
@@ -19,6 +20,7 @@ mod relay;
 mod router;
 mod send;
 mod snapshot;
+mod socket;
 mod splice;
 mod tcp;
 mod worker;

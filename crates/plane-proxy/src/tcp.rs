@@ -1,5 +1,6 @@
 //! TCP services: a connection to a backend for each of a client's.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::worker::{Listed, Worker};
 pub(crate) const SCRATCH: usize = 64 * 1024;
 
 /// Ends a connection by a reset: the nearest to a refusal that is left once it was accepted.
-pub(crate) fn refuse(stream: &TcpStream) {
+pub(crate) fn refuse(stream: &impl AsFd) {
     // If it fails the connection is gone already.
     let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
 }
@@ -25,9 +26,12 @@ pub(crate) fn refuse(stream: &TcpStream) {
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     listed: Listed,
-    mut client: TcpStream,
+    client: std::net::TcpStream,
     service: Arc<LiveService>,
 ) {
+    let Ok(mut client) = TcpStream::from_std(client) else {
+        return;
+    };
     let conn = &*listed.conn;
     if let Some(counts) = service.shared.count(worker.id) {
         counts.total.add(1);

@@ -6,15 +6,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use plimsoll_plane::{Flow, FlowFilter};
 use slab::Slab;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::accept::Acceptor;
 use crate::conn::{Conn, Phase};
 use crate::http;
 use crate::http::engine::Engines;
@@ -80,6 +79,9 @@ pub(crate) struct PortSeed {
     pub(crate) listening: Arc<()>,
 }
 
+/// Bytes of a worker for the moment between a read and a write.
+pub(crate) type Scratch = RefCell<Box<[u8]>>;
+
 /// The state of one worker, for its own thread.
 pub(crate) struct Worker {
     pub(crate) id: usize,
@@ -87,7 +89,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) engines: Engines,
     /// Where TCP bytes pass through, between a read and the write that follows it.
-    pub(crate) scratch: RefCell<Box<[u8]>>,
+    pub(crate) scratch: Scratch,
     pub(crate) pipes: crate::splice::Pipes,
     clock: Cell<u64>,
     random: Cell<u64>,
@@ -220,7 +222,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                     port,
                     counts,
                 });
-                match TcpListener::from_std(socket) {
+                match Acceptor::new(socket) {
                     Ok(listener) => {
                         let (stop, stopped) = oneshot::channel();
                         let accepting_here = accept(worker.clone(), port, listener, stopped);
@@ -287,12 +289,12 @@ async fn tick(worker: Rc<Worker>) {
 async fn accept(
     worker: Rc<Worker>,
     port: Rc<Port>,
-    listener: TcpListener,
+    listener: Acceptor,
     mut stopped: oneshot::Receiver<()>,
 ) {
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.next() => accepted,
             _ = &mut stopped => break,
         };
         match accepted {
@@ -301,17 +303,9 @@ async fn accept(
         }
     }
     // Whoever is in the backlog has been promised service by the kernel.
-    while let Some((stream, client)) = accept_now(&listener).await {
+    while let Some((stream, client)) = listener.waiting().await {
         take(&worker, &port, stream, client);
     }
-}
-
-async fn accept_now(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    std::future::poll_fn(|cx| match listener.poll_accept(cx) {
-        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 /// Errors of the one connection are passed over; those of the host (no file, no memory) would come
@@ -328,7 +322,7 @@ async fn pause_after(error: &io::Error, port: &Port) {
     }
 }
 
-fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: TcpStream, client: SocketAddr) {
+fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: std::net::TcpStream, client: SocketAddr) {
     if let Some(counts) = port.counts.get(worker.id) {
         counts.accepted.add(1);
     }

@@ -7,16 +7,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::framing::{Framing, Limits, Then};
 use crate::conn::{Conn, Phase};
-use crate::send::poll_send;
+use crate::socket::Socket;
 use crate::worker::Worker;
 
 /// The method of the request that stands for a refused one. A client may send it too, but cannot
@@ -31,8 +30,7 @@ const STAND_IN: &[u8] =
 pub(crate) struct Gate {
     worker: Rc<Worker>,
     conn: Rc<Conn>,
-    /// The socket; none once the connection has left HTTP behind.
-    stream: RefCell<Option<TcpStream>>,
+    socket: RefCell<Socket>,
     inlet: RefCell<Inlet>,
     refusal: Cell<Option<u16>>,
     paused: Cell<bool>,
@@ -46,6 +44,8 @@ pub(crate) struct Gate {
     in_body: Cell<bool>,
     /// The client has closed, between requests.
     ended: Cell<bool>,
+    /// Nothing has been read yet.
+    untouched: Cell<bool>,
 }
 
 /// What has been received and not yet been given on.
@@ -65,7 +65,12 @@ struct Inlet {
 
 impl Gate {
     /// For a fresh connection; `header` is the time for a head, in ms.
-    pub(crate) fn new(stream: TcpStream, worker: Rc<Worker>, conn: Rc<Conn>, header: u64) -> Self {
+    pub(crate) fn new(
+        stream: std::net::TcpStream,
+        worker: Rc<Worker>,
+        conn: Rc<Conn>,
+        header: u64,
+    ) -> Self {
         let inlet = Inlet {
             framing: Framing::new(Limits::default()),
             header,
@@ -77,7 +82,7 @@ impl Gate {
         Self {
             worker,
             conn,
-            stream: RefCell::new(Some(stream)),
+            socket: RefCell::new(Socket::Fresh(stream)),
             inlet: RefCell::new(inlet),
             refusal: Cell::new(None),
             paused: Cell::new(false),
@@ -88,19 +93,23 @@ impl Gate {
             served: Cell::new(0),
             in_body: Cell::new(false),
             ended: Cell::new(false),
+            untouched: Cell::new(true),
         }
     }
 
     /// Takes the socket out of HTTP.
     pub(crate) fn take_stream(&self) -> Option<TcpStream> {
-        self.stream.borrow_mut().take()
+        self.socket.borrow_mut().take()
     }
 
-    /// Waits for the next bytes without holding any buffer.
+    /// Waits for the next bytes without holding any buffer. A fresh connection is likely to have
+    /// sent some: it is ready.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &*self.stream.borrow() {
-            Some(stream) => stream.poll_read_ready(cx),
-            None => Poll::Ready(Ok(())),
+        let first = self.untouched.replace(false);
+        if first {
+            Poll::Ready(Ok(()))
+        } else {
+            self.socket.borrow_mut().poll_readable(cx)
         }
     }
 
@@ -110,19 +119,12 @@ impl Gate {
         if self.in_body.get() {
             return false;
         }
-        let stream = self.stream.borrow();
-        let Some(stream) = &*stream else { return false };
-        while let Poll::Ready(ready) = stream.poll_read_ready(cx) {
-            let peeked = ready.and_then(|()| stream.try_io(Interest::READABLE, || peek(stream)));
-            match peeked {
-                Ok(0) => return true,
-                // The next request, which has to wait.
-                Ok(_) => return false,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return true,
-            }
+        let mut socket = self.socket.borrow_mut();
+        // Most answers are there before it would be worth while to watch for it.
+        if socket.is_fresh() && !self.conn.is_slow() {
+            return false;
         }
-        false
+        socket.poll_gone(cx)
     }
 
     /// The socket has taken all that was written: hyper flushes when, and only when, that is so.
@@ -167,11 +169,7 @@ impl Gate {
 
     /// Whether the client has sent bytes after a request for an upgrade without having the answer.
     pub(crate) fn sent_early(&self) -> bool {
-        let stream = self.stream.borrow();
-        self.early.get()
-            || stream
-                .as_ref()
-                .is_none_or(|s| matches!(peek(s), Ok(n) if n > 0))
+        self.early.get() || self.socket.borrow().has_bytes()
     }
 
     /// A response was given before the request had been read to its end.
@@ -214,7 +212,7 @@ impl Gate {
                 continue;
             }
             let before = buf.filled().len();
-            ready!(self.poll_stream(|stream| stream.poll_read(cx, buf)))?;
+            ready!(self.socket.borrow_mut().poll_read(cx, buf))?;
             let read = buf.filled().get(before..).unwrap_or_default();
             if read.is_empty() {
                 if inlet.framing.in_body() {
@@ -248,17 +246,9 @@ impl Gate {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.unflushed.set(true);
-        self.poll_stream(|stream| poll_send(stream.get_mut(), cx, bufs, &self.worker.scratch))
-    }
-
-    fn poll_stream<T>(
-        &self,
-        poll: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        match &mut *self.stream.borrow_mut() {
-            Some(stream) => poll(Pin::new(stream)),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
+        self.socket
+            .borrow_mut()
+            .poll_write(cx, bufs, &self.worker.scratch)
     }
 
     /// Judges what is held.
@@ -315,12 +305,4 @@ impl Inlet {
         }
         true
     }
-}
-
-/// How many of the bytes that have arrived could be read now, at most one.
-fn peek(stream: &TcpStream) -> io::Result<usize> {
-    use rustix::net::RecvFlags;
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let (_, n) = rustix::net::recv(stream, &mut [0; 1][..], flags)?;
-    Ok(n)
 }

@@ -36,8 +36,8 @@ use crate::snapshot::LiveService;
 use crate::tcp::refuse;
 use crate::worker::{Listed, Worker};
 
-/// Buffers of a connection at most, in bytes.
-const BUFFER: usize = 64 * 1024;
+/// Buffers of a connection at most, in bytes: 64 KiB of a body and the head before it, at once.
+const BUFFER: usize = 72 * 1024;
 
 /// How long a client may still send what nobody reads, so that it gets to read the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -104,7 +104,7 @@ enum Served {
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     listed: Listed,
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     first: Arc<LiveService>,
 ) {
     let conn = listed.conn.clone();

@@ -1,0 +1,137 @@
+//! A client's socket that asks the runtime to watch it only once there is something to wait for.
+//!
+//! A short connection has sent its request by the time it is accepted and is closed after the
+//! answer: it never has to wait, and so it is spared the two system calls that watching costs.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::send::{poll_send, together};
+use crate::worker::Scratch;
+
+/// The socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// Not watched: reads and writes are tried.
+    Fresh(std::net::TcpStream),
+    /// Watched.
+    Watched(TcpStream),
+    /// Given away, or lost because it could not be watched.
+    Gone,
+}
+
+impl Socket {
+    /// The socket to be waited on.
+    fn watched(&mut self) -> io::Result<&mut TcpStream> {
+        if let Socket::Fresh(_) = self
+            && let Socket::Fresh(stream) = std::mem::replace(self, Socket::Gone)
+        {
+            *self = Socket::Watched(TcpStream::from_std(stream)?);
+        }
+        match self {
+            Socket::Watched(stream) => Ok(stream),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Whether it is watched yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        matches!(self, Socket::Fresh(_))
+    }
+
+    /// Takes the socket out, to be used in another way.
+    pub(crate) fn take(&mut self) -> Option<TcpStream> {
+        let _ = self.watched();
+        match std::mem::replace(self, Socket::Gone) {
+            Socket::Watched(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Ready when there may be something to read.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.watched() {
+            Ok(stream) => stream.poll_read_ready(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Socket::Fresh(stream) = self {
+            let room = buf.initialize_unfilled();
+            match rustix::net::recv(&*stream, room, RecvFlags::DONTWAIT) {
+                Ok((_, n)) => {
+                    buf.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Pin::new(self.watched()?).poll_read(cx, buf)
+    }
+
+    /// Writes from several buffers; `scratch` is overwritten.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+        scratch: &Scratch,
+    ) -> Poll<io::Result<usize>> {
+        if let Socket::Fresh(stream) = self {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let sent = together(bufs, scratch, |bytes| {
+                rustix::net::send(&*stream, bytes, flags)
+            });
+            match sent {
+                Some(Ok(n)) => return Poll::Ready(Ok(n)),
+                Some(Err(rustix::io::Errno::AGAIN)) | None => {}
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        poll_send(self.watched()?, cx, bufs, scratch)
+    }
+
+    /// Whether the peer has closed or reset; else the task is woken when it does.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let Ok(stream) = self.watched().map(|stream| &*stream) else {
+            return true;
+        };
+        while let Poll::Ready(ready) = stream.poll_read_ready(cx) {
+            let peeked = ready.and_then(|()| stream.try_io(Interest::READABLE, || peek(stream)));
+            match peeked {
+                Ok(0) => return true,
+                // The next request, which has to wait.
+                Ok(_) => return false,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    /// Whether bytes have arrived that nobody has read.
+    pub(crate) fn has_bytes(&self) -> bool {
+        match self {
+            Socket::Fresh(stream) => matches!(peek(stream), Ok(n) if n > 0),
+            Socket::Watched(stream) => matches!(peek(stream), Ok(n) if n > 0),
+            Socket::Gone => true,
+        }
+    }
+}
+
+/// How many of the bytes that have arrived could be read now, at most one.
+fn peek(stream: impl std::os::fd::AsFd) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (_, n) = rustix::net::recv(stream, &mut [0; 1][..], flags)?;
+    Ok(n)
+}
