@@ -109,7 +109,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__check)
-            opts="-h -V --json --help --version"
+            opts="-h -V --json --strict --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

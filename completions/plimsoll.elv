@@ -59,6 +59,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         }
         &'plimsoll;check'= {
             cand --json 'Print JSON'
+            cand --strict 'Exit with 2 for warnings, too'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
             cand -V 'Print version'

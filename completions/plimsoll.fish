@@ -53,6 +53,7 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l drain-timeout 
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand check" -l json -d 'Print JSON'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand check" -l strict -d 'Exit with 2 for warnings, too'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand check" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand status" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F

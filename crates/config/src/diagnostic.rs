@@ -60,17 +60,27 @@ const BEFORE: usize = 40;
 /// Shows diagnostics for people: place and message, the source line, a caret below it, and what
 /// was probably meant. `text` is what was parsed, `file` its name. Every line ends in a newline.
 pub fn render(file: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
+    render_all("error", file, text, diagnostics)
+}
+
+/// As [`render`], for what is no error but worth knowing.
+pub fn render_warnings(file: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
+    render_all("warning", file, text, diagnostics)
+}
+
+fn render_all(level: &str, file: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
     let source = Source::new(text);
     let mut out = String::new();
     for diagnostic in diagnostics {
         // Writing to a String cannot fail.
-        let _ = render_one(&mut out, file, &source, diagnostic);
+        let _ = render_one(&mut out, level, file, &source, diagnostic);
     }
     out
 }
 
 fn render_one(
     out: &mut String,
+    level: &str,
     file: &str,
     source: &Source<'_>,
     diagnostic: &Diagnostic,
@@ -78,7 +88,7 @@ fn render_one(
     let Diagnostic { line, column, .. } = diagnostic;
     writeln!(
         out,
-        "{file}:{line}:{column}: error: {}",
+        "{file}:{line}:{column}: {level}: {}",
         diagnostic.describe()
     )?;
     let shown = source.line(*line);

@@ -21,7 +21,7 @@ mod source;
 mod syntax;
 
 pub use daemon::{Daemon, LogFormat};
-pub use diagnostic::{Diagnostic, render};
+pub use diagnostic::{Diagnostic, render, render_warnings};
 pub use duration::{format_duration, parse_duration};
 pub use nearest::nearest;
 

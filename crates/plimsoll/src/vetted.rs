@@ -1,5 +1,5 @@
-//! A configuration file, looked at as `run` does: what the file says, and what control and the
-//! planes of this build would refuse of it.
+//! A configuration file, looked at as `run` does: what the file says, and what of it control would
+//! put aside because no plane of this build can carry it.
 
 use std::io::Read;
 use std::path::Path;
@@ -20,6 +20,7 @@ pub(crate) struct Vetted {
     text: String,
     config: Config,
     faults: Vec<Diagnostic>,
+    asides: Vec<Diagnostic>,
 }
 
 impl Vetted {
@@ -29,17 +30,16 @@ impl Vetted {
         let text = read(path).map_err(|why| Error::Usage(format!("{file}: {why}")))?;
         let source = format!("file:{file}");
         let (config, faults) = match plimsoll_config::parse(&source, &text) {
-            Ok(config) => {
-                let faults = refused(&source, &config, &text)?;
-                (config, faults)
-            }
+            Ok(config) => (config, Vec::new()),
             Err(faults) => (Config::default(), faults),
         };
+        let asides = asides(&source, &config, &text)?;
         Ok(Self {
             file,
             text,
             config,
             faults,
+            asides,
         })
     }
 
@@ -50,7 +50,10 @@ impl Vetted {
     pub(crate) fn config(&self) -> Result<&Config, Error> {
         match self.faults.is_empty() {
             true => Ok(&self.config),
-            false => Err(Error::Invalid(self.render())),
+            false => {
+                let text = plimsoll_config::render(&self.file, &self.text, &self.faults);
+                Err(Error::Invalid(text))
+            }
         }
     }
 
@@ -59,9 +62,14 @@ impl Vetted {
         &self.faults
     }
 
-    /// What is wrong with it, for people.
-    pub(crate) fn render(&self) -> String {
-        plimsoll_config::render(&self.file, &self.text, &self.faults)
+    /// What is valid and would be put aside.
+    pub(crate) fn asides(&self) -> &[Diagnostic] {
+        &self.asides
+    }
+
+    /// What would be put aside, for people.
+    pub(crate) fn warnings(&self) -> String {
+        plimsoll_config::render_warnings(&self.file, &self.text, &self.asides)
     }
 
     /// The name of the file.
@@ -86,7 +94,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// What control would put aside.
-fn refused(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>, Error> {
+fn asides(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>, Error> {
     let plane = ProxyPlane::start(Options { workers: 1 })
         .map_err(|why| Error::Failed(format!("a worker cannot be started: {why}")))?;
     let services = config.services.iter().map(|service| Entry {
@@ -105,7 +113,7 @@ fn refused(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>,
     let planes: [&dyn Plane; 1] = [&plane];
     catalog.resolve(now, &Available(&planes));
     let asides = catalog.quarantine().iter();
-    let mut faults: Vec<Diagnostic> = asides
+    let mut asides: Vec<Diagnostic> = asides
         .map(|(aside, _)| {
             let span = locate(text, &aside.origin.entry);
             let (line, column) = position(text, span.start);
@@ -113,15 +121,15 @@ fn refused(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>,
                 line,
                 column,
                 key: aside.subject.clone(),
-                message: aside.reason.clone(),
+                message: format!("is put aside: {}", aside.reason),
                 expected: String::new(),
                 nearest: None,
                 span,
             }
         })
         .collect();
-    faults.sort_by_key(|fault| fault.span.start);
-    Ok(faults)
+    asides.sort_by_key(|aside| aside.span.start);
+    Ok(asides)
 }
 
 /// Where an entry such as `service web, backend 10.0.0.1:80` has its name; the beginning of the

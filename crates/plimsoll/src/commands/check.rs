@@ -12,7 +12,8 @@ use crate::vetted::Vetted;
 
 /// Say whether configuration files are valid, and if not, where and why.
 ///
-/// What `check` accepts, `run` accepts, too. Exit code 0: all are valid; 2: one is not.
+/// What `check` accepts, `run` accepts, too. What is valid but cannot be carried by this build, and
+/// would be put aside by `run`, is a warning. Exit code 0: all are valid; 2: one is not.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,6 +26,9 @@ pub(crate) struct Check {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Exit with 2 for warnings, too
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Serialize)]
@@ -32,6 +36,8 @@ struct Found {
     file: String,
     valid: bool,
     errors: Vec<Fault>,
+    /// What is valid, and would be put aside.
+    warnings: Vec<Fault>,
 }
 
 #[derive(Serialize)]
@@ -74,39 +80,46 @@ impl Fault {
 impl Check {
     pub(crate) fn run(self) -> Result<(), Error> {
         let mut found = Vec::new();
-        let mut invalid = String::new();
+        let mut told = String::new();
         for path in &self.files {
             let vetted = match Vetted::read(path) {
                 Ok(vetted) => vetted,
                 Err(why) => {
-                    invalid.push_str(&why.report());
+                    told.push_str(&why.report());
                     found.push(Found {
                         file: path.display().to_string(),
                         valid: false,
                         errors: vec![Fault::unreadable(&why)],
+                        warnings: Vec::new(),
                     });
                     continue;
                 }
             };
+            told.push_str(&vetted.warnings());
             match vetted.config() {
                 Ok(config) if !self.json => out::print(&valid(vetted.file(), config))?,
                 Ok(_) => {}
-                Err(why) => invalid.push_str(&why.report()),
+                Err(why) => told.push_str(&why.report()),
             }
             found.push(Found {
                 file: vetted.file().to_owned(),
                 valid: vetted.faults().is_empty(),
                 errors: vetted.faults().iter().map(Fault::from).collect(),
+                warnings: vetted.asides().iter().map(Fault::from).collect(),
             });
         }
-        let valid = found.iter().all(|found| found.valid);
+        let warned = found.iter().any(|found| !found.warnings.is_empty());
+        let valid = found.iter().all(|found| found.valid) && !(self.strict && warned);
         if self.json {
             out::json(&found)?;
-            invalid.clear();
+            told.clear();
         }
         match valid {
-            true => Ok(()),
-            false => Err(Error::Invalid(invalid)),
+            true => {
+                out::warn(&told);
+                Ok(())
+            }
+            false => Err(Error::Invalid(told)),
         }
     }
 }

@@ -37,7 +37,8 @@ pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Error> {
 
 /// A single word that is no level would be a part whose lines are all wanted: a slip.
 fn targets(text: &str) -> Option<Targets> {
-    let known = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+    let level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let known = |word: &str| word.contains('=') || level(word);
     text.split(',').all(known).then(|| text.parse().ok())?
 }
 

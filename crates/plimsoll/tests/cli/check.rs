@@ -1,6 +1,6 @@
-//! `check`, and that `run` agrees with it.
+//! `check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use plimsoll_testkit::TempDir;
 
@@ -72,17 +72,52 @@ fn json_is_for_programs() {
 }
 
 #[test]
-fn what_no_plane_carries_is_refused_by_check_and_by_run_alike() {
+fn what_no_plane_carries_is_a_warning() {
     for (listen, what) in [("127.0.0.1:53/udp", "UDP"), ("mark:5", "mark")] {
-        let bad = file(&GOOD.replace("127.0.0.1:80/http", listen));
-        let checked = plimsoll(&["check", text(&bad.path)]);
-        assert_eq!(checked.code, Some(2), "{listen}");
-        let place = format!("{}:2:8: error: ", bad.path.display());
-        assert!(checked.err.contains(&place), "{}", checked.err);
-        assert!(checked.err.contains(what), "{}", checked.err);
-        let socket = bad.path.with_extension("sock");
-        let ran = plimsoll(&["run", "--config", text(&bad.path), "--admin", text(&socket)]);
-        assert_eq!((ran.code, ran.err), (Some(2), checked.err));
+        let file = file(&GOOD.replace("127.0.0.1:80/http", listen));
+        let place = format!(
+            "{}:2:8: warning: service `web`: is put aside: ",
+            file.path.display()
+        );
+        for (strict, code) in [(None, 0), (Some("--strict"), 2)] {
+            let args: Vec<&str> = ["check", text(&file.path)]
+                .into_iter()
+                .chain(strict)
+                .collect();
+            let ended = plimsoll(&args);
+            assert_eq!(ended.code, Some(code), "{listen}");
+            assert!(
+                ended.err.contains(&place) && ended.err.contains(what),
+                "{}",
+                ended.err
+            );
+        }
+        let ended = plimsoll(&["check", "--json", text(&file.path)]);
+        let found: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!(found[0]["valid"], true);
+        assert!(
+            found[0]["warnings"][0]["message"]
+                .as_str()
+                .unwrap()
+                .contains(what),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn the_examples_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let files: Vec<PathBuf> = files
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let ended = plimsoll(&["check", text(&file)]);
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
     }
 }
 

@@ -158,6 +158,38 @@ async fn no_listen_at_all_is_1_and_some_are_retried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_no_plane_carries_is_put_aside_and_the_rest_runs() {
+    let port = Port::take().unwrap();
+    let backend = HttpBackend::start("a").unwrap();
+    let good = web(port.address(), &[backend.address()]);
+    let bad = "[[service]]\nname = \"dns\"\nlisten = \"127.0.0.1:53/udp\"\nbackends = []\n";
+    let daemon = Daemon::start(DaemonPlan::new(BINARY, good + bad))
+        .await
+        .unwrap();
+    Client::run(ClientPlan::http(port.address(), "x"), 10)
+        .await
+        .assert_clean();
+    assert!(
+        daemon.log().contains("service `dns` is put aside: "),
+        "{}",
+        daemon.log()
+    );
+    let status = plimsoll(&["status", "--admin", text(&daemon.admin_path())]);
+    assert!(
+        status.out.contains("put aside") && status.out.contains("UDP"),
+        "{}",
+        status.out
+    );
+    let aside = plimsoll(&["status", "dns", "--admin", text(&daemon.admin_path())]);
+    assert_eq!(aside.code, Some(1));
+    assert!(
+        aside.err.contains("service `dns` is put aside: "),
+        "{}",
+        aside.err
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_admin_socket_is_private_and_exclusive() {
     let stage = Stage::new().await;
     let socket = stage.daemon.admin_path();
