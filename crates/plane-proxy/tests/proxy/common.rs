@@ -12,7 +12,7 @@ use plimsoll_model::{
 };
 use plimsoll_plane::{BackendCounters, Flow, FlowFilter, ListenState, Plane, ServiceCounters};
 use plimsoll_plane_proxy::{Options, ProxyPlane};
-use plimsoll_testkit::{Port, Raw, Response, wait_until_async};
+use plimsoll_testkit::{Ending, Port, Raw, Response, wait_until_async};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Nothing here takes so long unless it is broken.
@@ -206,6 +206,17 @@ impl Proxy {
     /// A connection to `web`.
     pub(crate) async fn connect(&self) -> Raw {
         Raw::connect(self.address()).await.unwrap()
+    }
+
+    /// Whether a connection is reset at once: before it is known to be made, or right after.
+    pub(crate) async fn refuses(&self) -> bool {
+        match Raw::connect(self.address()).await {
+            Ok(mut client) => {
+                let end = client.read_to_end(BOUND).await.unwrap();
+                end == (Vec::new(), Ending::Reset)
+            }
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
     }
 
     /// A GET on a connection of its own.

@@ -10,7 +10,13 @@
 mod bodies;
 mod common;
 mod conformance;
+mod headers;
+mod isolation;
 mod keepalive;
+mod limits;
+mod retries;
 mod routing;
 mod tcp;
 mod tcp_limits;
+mod timeouts;
+mod upgrade;
