@@ -191,6 +191,8 @@ pub(crate) struct Download {
     /// Time for the next request, in ms.
     pub(crate) keepalive: u64,
     pub(crate) upload: Option<Rc<std::cell::Cell<Upload>>>,
+    /// The end of the connection tells the client where the body ends.
+    pub(crate) until_close: bool,
     pub(crate) flow: Option<(Box<BackendConn>, Place)>,
 }
 
@@ -198,6 +200,7 @@ impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.client.is_cut() {
             self.flow = None;
+            self.break_off();
             return Poll::Ready(Some(Err(BodyError::Cut)));
         }
         let Self {
@@ -241,12 +244,20 @@ impl Download {
                         .backend()
                         .was_reset(format!("broke off a response: {error}"));
                 }
+                self.break_off();
                 Poll::Ready(Some(Err(BodyError::Source(error))))
             }
             None => {
                 self.finish();
                 Poll::Ready(None)
             }
+        }
+    }
+
+    /// The body ends before its end.
+    fn break_off(&self) {
+        if self.until_close {
+            self.gate.break_off();
         }
     }
 

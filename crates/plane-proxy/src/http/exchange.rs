@@ -36,6 +36,8 @@ pub(super) struct Options {
     pub(super) repeatable: bool,
     /// Bytes of the body at most.
     pub(super) limit: u64,
+    /// The client speaks HTTP/1.0.
+    pub(super) http10: bool,
     /// The client waits for `100 Continue`.
     pub(super) expects: bool,
     /// The protocol the client wants to change to.
@@ -53,12 +55,14 @@ pub(super) struct Exchange<'a> {
     upload: Option<Rc<Cell<Upload>>>,
     tried: Tried,
     resent: u8,
+    /// What to answer if no other backend is left to try.
+    failed: Option<Failure>,
 }
 
 /// How an attempt ended without a response.
 enum Attempt {
     /// Nothing was sent: head and body are back.
-    Unsent,
+    Unsent { reused: bool },
     /// The connection ended before the head of the response was complete.
     Closed {
         received: bool,
@@ -94,6 +98,7 @@ impl<'a> Exchange<'a> {
             upload: None,
             tried: Tried::default(),
             resent: 0,
+            failed: None,
         }
     }
 
@@ -143,16 +148,11 @@ impl<'a> Exchange<'a> {
             .await
             {
                 Ok(place) => return Ok(place),
-                Err(NoPlace::NoBackend) if self.tried.count() > 0 => {
-                    return Err(Failure::new(
-                        StatusCode::BAD_GATEWAY,
-                        "no backend could be connected to",
-                    ));
-                }
-                Err(NoPlace::NoBackend) => match self.others.next() {
+                Err(NoPlace::NoBackend) => match (self.failed.take(), self.others.next()) {
+                    (Some(failure), _) => return Err(failure),
                     // Another service of the same route can.
-                    Some(other) => self.service = other,
-                    None => return Err(self.unserved("no backend can serve now")),
+                    (None, Some(other)) => self.service = other,
+                    (None, None) => return Err(self.unserved("no backend can serve now")),
                 },
                 Err(NoPlace::QueuesFull) => return Err(self.unserved("all queues are full")),
                 Err(NoPlace::QueueTimeout) => {
@@ -233,6 +233,7 @@ impl<'a> Exchange<'a> {
         }
         backend.count(self.client.worker.id).retries.add(1);
         self.tried.add(backend);
+        self.failed = Some(failure);
         Ok(())
     }
 
@@ -276,7 +277,7 @@ impl<'a> Exchange<'a> {
             Waited::Answered(Err(mut error)) => match error.take_message() {
                 Some(request) => {
                     self.take_back(request);
-                    return Err(Attempt::Unsent);
+                    return Err(Attempt::Unsent { reused });
                 }
                 None => (conn.has_received(), error.into_error().to_string()),
             },
@@ -336,7 +337,17 @@ impl<'a> Exchange<'a> {
     fn after(&mut self, backend: &LiveBackend, ended: Attempt) -> Result<Next, Failure> {
         let counts = backend.count(self.client.worker.id);
         match ended {
-            Attempt::Unsent => Ok(Next::SameBackend),
+            Attempt::Unsent { reused: true } => Ok(Next::SameBackend),
+            Attempt::Unsent { reused: false } => {
+                counts.failures.add(1);
+                backend.was_reset("connection closed at once".into());
+                let failure = Failure::new(
+                    StatusCode::BAD_GATEWAY,
+                    "the backend closed a fresh connection",
+                );
+                self.elsewhere(backend, failure)?;
+                Ok(Next::OtherBackend)
+            }
             Attempt::Cut => {
                 counts.failures.add(1);
                 Err(Failure::new(
@@ -447,6 +458,7 @@ impl<'a> Exchange<'a> {
             head.headers.insert(header::CONNECTION, close);
         }
         let empty = incoming.is_end_stream();
+        let until_close = self.options.http10 && incoming.size_hint().exact().is_none();
         let mut download = Box::new(Download {
             incoming,
             worker: client.worker.clone(),
@@ -454,6 +466,7 @@ impl<'a> Exchange<'a> {
             gate: client.gate.clone(),
             keepalive: client.keepalive.get(),
             upload: self.upload.take(),
+            until_close,
             flow: Some((conn, place)),
         });
         if empty {

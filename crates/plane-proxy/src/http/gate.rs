@@ -37,6 +37,7 @@ pub(crate) struct Gate {
     early: Cell<bool>,
     unread: Cell<bool>,
     broken: Cell<bool>,
+    broken_off: Cell<bool>,
     unflushed: Cell<bool>,
     /// Requests that hyper has given to the service.
     served: Cell<u64>,
@@ -89,6 +90,7 @@ impl Gate {
             early: Cell::new(false),
             unread: Cell::new(false),
             broken: Cell::new(false),
+            broken_off: Cell::new(false),
             unflushed: Cell::new(false),
             served: Cell::new(0),
             in_body: Cell::new(false),
@@ -175,6 +177,16 @@ impl Gate {
     /// A response was given before the request had been read to its end.
     pub(crate) fn set_unread(&self) {
         self.unread.set(true);
+    }
+
+    /// The last response is a part that the client would take for the whole.
+    pub(crate) fn break_off(&self) {
+        self.broken_off.set(true);
+    }
+
+    /// Whether the client is to be told by a reset that the last response is not whole.
+    pub(crate) fn is_broken_off(&self) -> bool {
+        self.broken_off.get()
     }
 
     /// Whether the client has sent, or is likely to be sending, what nobody will read.

@@ -141,6 +141,7 @@ pub(crate) async fn serve(
     match tunnel {
         // Boxed, for what is rare must not make the future of every connection larger.
         Some(tunnel) => Box::pin(run_tunnel(&client, stream, tunnel)).await,
+        None if client.gate.is_broken_off() => refuse(&stream),
         None if client.gate.has_unread() => Box::pin(linger(stream)).await,
         None => {}
     }

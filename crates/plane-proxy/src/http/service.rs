@@ -133,11 +133,13 @@ async fn pass_on(
             "only 100-continue can be expected",
         ));
     }
+    let http10 = parts.version == Version::HTTP_10;
     set_fields(client, &service, &mut parts, &hop);
     let repeatable = no_body && is_idempotent(&parts.method);
     let options = Options {
         repeatable,
         limit,
+        http10,
         expects,
         upgrade: hop.upgrade,
     };
