@@ -134,16 +134,19 @@ pub(crate) async fn serve(
             _ => break,
         }
     }
+    let tunnel = client.tunnel.borrow_mut().take();
+    let broken_off = client.gate.is_broken_off();
+    if tunnel.is_none() && !client.gate.has_unread() && !broken_off {
+        return;
+    }
     let Some(stream) = client.gate.take_stream() else {
         return;
     };
-    let tunnel = client.tunnel.borrow_mut().take();
+    // Boxed, for what is rare must not make the future of every connection larger.
     match tunnel {
-        // Boxed, for what is rare must not make the future of every connection larger.
         Some(tunnel) => Box::pin(run_tunnel(&client, stream, tunnel)).await,
-        None if client.gate.is_broken_off() => refuse(&stream),
-        None if client.gate.has_unread() => Box::pin(linger(stream)).await,
-        None => {}
+        None if broken_off => refuse(&stream),
+        None => Box::pin(linger(stream)).await,
     }
 }
 
