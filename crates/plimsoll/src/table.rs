@@ -147,6 +147,14 @@ pub(crate) fn span(seconds: f64) -> String {
     }
 }
 
+/// A number of things, e.g. `1 entry`, `2 entries`.
+pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
+    match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    }
+}
+
 /// A rate for people: one digit behind the point where it is small.
 pub(crate) fn rate(per_second: f64) -> String {
     match per_second {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::out;
+use crate::table::count;
 use crate::vetted::Vetted;
 
 /// Say whether configuration files are valid, and if not, where and why.
@@ -125,15 +126,11 @@ impl Check {
 }
 
 fn valid(file: &str, config: &Config) -> String {
-    let count = |n: usize, what: &str| match n {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    };
-    let backends = config.services.iter().map(|s| s.backends.len()).sum();
+    let backends: usize = config.services.iter().map(|s| s.backends.len()).sum();
     format!(
         "{file}: valid: {}, {}, {}\n",
-        count(config.services.len(), "service"),
-        count(backends, "backend"),
-        count(config.routes.len(), "route"),
+        count(config.services.len() as u64, "service", "services"),
+        count(backends as u64, "backend", "backends"),
+        count(config.routes.len() as u64, "route", "routes"),
     )
 }

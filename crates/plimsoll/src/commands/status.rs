@@ -11,7 +11,7 @@ use plimsoll_control::status::{BackendStatus, RouteStatus, ServiceStatus, Status
 use crate::commands::ask;
 use crate::error::Error;
 use crate::out;
-use crate::table::{Colour, Paint, Side, Table, of_state, rate, span, visible};
+use crate::table::{Colour, Paint, Side, Table, count, of_state, rate, span, visible};
 
 /// Show services, listens, backends, routes, sources, and what is put aside.
 ///
@@ -113,10 +113,7 @@ fn head(text: &mut String, report: &Report, paint: Paint) {
         (false, true) => paint.text(Colour::Yellow, "draining"),
         (false, false) => paint.text(Colour::Red, "not ready"),
     };
-    let workers = match report.workers {
-        1 => "1 worker".to_owned(),
-        n => format!("{n} workers"),
-    };
+    let workers = count(report.workers as u64, "worker", "workers");
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(
         text,
@@ -162,7 +159,7 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         let state = match (&listen.error, &service.error) {
             (Some(_), _) => paint.text(Colour::Red, "closed"),
             (None, Some(_)) => paint.text(Colour::Yellow, "see above"),
-            (None, None) => format!("{} connections", listen.connections),
+            (None, None) => count(listen.connections, "connection", "connections"),
         };
         let refused = listen
             .refused
@@ -302,10 +299,10 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
         };
         let _ = writeln!(
             text,
-            "source {}  {state} for {}, {} entries",
+            "source {}  {state} for {}, {}",
             visible(&source.name),
             span(source.since),
-            source.entries,
+            count(source.entries as u64, "entry", "entries"),
         );
         for line in source.reason.lines() {
             let _ = writeln!(text, "  {}", visible(line));
@@ -314,8 +311,11 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
     for plane in &status.planes {
         let _ = writeln!(
             text,
-            "plane {}  {} services, {} audits, {} repairs",
-            plane.name, plane.services, plane.audits, plane.repairs,
+            "plane {}  {}, {}, {}",
+            plane.name,
+            count(plane.services as u64, "service", "services"),
+            count(plane.audits, "audit", "audits"),
+            count(plane.repairs, "repair", "repairs"),
         );
         for problem in plane.error.iter().map(|e| visible(e)) {
             let _ = writeln!(text, "  {}", paint.text(Colour::Red, &problem));

@@ -70,6 +70,11 @@ impl Announcer {
             .map(|((_, subject), why)| (subject, why))
     }
 
+    /// Planes that could not be read, and why.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        self.unread.iter().map(|(plane, why)| (*plane, why))
+    }
+
     /// Control took a step.
     pub(super) fn stepped(&mut self, control: &Control, step: &Step) {
         self.stepped = true;
@@ -141,7 +146,7 @@ impl Announcer {
                         let (from, to) = (old.status.state, new.status.state);
                         let (service, backend) = (name.as_str(), &new.addr);
                         let reason = &*new.status.reason;
-                        let called = &*new.name;
+                        let called = (!new.name.is_empty()).then_some(&*new.name);
                         match to {
                             State::Down => {
                                 warn!(service, %backend, called, %from, reason, "backend is {to}");
@@ -173,7 +178,7 @@ impl Announcer {
                 services = services.text(),
                 backends = backends.text(),
                 routes = routes.text(),
-                "what is wanted has changed"
+                "configuration changed"
             );
         }
     }

@@ -96,6 +96,8 @@ impl Daemon {
                 .failures()
                 .map(|(subject, why)| format!("{subject}: {why}")),
         );
+        let unread = self.announcer.unread();
+        reasons.extend(unread.map(|(plane, why)| format!("plane {plane} cannot be read: {why}")));
         Readiness {
             ready: reasons.is_empty(),
             draining: self.finishing,

@@ -122,6 +122,19 @@ fn the_examples_are_valid() {
 }
 
 #[test]
+fn the_configuration_in_the_readme_is_valid() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let file = file(block.split_once("```").unwrap().0);
+        let ended = plimsoll(&["check", "--strict", text(&file.path)]);
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_or_no_text_is_2() {
     let ended = plimsoll(&["check", "/nonexistent/lb.toml"]);
     assert_eq!(ended.code, Some(2));
