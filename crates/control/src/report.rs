@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use plimsoll_model::{BackendAddr, Listen, Name, Origin, PlaneChoice, Precedence, Service, Subject};
+use plimsoll_model::{
+    BackendAddr, Listen, Name, Origin, PlaneChoice, Precedence, Service, Subject,
+};
 use plimsoll_plane::{BackendCounters, Counters, ListenState, PlaneError, ServiceCounters};
 
 use crate::control::{Control, Lane, Live};
