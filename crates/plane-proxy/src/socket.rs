@@ -61,16 +61,21 @@ impl Socket {
         }
     }
 
+    /// Reads; `scratch` is overwritten.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
+        scratch: &Scratch,
     ) -> Poll<io::Result<()>> {
         if let Socket::Fresh(stream) = self {
-            let room = buf.initialize_unfilled();
-            match rustix::net::recv(&*stream, room, RecvFlags::DONTWAIT) {
+            // By way of the scratch, since hyper's buffer would have to be filled with zeros first.
+            let mut scratch = scratch.borrow_mut();
+            let room = buf.remaining().min(scratch.len());
+            let room = scratch.get_mut(..room).unwrap_or_default();
+            match rustix::net::recv(&*stream, &mut *room, RecvFlags::DONTWAIT) {
                 Ok((_, n)) => {
-                    buf.advance(n);
+                    buf.put_slice(room.get(..n).unwrap_or_default());
                     return Poll::Ready(Ok(()));
                 }
                 Err(rustix::io::Errno::AGAIN) => {}

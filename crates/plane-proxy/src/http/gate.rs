@@ -224,7 +224,11 @@ impl Gate {
                 continue;
             }
             let before = buf.filled().len();
-            ready!(self.socket.borrow_mut().poll_read(cx, buf))?;
+            ready!(
+                self.socket
+                    .borrow_mut()
+                    .poll_read(cx, buf, &self.worker.scratch)
+            )?;
             let read = buf.filled().get(before..).unwrap_or_default();
             if read.is_empty() {
                 if inlet.framing.in_body() {
