@@ -122,7 +122,8 @@ impl Uploading {
                     }
                     self.backend.count(self.worker.id).bytes_in.add(n);
                 }
-                if self.incoming.is_end_stream() {
+                // Nobody asks for what comes after trailers.
+                if self.incoming.is_end_stream() || frame.is_trailers() {
                     self.done();
                 }
                 Some(Ok(frame))
@@ -232,7 +233,7 @@ impl Download {
                         .bytes_out
                         .add(data.len() as u64);
                 }
-                if self.incoming.is_end_stream() {
+                if self.incoming.is_end_stream() || frame.is_trailers() {
                     self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))

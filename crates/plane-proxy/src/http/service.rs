@@ -99,6 +99,13 @@ async fn pass_on(
             if let Some(counts) = client.conn.port.counts.get(client.worker.id) {
                 counts.refuse(failure.status.as_u16());
             }
+            if matches!(
+                failure.status,
+                StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED
+            ) {
+                // What such a client means by what it sends next cannot be known.
+                client.gate.set_unread();
+            }
             return Err(failure);
         }
     };
@@ -166,6 +173,10 @@ fn find_service(
         ));
     }
     let bad = |why| Failure::new(StatusCode::BAD_REQUEST, why);
+    if parts.uri.authority().is_some() && parts.uri.scheme().is_none() {
+        // RFC 9112 §3.2.3.
+        return Err(bad("an authority alone is a target for CONNECT only"));
+    }
     let field = parts.headers.get(header::HOST);
     let authority = match (parts.uri.authority(), field) {
         // RFC 9112 §3.2.2 says that the target decides; two names that differ are a trick.
