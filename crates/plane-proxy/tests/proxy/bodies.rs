@@ -146,6 +146,10 @@ async fn trailers_come_through_both_ways() {
         .iter_mut()
         .for_each(|(name, _)| name.make_ascii_lowercase());
     assert_eq!((length, trailers), (3, vec![pair("check", "42")]));
+    proxy.settled().await;
+    backend.behave(HttpBehaviour::default());
+    assert_eq!(client.get("a", "/", BOUND).await.unwrap().status, 200);
+    assert_eq!(backend.stats().connections, 1, "both connections go on");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod keepalive;
 mod limits;
 mod retries;
 mod routing;
+mod strict;
 mod tcp;
 mod tcp_limits;
 mod timeouts;
