@@ -1,6 +1,6 @@
 //! What a proxy changes in heads: hop-by-hop fields go, the client's address comes.
 
-use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -74,12 +74,9 @@ struct Found {
 }
 
 fn take_named(headers: &mut HeaderMap, hop: &mut Hop) {
-    let Entry::Occupied(connection) = headers.entry(header::CONNECTION) else {
-        return;
-    };
     let mut named: Vec<HeaderName> = Vec::new();
     let mut upgrade = false;
-    for value in connection.iter() {
+    for value in headers.get_all(header::CONNECTION) {
         for token in value
             .as_bytes()
             .split(|b| *b == b',')
@@ -95,7 +92,7 @@ fn take_named(headers: &mut HeaderMap, hop: &mut Hop) {
             }
         }
     }
-    connection.remove_entry_mult();
+    headers.remove(header::CONNECTION);
     if upgrade {
         hop.upgrade = headers.get(header::UPGRADE).cloned();
     }
