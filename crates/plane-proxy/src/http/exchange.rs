@@ -425,13 +425,21 @@ impl<'a> Exchange<'a> {
         response: Response<Incoming>,
     ) -> Result<Response<ResponseBody>, Failure> {
         let client = self.client;
-        place.backend().served();
-        place
-            .backend()
-            .count(client.worker.id)
-            .response(response.status().as_u16());
+        let counts = place.backend().count(client.worker.id);
         let (mut head, incoming) = response.into_parts();
         let hop = take_hop(&mut head.headers);
+        if hop.ambiguous {
+            // RFC 9112 §6.3: to be handled as an error.
+            counts.failures.add(1);
+            let why = "its response has both Content-Length and Transfer-Encoding";
+            place.backend().was_reset(why.into());
+            return Err(Failure::new(
+                StatusCode::BAD_GATEWAY,
+                "the backend gave no valid response",
+            ));
+        }
+        place.backend().served();
+        counts.response(head.status.as_u16());
         head.version = Version::HTTP_11;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = self.granted(place.backend(), hop.upgrade)?;

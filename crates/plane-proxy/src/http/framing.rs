@@ -224,7 +224,7 @@ impl Head {
             let Some(end) = memchr(b'\n', fresh).map(|at| self.seen + at) else {
                 self.seen = bytes.len();
                 return match self.seen {
-                    n if !self.started && n > limits.line => Err(414),
+                    n if !self.started && n - self.line > limits.line => Err(414),
                     n if n > limits.head => Err(431),
                     _ => Ok(None),
                 };

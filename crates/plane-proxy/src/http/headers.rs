@@ -21,6 +21,8 @@ pub(crate) struct Hop {
     pub(crate) upgrade: Option<HeaderValue>,
     /// `TE: trailers` was there.
     pub(crate) trailers: bool,
+    /// There was a `Transfer-Encoding` beside a `Content-Length`: one of them is wrong.
+    pub(crate) ambiguous: bool,
 }
 
 /// Takes the hop-by-hop fields out, those named by `Connection` included.
@@ -56,7 +58,8 @@ pub(crate) fn take_hop(headers: &mut HeaderMap) -> Hop {
         headers.remove(HTTP2_SETTINGS);
     }
     if found.other {
-        headers.remove(header::TRANSFER_ENCODING);
+        let chunked = headers.remove(header::TRANSFER_ENCODING).is_some();
+        hop.ambiguous = chunked && headers.contains_key(header::CONTENT_LENGTH);
         headers.remove(header::PROXY_AUTHENTICATE);
         headers.remove(header::PROXY_AUTHORIZATION);
         headers.remove(KEEP_ALIVE);
