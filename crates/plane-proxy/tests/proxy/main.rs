@@ -7,6 +7,8 @@
     reason = "tests"
 )]
 
+mod abuse;
+mod bad_backend;
 mod bodies;
 mod common;
 mod conformance;
