@@ -1,11 +1,9 @@
 //! The desired state: everything that should be in force, as one immutable value.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::Serialize;
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::{Name, Route, Service};
 
@@ -17,17 +15,4 @@ pub struct Desired {
     pub services: BTreeMap<Name, Arc<Service>>,
     /// The routes.
     pub routes: BTreeMap<Name, Arc<Route>>,
-}
-
-impl Service {
-    /// A hash of all it holds, the same in every process of one build.
-    pub fn content_hash(&self) -> u64 {
-        let mut hasher = Xxh3::new();
-        self.spec.hash(&mut hasher);
-        for (addr, backend) in &self.backends {
-            addr.hash(&mut hasher);
-            backend.hash(&mut hasher);
-        }
-        hasher.finish()
-    }
 }

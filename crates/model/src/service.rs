@@ -273,7 +273,7 @@ fn is_prime(n: u32) -> bool {
             .all(|d: u32| !n.is_multiple_of(d))
 }
 
-/// A service with its backends. Immutable and shared; two that are equal have the same hash.
+/// A service with its backends. Immutable and shared.
 #[derive(Clone, Debug, Serialize)]
 pub struct Service {
     /// Everything but the backends.

@@ -32,6 +32,8 @@ pub(crate) struct LiveBackend {
     /// It failed, and has not served since.
     suspect: AtomicBool,
     counts: Box<[BackendCounts]>,
+    /// Of a worker that is not there; always 0.
+    nobody: BackendCounts,
     events: mpsc::Sender<Event>,
 }
 
@@ -53,6 +55,7 @@ impl LiveBackend {
             cut_at: AtomicU64::new(NEVER),
             suspect: AtomicBool::new(false),
             counts: per_worker(workers),
+            nobody: BackendCounts::default(),
             events,
         }
     }
@@ -70,8 +73,7 @@ impl LiveBackend {
 
     /// The counters of one worker.
     pub(crate) fn count(&self, worker: usize) -> &BackendCounts {
-        static SPILL: BackendCounts = BackendCounts::ZERO;
-        self.counts.get(worker).unwrap_or(&SPILL)
+        self.counts.get(worker).unwrap_or(&self.nobody)
     }
 
     pub(crate) fn counters(&self) -> BackendCounters {

@@ -9,8 +9,6 @@ use plimsoll_plane::BackendCounters;
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
-    const ZERO: Self = Self(AtomicU64::new(0));
-
     /// Adds, for its only writer.
     pub(crate) fn add(&self, n: u64) {
         self.0.store(
@@ -39,17 +37,6 @@ pub(crate) struct BackendCounts {
 }
 
 impl BackendCounts {
-    pub(crate) const ZERO: Self = Self {
-        connections: Count::ZERO,
-        requests: Count::ZERO,
-        bytes_in: Count::ZERO,
-        bytes_out: Count::ZERO,
-        responses: [Count::ZERO; 5],
-        connect_failures: Count::ZERO,
-        failures: Count::ZERO,
-        retries: Count::ZERO,
-    };
-
     /// Counts a response of this status.
     pub(crate) fn response(&self, status: u16) {
         if let Some(count) = self

@@ -8,6 +8,7 @@
 mod accept;
 mod admission;
 mod backend;
+mod check;
 mod choose;
 mod conn;
 mod connect;

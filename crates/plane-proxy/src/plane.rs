@@ -6,8 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_model::{
-    Backend, BackendAddr, Desired, Forward, Listen, Name, Op, Plan, PlaneChoice, Ports, Proto,
-    Route, Service, ServiceSpec,
+    Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Ports, Route, Service,
 };
 use plimsoll_plane::{
     Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, ListenState, Plane, PlaneError,
@@ -16,9 +15,10 @@ use plimsoll_plane::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::LiveBackend;
+use crate::check;
 use crate::counts::{REFUSALS, per_worker};
 use crate::explain::explain;
-use crate::listener::{self, Bound, MAX_PORTS};
+use crate::listener::{self, Bound};
 use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
 use crate::worker::{self, Command, PortSeed, Shared};
 
@@ -107,80 +107,6 @@ impl ProxyPlane {
         true
     }
 
-    fn unsupported(feature: impl Into<String>, instead: impl Into<String>) -> Unsupported {
-        Unsupported {
-            plane: "proxy",
-            feature: feature.into(),
-            instead: instead.into(),
-        }
-    }
-
-    fn check_backend(backend: &Backend) -> Result<(), Unsupported> {
-        if backend.forward != Forward::Proxy {
-            return Err(Self::unsupported(
-                format!(
-                    "forward method for backend {} other than proxy",
-                    backend.addr
-                ),
-                "leave `forward` out",
-            ));
-        }
-        if matches!(backend.addr, BackendAddr::Unix(_)) {
-            return Err(Self::unsupported(
-                format!("connections to Unix sockets ({})", backend.addr),
-                "let the backend listen on a TCP port",
-            ));
-        }
-        if backend.upper != 0 || backend.lower != 0 {
-            return Err(Self::unsupported(
-                format!("thresholds (backend {})", backend.addr),
-                "use `maxconn`, which queues instead of refusing",
-            ));
-        }
-        Ok(())
-    }
-
-    fn check_spec(spec: &ServiceSpec) -> Result<(), Unsupported> {
-        for listen in &spec.listens {
-            match listen {
-                Listen::Mark { .. } => {
-                    return Err(Self::unsupported(
-                        format!("firewall marks ({listen})"),
-                        "listen on an address and port",
-                    ));
-                }
-                Listen::Socket {
-                    proto: Proto::Udp | Proto::Sctp,
-                    ..
-                } => {
-                    return Err(Self::unsupported(
-                        format!("UDP and SCTP ({listen})"),
-                        "listen on /tcp or /http",
-                    ));
-                }
-                Listen::Socket { ports, .. } => {
-                    let (first, last) = ports.bounds();
-                    if *ports == Ports::All || last - first >= MAX_PORTS {
-                        return Err(Self::unsupported(
-                            format!("more than {MAX_PORTS} ports in one listen ({listen})"),
-                            "name a smaller range",
-                        ));
-                    }
-                }
-            }
-        }
-        if spec.persistence.is_some() {
-            return Err(Self::unsupported(
-                "persistence",
-                "use scheduler = \"mh\", which keeps a client on its backend by its address",
-            ));
-        }
-        match &spec.sorry {
-            Some(sorry) => Self::check_backend(sorry),
-            None => Ok(()),
-        }
-    }
-
     /// Opens the sockets of a listen that is not open yet.
     fn open(&mut self, listen: &Listen) -> Result<(), PlaneError> {
         if self.listens.contains_key(listen) {
@@ -250,11 +176,11 @@ impl ProxyPlane {
                 service.spec.listens.as_slice()
             }
             Op::SetSpec(spec) => {
-                Self::check_spec(spec)?;
+                check::spec(spec)?;
                 spec.listens.as_slice()
             }
             Op::AddBackend(_, backend) | Op::SetBackend(_, backend) => {
-                Self::check_backend(backend)?;
+                check::backend(backend)?;
                 &[]
             }
             Op::PutRoute(_) | Op::RemoveRoute(_) | Op::RemoveBackend(..) | Op::RemoveService(_) => {
@@ -400,16 +326,16 @@ impl Plane for ProxyPlane {
 
     fn check(&self, service: &Service) -> Result<(), Unsupported> {
         if matches!(service.spec.plane, PlaneChoice::Ebpf | PlaneChoice::Ipvs) {
-            return Err(Self::unsupported(
+            return Err(check::unsupported(
                 "kernel forwarding",
                 "set plane = \"proxy\" or leave it out",
             ));
         }
-        Self::check_spec(&service.spec)?;
+        check::spec(&service.spec)?;
         service
             .backends
             .values()
-            .try_for_each(|backend| Self::check_backend(backend))
+            .try_for_each(|backend| check::backend(backend))
     }
 
     fn check_route(&self, _route: &Route) -> Result<(), Unsupported> {

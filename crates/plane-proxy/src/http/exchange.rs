@@ -513,6 +513,10 @@ impl<'a> Exchange<'a> {
 }
 
 /// How the wait for a response ended.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "made and taken apart in one place"
+)]
 enum Waited {
     Answered(Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>),
     Ended,

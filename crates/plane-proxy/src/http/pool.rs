@@ -172,6 +172,10 @@ impl BackendConn {
 
 /// The idle connections of a worker, by the backend's number; the last used is used first.
 #[derive(Default)]
+#[allow(
+    clippy::vec_box,
+    reason = "connections go to and fro between pool and requests"
+)]
 pub(crate) struct Pool(RefCell<HashMap<u64, Vec<Box<BackendConn>>, BuildHasherDefault<Number>>>);
 
 /// A hash for numbers that are handed out one after the other: themselves.

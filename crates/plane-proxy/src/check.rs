@@ -1,0 +1,83 @@
+//! What the proxy plane cannot carry, and what to use instead.
+
+use plimsoll_model::{Backend, BackendAddr, Forward, Listen, Ports, Proto, ServiceSpec};
+use plimsoll_plane::Unsupported;
+
+use crate::listener::MAX_PORTS;
+
+/// What this plane cannot do, and what to do instead.
+pub(crate) fn unsupported(feature: impl Into<String>, instead: impl Into<String>) -> Unsupported {
+    Unsupported {
+        plane: "proxy",
+        feature: feature.into(),
+        instead: instead.into(),
+    }
+}
+
+/// Whether this plane can carry the backend.
+pub(crate) fn backend(backend: &Backend) -> Result<(), Unsupported> {
+    if backend.forward != Forward::Proxy {
+        return Err(unsupported(
+            format!(
+                "forward method for backend {} other than proxy",
+                backend.addr
+            ),
+            "leave `forward` out",
+        ));
+    }
+    if matches!(backend.addr, BackendAddr::Unix(_)) {
+        return Err(unsupported(
+            format!("connections to Unix sockets ({})", backend.addr),
+            "let the backend listen on a TCP port",
+        ));
+    }
+    if backend.upper != 0 || backend.lower != 0 {
+        return Err(unsupported(
+            format!("thresholds (backend {})", backend.addr),
+            "use `maxconn`, which queues instead of refusing",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether this plane can carry all of a service but its backends.
+pub(crate) fn spec(spec: &ServiceSpec) -> Result<(), Unsupported> {
+    for listen in &spec.listens {
+        match listen {
+            Listen::Mark { .. } => {
+                return Err(unsupported(
+                    format!("firewall marks ({listen})"),
+                    "listen on an address and port",
+                ));
+            }
+            Listen::Socket {
+                proto: Proto::Udp | Proto::Sctp,
+                ..
+            } => {
+                return Err(unsupported(
+                    format!("UDP and SCTP ({listen})"),
+                    "listen on /tcp or /http",
+                ));
+            }
+            Listen::Socket { ports, .. } => {
+                let (first, last) = ports.bounds();
+                if *ports == Ports::All || last - first >= MAX_PORTS {
+                    return Err(unsupported(
+                        format!("more than {MAX_PORTS} ports in one listen ({listen})"),
+                        "name a smaller range",
+                    ));
+                }
+            }
+        }
+    }
+    if spec.persistence.is_some() {
+        return Err(unsupported(
+            "persistence",
+            "use scheduler = \"mh\", which keeps a client on its backend by its address",
+        ));
+    }
+    match &spec.sorry {
+        Some(sorry) => backend(sorry),
+        None => Ok(()),
+    }
+}
