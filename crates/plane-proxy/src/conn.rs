@@ -207,12 +207,17 @@ impl Conn {
         let addr = backend.as_ref().map(|b| &b.addr);
         let wanted = filter.service.as_ref().is_none_or(|s| Some(s) == service)
             && filter.backend.as_ref().is_none_or(|b| Some(b) == addr);
+        let phase = match (self.phase.get(), addr) {
+            // It waits for a place at one.
+            (Phase::Request | Phase::Tcp, None) => "queued",
+            (phase, _) => phase.as_str(),
+        };
         wanted.then(|| Flow {
             client: self.client,
             listen: self.port.listen,
             service: service.cloned(),
             backend: addr.cloned(),
-            phase: self.phase.get().as_str(),
+            phase,
             age: Duration::from_millis(now.saturating_sub(self.since)),
         })
     }

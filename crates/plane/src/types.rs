@@ -170,7 +170,7 @@ pub struct Flow {
     pub service: Option<Name>,
     /// The backend, once one is chosen.
     pub backend: Option<BackendAddr>,
-    /// `idle`, `head`, `queued`, `request`, `tunnel`, `tcp`.
+    /// `idle`, `head`, `queued`, `request`, `response`, `tunnel`, `tcp`.
     pub phase: &'static str,
     /// How long it has been there.
     pub age: Duration,
