@@ -10,9 +10,12 @@
 mod abuse;
 mod bad_backend;
 mod bodies;
+mod change;
 mod common;
 mod conformance;
+mod drain;
 mod headers;
+mod insight;
 mod isolation;
 mod keepalive;
 mod limits;
