@@ -19,16 +19,16 @@ pub(crate) fn warn(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Whether people look at standard output.
+/// Whether standard output is a terminal that knows escape codes.
 pub(crate) fn is_terminal() -> bool {
-    io::stdout().is_terminal()
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    io::stdout().is_terminal() && !dumb
 }
 
-/// Whether standard output may have colour: people look at it, and do not mind (`NO_COLOR`).
+/// Whether standard output may have colour: it can, and people do not mind (`NO_COLOR`).
 pub(crate) fn has_colour() -> bool {
     let no = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    is_terminal() && !no && !dumb
+    is_terminal() && !no
 }
 
 /// A value as pretty JSON with a newline.

@@ -10,7 +10,6 @@ pub(crate) mod logs;
 pub(crate) mod place;
 mod rates;
 
-use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,6 +56,8 @@ pub(crate) struct Daemon {
     finishing: bool,
     announcer: Announcer,
     rates: RateBook,
+    /// As long as these are here, no channel ends.
+    _open: (Handle, mpsc::Sender<Event>),
 }
 
 impl Daemon {
@@ -101,6 +102,7 @@ impl Daemon {
             finishing: false,
             announcer: Announcer::default(),
             rates: RateBook::new(now),
+            _open: (handle.clone(), event_sender),
         };
         Ok((daemon, handle))
     }
@@ -127,11 +129,7 @@ impl Daemon {
         let stepping = tokio::select! {
             n = self.updates.recv_many(&mut updates, BATCH), if !idle => n > 0,
             n = self.events.recv_many(&mut events, BATCH), if !idle => n > 0,
-            ask = self.asks.recv() => match ask {
-                Some(ask) => self.answer(ask),
-                // Nobody can ask any more.
-                None => pending().await,
-            },
+            Some(ask) = self.asks.recv() => self.answer(ask),
             () = sleep_until(deadline.into()) => true,
         };
         let now = Instant::now();

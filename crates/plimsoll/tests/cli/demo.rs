@@ -215,6 +215,7 @@ fn a_killed_instance_is_taken_out_and_q_ends() {
     let end = || Stdio::from(pty.theirs.try_clone().unwrap());
     let mut child = Command::new(BINARY)
         .arg("demo")
+        .env("TERM", "xterm")
         .stdin(end())
         .stdout(end())
         .stderr(end())

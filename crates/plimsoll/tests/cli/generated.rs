@@ -1,6 +1,6 @@
-//! Help, completions and manual pages.
+//! Help, completions, manual pages, and the list of dependencies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use plimsoll_testkit::TempDir;
@@ -124,4 +124,32 @@ fn wrong_usage_is_2_and_says_what_is_known() {
     let ended = plimsoll(&["weight", "web", "x", "2147483648"]);
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("2147483647"), "{}", ended.err);
+}
+
+/// The names of foreign crates in a table of a manifest.
+fn dependencies(manifest: &str, table: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(tree(manifest)).unwrap();
+    let lines = text.lines().skip_while(|line| *line != table).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| Some(line.split_once([' ', '.'])?.0));
+    names
+        .filter(|name| !name.starts_with(['#']) && !name.starts_with("plimsoll"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let mut used = dependencies("Cargo.toml", "[workspace.dependencies]");
+    assert!(used.contains("tokio"), "{used:?}");
+    used.extend(dependencies("fuzz/Cargo.toml", "[dependencies]"));
+    let text = std::fs::read_to_string(tree("docs/dependencies.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let names = rows.flat_map(|row| {
+        let cell = row.split('|').nth(1).unwrap();
+        cell.split(',')
+            .map(|name| name.trim().trim_matches('`').to_owned())
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(names.collect::<BTreeSet<_>>(), used);
 }

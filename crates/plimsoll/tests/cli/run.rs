@@ -1,11 +1,21 @@
 //! `run`: start, reload, and what goes wrong.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use plimsoll_testkit::{Client, ClientPlan, Daemon, DaemonPlan, HttpBackend, Port, Ready};
+use plimsoll_testkit::{Client, ClientPlan, Daemon, DaemonPlan, HttpBackend, Port, Raw, Ready};
 
 use crate::{BINARY, SOON, Stage, plimsoll, text, web};
+
+/// Waits until somebody listens there.
+async fn open(address: SocketAddr) {
+    let started = Instant::now();
+    while Raw::connect(address).await.is_err() {
+        assert!(started.elapsed() < SOON, "nobody listens on {address}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn balances_and_follows_the_file() {
@@ -129,8 +139,10 @@ async fn no_listen_at_all_is_1_and_some_are_retried() {
     let daemon = Daemon::start(DaemonPlan::new(BINARY, config + &second))
         .await
         .unwrap();
-    let client = Client::run(ClientPlan::http(free.address(), "x"), 10).await;
-    client.assert_clean();
+    open(free.address()).await;
+    Client::run(ClientPlan::http(free.address(), "x"), 10)
+        .await
+        .assert_clean();
     let answer = daemon.admin_get("/readyz").await.unwrap();
     assert_eq!(answer.head.status().unwrap(), 503);
     assert!(
@@ -139,7 +151,7 @@ async fn no_listen_at_all_is_1_and_some_are_retried() {
         answer.text()
     );
     drop(squatter);
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while daemon
         .admin_get("/readyz")
         .await
@@ -242,7 +254,7 @@ async fn settings_of_the_file_are_used() {
         (&line["level"], &line["workers"]),
         (&"INFO".into(), &2.into())
     );
-    let mut raw = plimsoll_testkit::Raw::connect(address).await.unwrap();
+    let mut raw = Raw::connect(address).await.unwrap();
     let answer = raw.get("metrics", "/metrics", SOON).await.unwrap();
     assert_eq!(answer.head.status().unwrap(), 200);
     assert!(
@@ -250,7 +262,7 @@ async fn settings_of_the_file_are_used() {
         "{}",
         answer.text()
     );
-    let mut raw = plimsoll_testkit::Raw::connect(address).await.unwrap();
+    let mut raw = Raw::connect(address).await.unwrap();
     let answer = raw.get("metrics", "/v1/status", SOON).await.unwrap();
     assert_eq!(
         answer.head.status().unwrap(),
