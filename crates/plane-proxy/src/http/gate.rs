@@ -189,6 +189,11 @@ impl Gate {
         self.broken_off.get()
     }
 
+    /// Whether this is so of a response that was given: it is the last.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.get()
+    }
+
     /// Whether the client has sent, or is likely to be sending, what nobody will read.
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.get() || self.refusal.get().is_some() || self.broken.get()

@@ -47,7 +47,7 @@ pub(super) async fn respond(
                 None,
                 client.keepalive.get(),
             );
-            own_response(failure, client.gate.has_unread())
+            own_response(failure, client.gate.is_unread())
         }
     }
 }
