@@ -14,6 +14,7 @@ pub const SERVICE: &[&str] = &[
     "timeouts",
     "queue",
     "retries",
+    "body-limit",
     "trusted",
     "sorry",
 ];

@@ -193,6 +193,12 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
                 .unwrap_or_default();
         }
     }
+    if let Some(node) = table.get("body-limit") {
+        // The greatest whole number of TOML.
+        spec.max_body = node
+            .integer(0, i128::from(i64::MAX), faults)
+            .unwrap_or_default();
+    }
     if let Some(node) = table.get("trusted") {
         let networks = node.one_or_many(MAX_TRUSTED, faults);
         spec.trusted = networks

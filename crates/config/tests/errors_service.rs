@@ -132,6 +132,14 @@ fn service() {
         &["5:11: service[0].retries: wrong type, a string"],
     );
     check_service(
+        "body-limit = -1",
+        &["5:14: service[0].body-limit: -1 is out of range"],
+    );
+    check_service(
+        r#"body-limit = "1 MiB""#,
+        &["5:14: service[0].body-limit: wrong type, a string"],
+    );
+    check_service(
         r#"trusted = ["10.0.0.5/8"]"#,
         &[
             "5:12: service[0].trusted[0]: 10.0.0.5/8 has bits set beyond its prefix … did you mean `10.0.0.0/8`?",

@@ -89,6 +89,7 @@ fn full_shows_the_real_defaults() {
     assert_eq!(spec.timeouts, Timeouts::default());
     assert_eq!(spec.queue, ServiceSpec::DEFAULT_QUEUE);
     assert_eq!(spec.retries, ServiceSpec::DEFAULT_RETRIES);
+    assert_eq!(spec.max_body, 0);
     assert_eq!(config.daemon.drain, Daemon::default().drain);
     let backend = &config.services[0].backends[&"10.0.0.1:80".parse().unwrap()];
     let mut plain = plimsoll_model::Backend::new(backend.addr.clone(), backend.origin.clone());

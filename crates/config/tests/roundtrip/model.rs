@@ -214,6 +214,7 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                     (scheduler, persistence, timeouts);
                 let (queue, retries, trusted, sorry, mut backends) = rest;
                 (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);
+                spec.max_body = u64::from(queue) * u64::from(retries) / 2;
                 spec.sorry = sorry.map(|mut b| {
                     b.origin = origin(&format!(", sorry {}", b.addr));
                     b

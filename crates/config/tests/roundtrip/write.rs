@@ -109,6 +109,8 @@ fn service(service: &Service, short: bool) -> String {
     );
     let differs = spec.retries != plain.retries;
     parts.add(!short || differs, "retries", spec.retries.to_string());
+    let differs = spec.max_body != plain.max_body;
+    parts.add(!short || differs, "body-limit", spec.max_body.to_string());
     let trusted = one_or_many(spec.trusted.iter().map(text).collect(), short);
     parts.add(!short || !spec.trusted.is_empty(), "trusted", trusted);
     if let Some(sorry) = &spec.sorry {

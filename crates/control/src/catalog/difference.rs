@@ -71,7 +71,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         .or_else(|| of_timeouts(timeouts, &second.timeouts))
         .or_else(|| differ("queue", queue, &second.queue, debug))
         .or_else(|| differ("retries", retries, &second.retries, debug))
-        .or_else(|| differ("max_body", max_body, &second.max_body, debug))
+        .or_else(|| differ("body-limit", max_body, &second.max_body, debug))
         .or_else(|| differ("trusted", trusted, &second.trusted, |v| list(v)))
         .or_else(|| {
             let show = |sorry: &Option<Backend>| match sorry {
