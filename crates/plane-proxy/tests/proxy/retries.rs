@@ -245,7 +245,7 @@ async fn posts_do_not_run_into_connections_that_a_backend_is_just_closing() {
                 tasks: 1,
                 post_every: 1,
                 post_bytes: 10,
-                requests: Some(3),
+                requests: Some(2),
                 // Every one of them meets a connection of about the age at which it is closed.
                 pause: ms(1_460 + n * 5),
                 ..ClientPlan::http(proxy.address(), "a")
