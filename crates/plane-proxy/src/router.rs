@@ -1,6 +1,6 @@
 //! Which service gets an HTTP request: by host and path, in one fixed order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -86,7 +86,7 @@ impl Router {
         services: &BTreeMap<Name, Arc<LiveService>>,
         catch_all: Option<Arc<LiveService>>,
     ) -> Self {
-        let mut all: Vec<(&HostPattern, i32, Arc<Rule>)> = Vec::new();
+        let mut groups: BTreeMap<&HostPattern, Vec<Ranked>> = BTreeMap::new();
         for route in routes {
             let targets: Vec<(u64, Arc<LiveService>)> = route
                 .services
@@ -100,59 +100,29 @@ impl Router {
                 services: targets,
                 turn: AtomicU64::new(0),
             });
-            all.extend(
-                route
-                    .hosts
-                    .iter()
-                    .map(|host| (host, route.priority, rule.clone())),
-            );
+            for host in &route.hosts {
+                let ranked = Ranked {
+                    priority: route.priority,
+                    host: host.clone(),
+                    rule: rule.clone(),
+                };
+                groups.entry(host).or_default().push(ranked);
+            }
         }
-        // The order of `plimsoll_model::Route`.
-        all.sort_by(
-            |(host, priority, rule), (other_host, other_priority, other)| {
-                other_priority
-                    .cmp(priority)
-                    .then_with(|| specificity(other_host).cmp(&specificity(host)))
-                    .then_with(|| other.path.as_str().len().cmp(&rule.path.as_str().len()))
-                    .then_with(|| rule.name.cmp(&other.name))
-            },
-        );
-        let matching = |text: &str, exactly: bool| -> Vec<Arc<Rule>> {
-            all.iter()
-                .filter(|(host, _, _)| match host {
-                    HostPattern::Suffix(suffix) if !exactly => text.ends_with(&**suffix),
-                    host => {
-                        host.matches(text) && (exactly || !matches!(host, HostPattern::Exact(_)))
-                    }
-                })
-                .map(|(_, _, rule)| rule.clone())
-                .collect()
-        };
         let mut router = Router {
             catch_all,
             ..Router::default()
         };
-        let patterns: BTreeSet<&HostPattern> = all.iter().map(|(host, _, _)| *host).collect();
-        for pattern in patterns {
+        for pattern in groups.keys() {
+            let rules = in_order(&groups, pattern);
             match pattern {
-                HostPattern::Exact(name) => {
-                    drop(router.exact.insert(name.clone(), matching(name, true)));
-                }
+                HostPattern::Exact(name) => drop(router.exact.insert(name.clone(), rules)),
                 HostPattern::Suffix(suffix) => {
-                    drop(
-                        router
-                            .suffixes
-                            .insert(suffix.clone(), matching(suffix, false)),
-                    );
+                    drop(router.suffixes.insert(suffix.clone(), rules));
                 }
-                HostPattern::Any => {}
+                HostPattern::Any => router.any = rules,
             }
         }
-        router.any = all
-            .iter()
-            .filter(|(host, _, _)| matches!(host, HostPattern::Any))
-            .map(|(_, _, rule)| rule.clone())
-            .collect();
         router
     }
 
@@ -172,17 +142,53 @@ impl Router {
         {
             return rules;
         }
-        if !self.suffixes.is_empty() {
-            // From the longest suffix to the shortest; the first label is never part of one.
-            let dots = host.bytes().enumerate().skip(1).filter(|(_, b)| *b == b'.');
-            for (dot, _) in dots {
-                if let Some(rules) = host.get(dot..).and_then(|suffix| self.suffixes.get(suffix)) {
-                    return rules;
-                }
-            }
+        if !self.suffixes.is_empty()
+            && let Some(rules) = suffixes(host).find_map(|suffix| self.suffixes.get(suffix))
+        {
+            return rules;
         }
         &self.any
     }
+}
+
+/// A rule with what decides between rules.
+struct Ranked {
+    priority: i32,
+    host: HostPattern,
+    rule: Arc<Rule>,
+}
+
+/// Every rule that can match a host of which `pattern` is the most specific pattern there is, in the
+/// order of [`plimsoll_model::Route`].
+fn in_order(groups: &BTreeMap<&HostPattern, Vec<Ranked>>, pattern: &HostPattern) -> Vec<Arc<Rule>> {
+    let mut patterns = vec![pattern.clone()];
+    if let HostPattern::Exact(text) | HostPattern::Suffix(text) = pattern {
+        let shorter = suffixes(text).map(|suffix| HostPattern::Suffix(suffix.into()));
+        patterns.extend(shorter);
+        patterns.push(HostPattern::Any);
+    }
+    let mut ranked: Vec<&Ranked> = patterns
+        .iter()
+        .filter_map(|pattern| groups.get(pattern))
+        .flatten()
+        .collect();
+    ranked.sort_by(|a, b| {
+        b.priority
+            .cmp(&a.priority)
+            .then_with(|| specificity(&b.host).cmp(&specificity(&a.host)))
+            .then_with(|| b.rule.path.as_str().len().cmp(&a.rule.path.as_str().len()))
+            .then_with(|| a.rule.name.cmp(&b.rule.name))
+    });
+    ranked
+        .into_iter()
+        .map(|ranked| ranked.rule.clone())
+        .collect()
+}
+
+/// What a name ends in, from each of its dots but a first character on, the longest first.
+fn suffixes(name: &str) -> impl Iterator<Item = &str> {
+    let dots = name.bytes().enumerate().skip(1).filter(|(_, b)| *b == b'.');
+    dots.filter_map(|(dot, _)| name.get(dot..))
 }
 
 fn specificity(host: &HostPattern) -> (u8, usize) {
@@ -291,6 +297,39 @@ mod tests {
             found(&Router::new(&routes, &all, catch_all), "b.org", "/"),
             "a"
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_first_of_all_that_match_is_found(
+            routes in proptest::collection::vec((
+                proptest::sample::select(vec![
+                    "*", "a.org", "b.a.org", "*.a.org", "*.b.a.org", "*.org", "c.com", "*.com",
+                ]),
+                proptest::sample::select(vec!["/", "/x", "/x/y", "/z"]),
+                -1..2,
+            ), 0..12),
+            host in proptest::sample::select(vec![
+                "a.org", "b.a.org", "x.b.a.org", "c.com", "d.c.com", "org", "", "z",
+            ]),
+            path in proptest::sample::select(vec!["/", "/x", "/x/y/z", "/zz"]),
+        ) {
+            let all = services(&["a"]);
+            let routes: Vec<Arc<Route>> = (routes.iter().enumerate())
+                .map(|(i, (host, path, p))| route(&format!("r{i:02}"), host, path, *p, &[("a", 1)]))
+                .collect();
+            let expected = (routes.iter())
+                .filter(|r| r.hosts[0].matches(host) && r.path.matches(path))
+                .min_by_key(|r| (
+                    -r.priority,
+                    std::cmp::Reverse(specificity(&r.hosts[0])),
+                    std::cmp::Reverse(r.path.as_str().len()),
+                    r.name.clone(),
+                ))
+                .map_or("none", |r| r.name.as_str());
+            let router = Router::new(&routes, &all, None);
+            proptest::prop_assert_eq!(found(&router, host, path), expected);
+        }
     }
 
     #[test]
