@@ -276,6 +276,8 @@ impl Download {
             if uploaded {
                 self.worker.pool.give(conn, self.worker.now());
             }
+            // Not before: one that breaks off every body would be good again with every head.
+            place.backend().served();
             drop(place);
         }
     }

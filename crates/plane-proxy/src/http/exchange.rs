@@ -438,11 +438,11 @@ impl<'a> Exchange<'a> {
                 "the backend gave no valid response",
             ));
         }
-        place.backend().served();
         counts.response(head.status.as_u16());
         head.version = Version::HTTP_11;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = self.granted(place.backend(), hop.upgrade)?;
+            place.backend().served();
             head.headers
                 .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, upgrade);
