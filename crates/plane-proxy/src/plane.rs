@@ -187,12 +187,16 @@ impl ProxyPlane {
                 &[]
             }
         };
-        let mut held = self.held.clone();
-        held.apply(op)?;
-        for listen in listens {
+        // Nothing is opened for a step that does not fit.
+        let fits = match op {
+            Op::AddService(service) => !self.held.services.contains_key(service.name()),
+            Op::SetSpec(spec) => self.held.services.contains_key(&spec.name),
+            _ => false,
+        };
+        for listen in listens.iter().filter(|_| fits) {
             self.open(listen)?;
         }
-        self.held = held;
+        self.held.apply(op)?;
         match op {
             Op::AddService(service) => drop(touched.insert(service.name().clone())),
             Op::SetSpec(spec) => drop(touched.insert(spec.name.clone())),
@@ -365,9 +369,10 @@ impl Plane for ProxyPlane {
             .collect();
         if results.iter().any(|r| r.result.is_ok()) {
             self.publish(&touched);
-            // After the workers know the new state, and not before: make before break.
-            self.close_unused();
         }
+        // After the workers know the new state, and not before: make before break. And if nothing
+        // is new, what was opened for a step that failed later.
+        self.close_unused();
         results
     }
 

@@ -1,6 +1,6 @@
 //! What the workers work by: an immutable picture of listens, routes, services and backends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use plimsoll_balance::{Balancer, Candidate, Shared};
@@ -180,14 +180,15 @@ pub(crate) fn table_of(
         .filter(|route| serves(route, listen, held))
         .cloned()
         .collect();
-    let routed = |name: &Name| {
-        held.routes
-            .values()
-            .any(|route| route.services.iter().any(|s| s.service == *name))
-    };
+    let routed: HashSet<&Name> = held
+        .routes
+        .values()
+        .flat_map(|route| &route.services)
+        .map(|s| &s.service)
+        .collect();
     let catch_all = here
         .clone()
-        .find(|service| !routed(&service.spec.name))
+        .find(|service| !routed.contains(&service.spec.name))
         .cloned();
     match catch_all.clone().or_else(|| here.next().cloned()) {
         Some(first) => Table::Http(HttpTable {
