@@ -1,0 +1,20 @@
+//! Ring 2: the daemon as a real process between network namespaces, under real load. Needs root.
+//!
+//! Every test makes a net of its own (see [`lab`]) and makes sure at its end that nothing is left.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod churn;
+mod clients;
+mod config;
+mod gone;
+mod killed;
+mod lab;
+mod stage;
