@@ -70,7 +70,7 @@ pub struct ListenStatus {
     pub connections: u64,
     /// Connections accepted so far, of all services that share it.
     pub accepted: u64,
-    /// Requests refused before a service was chosen, by status, of all services that share it.
+    /// Requests refused for what they are, by status, of all services that share it.
     pub refused: Vec<(u16, u64)>,
 }
 

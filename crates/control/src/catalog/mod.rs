@@ -182,7 +182,11 @@ impl Catalog {
             }
         }
         let accepted = self.merged.values().filter_map(|m| m.accepted.as_ref());
-        let losers = listens::losers(accepted, &routes::named(&chosen));
+        // A route that is not in force names its services all the same: that it is wrong is no
+        // reason to let them have what no route decides.
+        let routed = self.routed.values();
+        let routed = routed.flat_map(|entries| self.entries(Some(entries)));
+        let losers = listens::losers(accepted, &routes::named(routed.map(|(_, item)| item)));
         let (old, new) = (self.losers.keys(), losers.keys());
         changes.services.extend(
             old.filter(|name| !losers.contains_key(*name))

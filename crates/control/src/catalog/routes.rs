@@ -1,9 +1,9 @@
 //! Which routes are in force.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use plimsoll_model::{Name, Route, Subject};
+use plimsoll_model::{Item, Name, Route, Subject};
 
 use super::difference;
 use super::merge::{Accepted, Vet};
@@ -35,12 +35,13 @@ pub(super) fn choose<'a>(
     chosen.cloned()
 }
 
-/// The services that are named by any of these routes.
-pub(super) fn named(routes: &BTreeMap<Name, Arc<Route>>) -> BTreeSet<&Name> {
-    routes
-        .values()
-        .flat_map(|route| route.services.iter().map(|s| &s.service))
-        .collect()
+/// The services that are named by any route among these.
+pub(super) fn named<'a>(items: impl Iterator<Item = &'a Item>) -> BTreeSet<&'a Name> {
+    let services = items.filter_map(|item| match item {
+        Item::Route(route) => Some(route.services.iter().map(|s| &s.service)),
+        _ => None,
+    });
+    services.flatten().collect()
 }
 
 /// What of a route can be in force: the services that are left out of it are named in an aside.

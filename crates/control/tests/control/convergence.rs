@@ -160,15 +160,26 @@ proptest! {
         }
     }
 
-    /// Whatever is wrong elsewhere, an entry that nobody disputes is in force as it is.
+    /// Whatever is wrong elsewhere, an entry that nobody disputes is in force as it is; also if
+    /// it shares its listen with a service whose only route is wrong.
     #[test]
-    fn nothing_touches_the_undisputed(lists in [entries(), entries()]) {
+    fn nothing_touches_the_undisputed(lists in [entries(), entries()], valid in any::<bool>()) {
         let mut world = fresh(&lists);
         let good = service("good", "good", &["127.0.0.1:443/tcp"], &[1, 2]);
         world.put(&docker(), "good", good.clone());
+        let sharing = service("sharing", "sharing", &["127.0.0.1:444/http"], &[1, 2]);
+        world.put(&docker(), "sharing", sharing.clone());
+        // First by its name, and by its source.
+        let mut to = route("other", "other", &["other"]);
+        if !valid {
+            to.hosts.clear();
+        }
+        world.put(&file(), "other", service("other", "other", &["127.0.0.1:444/http"], &[3]));
+        world.put(&file(), "to other", to);
         world.step();
         let held = world.held();
         prop_assert_eq!(&*held.services["good"], &good);
+        prop_assert_eq!(&*held.services["sharing"], &sharing);
         prop_assert!(good.backends.contains_key(&nth(1)));
     }
 }
