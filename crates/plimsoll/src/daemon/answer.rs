@@ -12,9 +12,8 @@ use tracing::info;
 use super::Daemon;
 
 impl Daemon {
-    /// Answers. Whether there is something to do now. Whoever does not wait for the answer any
-    /// more does not get one.
-    pub(super) fn answer(&mut self, ask: Ask) -> bool {
+    /// Answers. Whoever does not wait for the answer any more does not get one.
+    pub(super) fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Status(reply) => drop(reply.send(self.report())),
             Ask::Readiness(reply) => drop(reply.send(self.readiness())),
@@ -44,7 +43,6 @@ impl Daemon {
                 drop(reply.send(done));
             }
         }
-        false
     }
 
     fn done(&self, service: &str, addr: &BackendAddr) -> Done {

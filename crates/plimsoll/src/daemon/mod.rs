@@ -125,11 +125,18 @@ impl Daemon {
         let mut updates = Vec::new();
         let mut events = Vec::new();
         let idle = self.finishing;
-        let deadline = self.deadline.min(self.rates.deadline());
+        // Without steps the deadline of the last one stays, and would be over for ever.
+        let deadline = match idle {
+            true => self.rates.deadline(),
+            false => self.deadline.min(self.rates.deadline()),
+        };
         let stepping = tokio::select! {
             n = self.updates.recv_many(&mut updates, BATCH), if !idle => n > 0,
             n = self.events.recv_many(&mut events, BATCH), if !idle => n > 0,
-            Some(ask) = self.asks.recv() => self.answer(ask),
+            Some(ask) = self.asks.recv() => {
+                self.answer(ask);
+                false
+            }
             () = sleep_until(deadline.into()) => true,
         };
         let now = Instant::now();
@@ -147,12 +154,15 @@ impl Daemon {
         if now >= self.rates.deadline() {
             self.rates.sample(now, &mut self.control);
         }
-        if stepping && changed && !self.finishing {
+        if stepping && changed {
             self.step();
         }
     }
 
     fn step(&mut self) {
+        if self.finishing {
+            return;
+        }
         let step = self.control.step(Instant::now());
         self.deadline = step.next_deadline;
         self.announcer.stepped(&self.control, &step);

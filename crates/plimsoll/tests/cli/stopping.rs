@@ -6,7 +6,9 @@ use plimsoll_testkit::{HttpBehaviour, Raw, wait_until_async};
 
 use crate::{SOON, Stage};
 
-const SLOW: Duration = Duration::from_secs(1);
+/// Longer than it takes to hear that the port is closed: a second, if the client's first segment is
+/// dropped in its last moments.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// Sends a request that takes a while, and waits until a backend has it.
 async fn request_in_flight(stage: &Stage, delay: Duration) -> Raw {
@@ -106,4 +108,30 @@ async fn an_idle_daemon_stops_at_once() {
         started.elapsed() < Duration::from_secs(5),
         "the idle connection holds nothing up"
     );
+}
+
+/// The CPU time that a process has had, in clock ticks (proc(5), /proc/pid/stat, fields 14, 15).
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The second field is the name in brackets, and may hold blanks.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<&str> = fields.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_drain_costs_hardly_any_cpu_time() {
+    // Longer than the time between two audits: there are no more of them, nor waits for one.
+    const DRAIN: Duration = Duration::from_secs(7);
+    let mut stage = Stage::with("drain = \"30s\"").await;
+    let mut raw = request_in_flight(&stage, DRAIN).await;
+    stage.daemon.term().unwrap();
+    stage.until_logged("told to stop").await;
+    let before = cpu_ticks(stage.daemon.id());
+    let answer = raw.read_response(DRAIN + SOON).await.unwrap();
+    assert_eq!(answer.head.status().unwrap(), 200);
+    // 100 ticks are a second.
+    let used = cpu_ticks(stage.daemon.id()) - before;
+    assert!(used < 50, "{used} ticks of CPU time in {DRAIN:?}");
+    assert_eq!(stage.daemon.wait(SOON).await.unwrap().code(), Some(0));
 }
