@@ -68,7 +68,7 @@ impl Run {
             Some(Format::Json) => LogFormat::Json,
             None => settings.log.unwrap_or_default(),
         };
-        logs::start(format, &self.log)?;
+        let _flush = logs::start(format, &self.log)?;
         raise_descriptors();
         let socket = match self.admin.admin.or_else(|| settings.admin.clone()) {
             Some(path) => AdminSocket::bind(&path),

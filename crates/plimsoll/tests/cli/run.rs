@@ -93,6 +93,33 @@ async fn a_broken_file_changes_nothing_and_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_the_log_that_is_stuck_holds_nothing_up() {
+    let (port, backend) = (Port::take().unwrap(), HttpBackend::start("a").unwrap());
+    let config = web(port.address(), &[backend.address()]);
+    let script = "mkfifo \"$1/err\" && exec 3<>\"$1/err\" 2>&3 && shift && exec \"$@\"";
+    let words = ["sh", "-c", script, "sh", "{dir}", BINARY, "run"];
+    let options = ["--config", "{config}", "--admin", "{admin}"];
+    let plan = DaemonPlan {
+        args: words[1..]
+            .iter()
+            .chain(&options)
+            .map(|s| (*s).to_owned())
+            .collect(),
+        ..DaemonPlan::new(words[0], config)
+    };
+    // Nobody reads the FIFO that is its standard error.
+    let mut daemon = Daemon::start(plan).await.unwrap();
+    for _ in 0..2000 {
+        let answer = daemon.admin("POST", "/v1/reload", "").await.unwrap();
+        assert_eq!(answer.head.status().unwrap(), 202);
+    }
+    let report = Client::run(ClientPlan::http(port.address(), "web.example"), 100).await;
+    report.assert_clean();
+    daemon.term().unwrap();
+    assert_eq!(daemon.wait(SOON).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_file_does_not_start() {
     let dir = plimsoll_testkit::TempDir::new().unwrap();
     let path = dir.path().join("lb.toml");
