@@ -114,6 +114,12 @@ impl Conn {
         });
     }
 
+    /// Brings the deadline of the phase forward to `limit` ms from `now`, unless it is earlier.
+    pub(crate) fn hasten(&self, now: u64, limit: u64) {
+        self.deadline
+            .set(self.deadline.get().min(now.saturating_add(limit)));
+    }
+
     /// Whether the phase has lasted too long, without taking note of it.
     pub(crate) fn is_expired(&self) -> bool {
         self.expired.get()

@@ -48,6 +48,8 @@ pub struct ProxyPlane {
     /// Listens that workers have been told to close, while they still listen.
     closing: Vec<(Listen, Weak<()>)>,
     next_listen: usize,
+    /// What the workers are told once they can see what the new listens are for, by worker.
+    opened: Vec<(usize, Command)>,
     live: HashMap<(Name, BackendAddr), Arc<LiveBackend>>,
     next_backend: u64,
     services: BTreeMap<Name, Arc<SharedService>>,
@@ -85,6 +87,7 @@ impl ProxyPlane {
             listens: BTreeMap::new(),
             closing: Vec::new(),
             next_listen: 0,
+            opened: Vec::new(),
             live: HashMap::new(),
             next_backend: 1,
             services: BTreeMap::new(),
@@ -125,9 +128,8 @@ impl ProxyPlane {
         let index = self.next_listen;
         self.next_listen += 1;
         let bound = Bound::new(index, self.workers);
-        let senders = self.shared.workers.get().map_or(&[][..], Vec::as_slice);
         for (port, of_port) in sockets {
-            for (sender, socket) in senders.iter().zip(of_port) {
+            for (worker, socket) in of_port.into_iter().enumerate() {
                 let counts = bound.counts.clone();
                 let port = Box::new(PortSeed {
                     index,
@@ -136,17 +138,27 @@ impl ProxyPlane {
                     counts,
                     listening: bound.listening.clone(),
                 });
-                sender
-                    .send(Command::Listen {
-                        index,
-                        port,
-                        socket,
-                    })
-                    .map_err(|_| PlaneError::Other("a worker has ended".into()))?;
+                let command = Command::Listen {
+                    index,
+                    port,
+                    socket,
+                };
+                self.opened.push((worker, command));
             }
         }
         self.listens.insert(*listen, bound);
         Ok(())
+    }
+
+    /// Has the workers accept from what was opened.
+    fn accept_from_opened(&mut self) {
+        let senders = self.shared.workers.get().map_or(&[][..], Vec::as_slice);
+        for (worker, command) in self.opened.drain(..) {
+            if let Some(sender) = senders.get(worker) {
+                // A worker that has ended is found by the next read.
+                let _ = sender.send(command);
+            }
+        }
     }
 
     /// Closes what no service listens on any more.
@@ -370,6 +382,8 @@ impl Plane for ProxyPlane {
         if results.iter().any(|r| r.result.is_ok()) {
             self.publish(&touched);
         }
+        // Whoever is accepted before its listen is known would be sent away.
+        self.accept_from_opened();
         // After the workers know the new state, and not before: make before break. And if nothing
         // is new, what was opened for a step that failed later.
         self.close_unused();

@@ -25,6 +25,9 @@ use crate::tcp;
 /// How often deadlines are looked at, and so their precision.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// How long clients have to complete a handshake when a port is closed.
+const HANDSHAKE: Duration = Duration::from_millis(100);
+
 /// What all workers and the plane share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -257,8 +260,10 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
         }
     }
     worker.draining.set(true);
-    for Accepting { _stop, task } in accepting.into_values().flatten() {
-        drop(_stop);
+    // Told all at once, since each takes a moment.
+    let stopping = accepting.into_values().flatten();
+    let stopping: Vec<_> = stopping.map(|Accepting { task, .. }| task).collect();
+    for task in stopping {
         // It ends once its backlog is empty; a panic in it has been reported already.
         let _ = task.await;
     }
@@ -302,8 +307,19 @@ async fn accept(
             Err(error) => pause_after(&error, &port).await,
         }
     }
-    // Whoever is in the backlog has been promised service by the kernel.
-    while let Some((stream, client)) = listener.waiting().await {
+    // Whoever is in the backlog has been promised service by the kernel, or is about to be.
+    listener.begin_no_more();
+    let mut settled = std::pin::pin!(tokio::time::sleep(HANDSHAKE));
+    loop {
+        tokio::select! {
+            accepted = listener.next() => match accepted {
+                Ok((stream, client)) => take(&worker, &port, stream, client),
+                Err(error) => pause_after(&error, &port).await,
+            },
+            () = &mut settled => break,
+        }
+    }
+    while let Some((stream, client)) = listener.waiting() {
         take(&worker, &port, stream, client);
     }
 }
@@ -348,6 +364,11 @@ fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: std::net::TcpStream, clien
             let first = http.first.clone();
             tokio::task::spawn_local(http::serve(worker.clone(), listed, stream, first));
         }
-        Some(Table::Closed) | None => tcp::refuse(&stream),
+        Some(Table::Closed) | None => {
+            tcp::refuse(&stream);
+            if let Some(counts) = port.counts.get(worker.id) {
+                counts.closed.add(1);
+            }
+        }
     }
 }

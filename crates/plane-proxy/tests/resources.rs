@@ -193,6 +193,16 @@ fn allow_files(count: u64) {
     .unwrap();
 }
 
+/// How many workers of any plane live in this process.
+fn workers() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = threads.filter_map(|task| {
+        let comm = task.ok()?.path().join("comm");
+        std::fs::read_to_string(comm).ok()
+    });
+    names.filter(|name| name.starts_with("worker-")).count()
+}
+
 /// Takes all files that are left.
 fn take_all_files() -> Vec<File> {
     let mut held = Vec::new();
@@ -205,6 +215,8 @@ fn take_all_files() -> Vec<File> {
 #[tokio::test]
 async fn out_of_files_the_plane_serves_what_it_can_and_recovers() {
     let _alone = ALONE.lock().await;
+    // The planes of other tests give theirs back when their last clients have gone.
+    assert!(wait_until_async(BOUND, || workers() == 0).await);
     allow_files(1_024);
     let backend = HttpBackend::start("b").unwrap();
     let (proxy, cold) = (

@@ -39,6 +39,10 @@ use crate::worker::{Listed, Worker};
 /// Buffers of a connection at most, in bytes: 64 KiB of a body and the head before it, at once.
 const BUFFER: usize = 72 * 1024;
 
+/// While the worker drains, how long a client may still begin a request, in ms: those that are on
+/// their way when the drain begins are answered.
+const PARTING: u64 = 1_000;
+
 /// How long a client may still send what nobody reads, so that it gets to read the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -160,8 +164,8 @@ async fn wait_for_bytes(client: &Client) -> bool {
         if let Poll::Ready(readable) = client.gate.poll_readable(cx) {
             return Poll::Ready(readable.is_ok());
         }
-        if client.worker.is_draining() {
-            return Poll::Ready(false);
+        if client.worker.is_draining() && client.conn.phase() == Phase::Idle {
+            client.conn.hasten(client.worker.now(), PARTING);
         }
         match client.conn.phase() {
             // The gate answers it.
@@ -180,7 +184,9 @@ fn drive(
     cx: &mut Context<'_>,
 ) -> Poll<Served> {
     client.conn.set_waker(cx.waker());
-    if client.worker.is_draining() && !*closing {
+    // The head of the response says so. Without a request hyper would close at once, and with it lose
+    // one that has just arrived; behind the head it would close without a word.
+    if client.worker.is_draining() && !*closing && client.conn.phase() == Phase::Request {
         *closing = true;
         engine.close_after_response();
     }
