@@ -3,7 +3,9 @@
 //! The file is looked at in short intervals: inode, size and times of what the path leads to. That
 //! sees everything an editor, `mv`, `ln -sf` or a Kubernetes volume can do to it, on every file
 //! system. What has just changed is read once it has held still for a moment, so that a file
-//! being written is not read half.
+//! being written is not read half. A text that could be the beginning of the last good one has to
+//! hold still for longer. Once in a while it is read in any case: not every file system tells
+//! states apart that are close to each other.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -17,7 +19,7 @@ use plimsoll_model::{Route, Service};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
 
@@ -28,9 +30,13 @@ pub struct Watch {
     pub interval: Duration,
     /// How long it has to hold still before it is read, above 0.
     pub settle: Duration,
-    /// It is read after so long even if it never holds still.
+    /// It is read after so long even if it never holds still; and a text that the last good one
+    /// begins with has to stay for so long before it counts.
     pub patience: Duration,
 }
+
+/// After so long it is read even if nothing seems to have changed.
+const READ_AGAIN: Duration = Duration::from_secs(30);
 
 impl Default for Watch {
     /// Every 500 ms, 100 ms to settle, 5 s of patience.
@@ -54,6 +60,8 @@ pub struct FileSource {
     watch: Watch,
     /// The last text that could be parsed.
     good: Option<String>,
+    /// A text that is the beginning of the last good one, and since when it is there.
+    beginning: Option<(String, Instant)>,
     /// Why the source is stale, if it is.
     stale: Option<Arc<str>>,
 }
@@ -89,6 +97,7 @@ impl FileSource {
             parse: Box::new(parse),
             watch: Watch::default(),
             good: None,
+            beginning: None,
             stale: None,
         }
     }
@@ -105,10 +114,12 @@ impl FileSource {
     }
 
     /// Reads and watches the file until the receiver of the updates is gone. The first update
-    /// comes at once; `reload` reads the file without waiting for it to change or hold still.
+    /// comes at once; `reload` reads the file without waiting for it to change or hold still, and
+    /// takes it for whole.
     pub async fn run(mut self, updates: Sender<SourceUpdate>, reload: Arc<Notify>) {
         let (mut seen, text) = self.read().await;
-        let mut update = self.say(text);
+        let mut update = self.say(text, false);
+        let mut last = Instant::now();
         loop {
             if let Some(update) = update.take() {
                 let source = self.id.clone();
@@ -121,20 +132,23 @@ impl FileSource {
                 () = reload.notified() => true,
                 () = sleep(self.watch.interval) => false,
             };
+            let mut whole = forced;
             if !forced {
-                if self.stamp().await == seen {
+                if self.stamp().await != seen {
+                    whole = self.settle(&reload).await;
+                } else if !self.is_patience_over() && last.elapsed() < READ_AGAIN {
                     continue;
                 }
-                self.settle(&reload).await;
             }
             let (stamp, text) = self.read().await;
-            seen = stamp;
-            update = self.say(text);
+            (seen, last) = (stamp, Instant::now());
+            update = self.say(text, whole);
         }
     }
 
-    /// Waits until the file holds still, patience ends, or somebody wants it read now.
-    async fn settle(&self, reload: &Notify) {
+    /// Waits until the file holds still, patience ends, or somebody wants it read now. Whether
+    /// somebody does.
+    async fn settle(&self, reload: &Notify) -> bool {
         let mut before = self.stamp().await;
         let still = async {
             loop {
@@ -147,10 +161,16 @@ impl FileSource {
             }
         };
         tokio::select! {
-            () = still => {}
-            () = reload.notified() => {}
-            () = sleep(self.watch.patience) => {}
+            () = still => false,
+            () = reload.notified() => true,
+            () = sleep(self.watch.patience) => false,
         }
+    }
+
+    /// Whether what may be the beginning of a text only has been there for long enough.
+    fn is_patience_over(&self) -> bool {
+        let since = self.beginning.as_ref().map(|(_, since)| since.elapsed());
+        since.is_some_and(|time| time >= self.watch.patience)
     }
 
     async fn stamp(&self) -> Stamp {
@@ -167,9 +187,23 @@ impl FileSource {
         read.await.unwrap_or_else(stopped)
     }
 
-    /// What to say about a text, if that is anything new.
-    fn say(&mut self, text: Result<String, String>) -> Option<Update> {
-        match self.parse(text) {
+    /// What to say about a text, if that is anything new; `whole` if it is known to be written to
+    /// its end.
+    fn say(&mut self, text: Result<String, String>, whole: bool) -> Option<Update> {
+        let parsed = self.parse(text);
+        let parsed = match parsed {
+            Ok(Some((text, _))) if !whole && self.is_beginning(&text) => Err(format!(
+                "{}: it ends where the last one went on, as if being written: it counts once it \
+                 has stayed so for {:?}, or when told to read it",
+                self.path.display(),
+                self.watch.patience
+            )),
+            parsed => {
+                self.beginning = None;
+                parsed
+            }
+        };
+        match parsed {
             Ok(Some((text, entries))) => {
                 self.good = Some(text);
                 self.stale = None;
@@ -183,6 +217,22 @@ impl FileSource {
                 Some(Update::Stale { reason })
             }
         }
+    }
+
+    /// Whether a text may be the beginning only of one that is being written: it is one of the
+    /// last good text, and has not been there for long.
+    fn is_beginning(&mut self, text: &str) -> bool {
+        let good = self.good.as_deref();
+        let Some(rest) = good.and_then(|good| good.strip_prefix(text)) else {
+            return false;
+        };
+        if is_blank(rest) {
+            return false;
+        }
+        if (self.beginning.as_ref()).is_none_or(|(known, _)| known != text) {
+            self.beginning = Some((text.to_owned(), Instant::now()));
+        }
+        !self.is_patience_over()
     }
 
     /// The entries of a text; none if it is the last one that was good.

@@ -56,6 +56,10 @@ fn start(path: &Path, interval: Duration) -> Running {
         settle: Duration::from_millis(30),
         patience: Duration::from_secs(5),
     };
+    start_with(path, watch)
+}
+
+fn start_with(path: &Path, watch: Watch) -> Running {
     let (sender, updates) = channel(16);
     let reload = Arc::new(Notify::new());
     let source = FileSource::new(path, words).watched(watch);
@@ -152,6 +156,41 @@ async fn what_is_broken_or_gone_is_stale() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(source.stale().await.contains("not a regular file"));
+}
+
+/// A text that ends between two of its tables is a good one, and still may be half of one.
+#[tokio::test]
+async fn the_beginning_of_the_last_text_has_to_stay() {
+    let dir = Dir::new();
+    let path = dir.file("conf");
+    let watch = Watch {
+        interval: Duration::from_millis(10),
+        settle: Duration::from_millis(30),
+        patience: Duration::from_millis(700),
+    };
+    fs::write(&path, "a b c\n").unwrap();
+    let mut source = start_with(&path, watch);
+    assert_eq!(source.services().await, "a b c");
+    // Half written, and then whole: nothing has changed.
+    fs::write(&path, "a b").unwrap();
+    assert!(source.stale().await.contains("as if being written"));
+    fs::write(&path, "a b c\n").unwrap();
+    assert_eq!(source.next().await, Update::Fresh);
+    // What stays is meant.
+    let written = std::time::Instant::now();
+    fs::write(&path, "a b").unwrap();
+    assert!(source.stale().await.contains("as if being written"));
+    assert_eq!(source.services().await, "a b");
+    assert!(written.elapsed() >= watch.patience);
+    // So is what one is told to read, and what has lost nothing but white space.
+    fs::write(&path, "a b c\n").unwrap();
+    assert_eq!(source.services().await, "a b c");
+    fs::write(&path, "a b c").unwrap();
+    assert_eq!(source.services().await, "a b c");
+    fs::write(&path, "a").unwrap();
+    source.stale().await;
+    source.reload.notify_one();
+    assert_eq!(source.services().await, "a");
 }
 
 #[tokio::test]
