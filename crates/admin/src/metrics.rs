@@ -283,7 +283,7 @@ fn listens(text: &mut Text, status: &Status) {
     text.family(
         name,
         "counter",
-        "Requests refused before a service was chosen, by HTTP status.",
+        "Requests refused for what they are, by HTTP status.",
     );
     for (listen, state) in &listens {
         for (status, count) in &state.refused {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -75,11 +75,14 @@ impl FromStr for BackendAddr {
                 _ => Ok(BackendAddr::Unix(path.into())),
             };
         }
-        if let Ok(ip) = text
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>()
-        {
+        let inner = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        let alone = match inner {
+            Some(v6) => v6.parse::<Ipv6Addr>().map(IpAddr::V6),
+            None => text.parse::<IpAddr>(),
+        };
+        if let Ok(ip) = alone {
             return Ok(BackendAddr::Ip(ip, None));
         }
         match text.parse::<SocketAddr>() {
@@ -250,6 +253,9 @@ mod tests {
             ("10.0.0.1:0", "port 0"),
             ("10.0.0.1:99999", "1 to 65535"),
             ("web:80", "not an IP address"),
+            ("10.0.0.1]", "not an IP address"),
+            ("[10.0.0.1]", "not an IP address"),
+            ("[[::1]]:80", "not an IP address"),
             ("unix:x", "absolute"),
             ("", "not an IP address"),
         ] {

@@ -262,7 +262,10 @@ impl FromStr for Listen {
         let ip = match ip {
             "*" | "" => None,
             v6 if v6.starts_with('[') && v6.ends_with(']') => {
-                let inner = v6.trim_start_matches('[').trim_end_matches(']');
+                let inner = v6
+                    .strip_prefix('[')
+                    .and_then(|v6| v6.strip_suffix(']'))
+                    .unwrap_or(v6);
                 Some(IpAddr::V6(
                     inner
                         .parse::<Ipv6Addr>()
@@ -323,6 +326,7 @@ mod tests {
             ("1.2.3.4:+80/tcp", "1 to 65535"),
             ("1.2.3:80/tcp", "not an IP address"),
             ("::1:80/tcp", "brackets"),
+            ("[[::1]]:80/tcp", "not an IPv6 address"),
             ("1.2.3.4:9-8/tcp", "ends before"),
             ("1.2.3.4:80/htp", "unknown protocol"),
             ("mark:0", "from 1"),

@@ -135,7 +135,14 @@ impl LiveBackend {
     pub(crate) fn served(&self) {
         if self.suspect.load(Ordering::Relaxed) && self.suspect.swap(false, Ordering::Relaxed) {
             let (service, backend) = (self.service.clone(), self.addr.clone());
-            let _ = self.events.try_send(Event::Served { service, backend });
+            if self
+                .events
+                .try_send(Event::Served { service, backend })
+                .is_err()
+            {
+                // Nobody heard: say it again with the next.
+                self.suspect.store(true, Ordering::Relaxed);
+            }
         }
     }
 

@@ -44,7 +44,6 @@ pub(crate) enum NoPlace {
 struct View<'a> {
     members: &'a [Member],
     tried: &'a Tried,
-    only_free: bool,
 }
 
 impl Loads for View<'_> {
@@ -56,7 +55,7 @@ impl Loads for View<'_> {
 
     fn usable(&self, i: usize) -> bool {
         self.members.get(i).is_some_and(|m| {
-            !self.tried.has(&m.live) && (!self.only_free || m.live.admission.has_room())
+            !self.tried.has(&m.live) && !m.live.is_retired() && m.live.admission.has_room()
         })
     }
 }
@@ -72,18 +71,17 @@ pub(crate) async fn choose(
     if let Some(place) = choose_now(worker, service, client, tried) {
         return Ok(place);
     }
-    let all_tried = |service: &LiveService| service.members.iter().all(|m| tried.has(&m.live));
-    let now;
-    let mut service = service;
-    if tried.count() > 0 && all_tried(service) {
-        // Others may have come since the first was chosen.
-        now = newest(worker, service);
-        service = now.as_deref().unwrap_or(service);
-        if let Some(place) = choose_now(worker, service, client, tried) {
-            return Ok(place);
-        }
+    // Those that there are now may be others than when the request came.
+    let now = newest(worker, service);
+    let service = now.as_deref().unwrap_or(service);
+    if let Some(place) = choose_now(worker, service, client, tried) {
+        return Ok(place);
     }
-    if all_tried(service) {
+    if service
+        .members
+        .iter()
+        .all(|m| tried.has(&m.live) || m.live.is_retired())
+    {
         return choose_sorry(service, tried);
     }
     Box::pin(wait(worker, service, client, tried)).await
@@ -114,7 +112,6 @@ fn choose_now(
     let view = View {
         members: &service.members,
         tried,
-        only_free: true,
     };
     let client = Client {
         ip: client.ip(),

@@ -13,6 +13,7 @@ use plimsoll_plane::{Flow, FlowFilter};
 use crate::backend::{LiveBackend, NEVER};
 use crate::http::quiet::Quiet;
 use crate::listener::Port;
+use crate::worker::TICK_MS;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl Conn {
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.watch.set(Watch::Not);
-        self.deadline.set(NEVER);
+        self.clear_deadline();
     }
 
     /// Enters a phase that ends at the latest after `limit` ms from `now`; 0 is no limit.
@@ -105,13 +106,19 @@ impl Conn {
         self.set_deadline(now, limit);
     }
 
-    /// Moves the deadline of the phase.
+    /// Moves the deadline of the phase to `limit` ms from `now`, the time of the last tick, and so
+    /// never early; 0 is no limit. A deadline that has passed is forgotten.
     pub(crate) fn set_deadline(&self, now: u64, limit: u64) {
-        self.deadline.set(if limit == 0 {
-            NEVER
-        } else {
-            now.saturating_add(limit)
+        self.expired.set(false);
+        self.deadline.set(match limit {
+            0 => NEVER,
+            limit => now.saturating_add(limit).saturating_add(TICK_MS),
         });
+    }
+
+    /// Takes the deadline away, also one that has passed.
+    pub(crate) fn clear_deadline(&self) {
+        self.set_deadline(0, 0);
     }
 
     /// Brings the deadline of the phase forward to `limit` ms from `now`, unless it is earlier.
@@ -136,6 +143,11 @@ impl Conn {
             self.watch.set(Watch::Asked);
         }
         self.watch.get() == Watch::Slow
+    }
+
+    /// Has the task woken at the next sweep, to look at something that wakes nobody.
+    pub(crate) fn look_again(&self) {
+        self.watch.set(Watch::Asked);
     }
 
     /// Whether the backend's drain time-out has passed, so that this connection must end.

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use crate::backend::{LiveBackend, Open};
+use crate::listener::keepalive;
 use crate::worker::Worker;
 
 /// Why there is no connection.
@@ -40,8 +41,9 @@ pub(crate) async fn connect(
     };
     match tokio::time::timeout(limit_as_time, TcpStream::connect(addr)).await {
         Ok(Ok(stream)) => {
-            // A socket without it only answers later.
+            // A socket without them only answers later, or is missed later.
             let _ = stream.set_nodelay(true);
+            let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive());
             backend.count(worker.id).connections.add(1);
             Ok((stream, open))
         }

@@ -69,7 +69,7 @@ pub(crate) struct ServiceCounts {
     pub(crate) unserved: Count,
 }
 
-/// Statuses with which requests are refused before a service is chosen.
+/// Statuses with which requests are refused for what they are.
 pub(crate) const REFUSALS: [u16; 9] = [400, 404, 408, 413, 414, 417, 431, 501, 505];
 
 /// What one worker has counted of one listen.
@@ -82,7 +82,7 @@ pub(crate) struct ListenCounts {
 }
 
 impl ListenCounts {
-    /// Counts a refusal with this status.
+    /// Counts a refusal, if the status is one.
     pub(crate) fn refuse(&self, status: u16) {
         if let Some(at) = REFUSALS.iter().position(|s| *s == status)
             && let Some(count) = self.refused.get(at)

@@ -17,13 +17,20 @@ pub(crate) fn explain(
 ) -> Explanation {
     let mut told = Explanation::default();
     let destination = tuple.destination;
-    let found = listens.iter().find(|(listen, _)| match listen {
-        Listen::Socket { ip, ports, .. } => {
-            ports.overlaps(Ports::One(destination.port()))
+    let takes = |listen: &Listen| match listen {
+        Listen::Socket { ip, ports, proto } => {
+            proto.transport() == tuple.proto.transport()
+                && ports.overlaps(Ports::One(destination.port()))
                 && ip.is_none_or(|ip| ip.is_unspecified() || ip == destination.ip())
         }
         Listen::Mark { .. } => false,
-    });
+    };
+    // The kernel prefers a socket on the address itself.
+    let exact = |listen: &Listen| matches!(listen, Listen::Socket { ip: Some(ip), .. } if *ip == destination.ip());
+    let found = listens
+        .iter()
+        .filter(|(listen, _)| takes(listen))
+        .max_by_key(|(listen, _)| exact(listen));
     let Some((listen, bound)) = found else {
         told.steps.push(format!("nothing listens on {destination}"));
         return told;

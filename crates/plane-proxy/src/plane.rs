@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -53,6 +55,8 @@ pub struct ProxyPlane {
     live: HashMap<(Name, BackendAddr), Arc<LiveBackend>>,
     next_backend: u64,
     services: BTreeMap<Name, Arc<SharedService>>,
+    /// How often each route has led to a service: its shares go on where they were.
+    turns: HashMap<Name, Arc<AtomicU64>>,
     events: mpsc::Sender<Event>,
     events_out: Option<mpsc::Receiver<Event>>,
 }
@@ -91,6 +95,7 @@ impl ProxyPlane {
             live: HashMap::new(),
             next_backend: 1,
             services: BTreeMap::new(),
+            turns: HashMap::new(),
             events,
             events_out: Some(events_out),
         })
@@ -116,13 +121,13 @@ impl ProxyPlane {
             return Ok(());
         }
         self.closing.retain(|(_, open)| open.strong_count() > 0);
-        let closing = self.closing.iter().map(|(listen, _)| listen);
         // An http and a tcp listen on one socket are the same to the kernel.
         let ours = |port: u16| {
-            self.listens.keys().chain(closing.clone()).any(|l| match l {
-                Listen::Socket { ports, .. } => ports.overlaps(Ports::One(port)),
-                Listen::Mark { .. } => false,
-            })
+            let closing = self.closing.iter().map(|(listen, _)| listen);
+            self.listens
+                .keys()
+                .chain(closing)
+                .any(|ours| shares(ours, listen, port))
         };
         let sockets = listener::open(listen, self.workers, ours)?;
         let index = self.next_listen;
@@ -237,14 +242,17 @@ impl ProxyPlane {
                 }
             }
         }
+        self.turns
+            .retain(|name, _| self.held.routes.contains_key(name));
+        for name in self.held.routes.keys() {
+            self.turns.entry(name.clone()).or_default();
+        }
         let tables = self
             .listens
             .iter()
             .map(|(listen, bound)| {
-                (
-                    bound.index,
-                    Arc::new(table_of(listen, &self.held, &services)),
-                )
+                let table = table_of(listen, &self.held, &services, &self.turns);
+                (bound.index, Arc::new(table))
             })
             .collect();
         let held = Arc::new(self.held.clone());
@@ -261,10 +269,13 @@ impl ProxyPlane {
         }
         let held = &self.held;
         self.live.retain(|(service, addr), live| {
-            let known = held
-                .services
-                .get(service)
-                .is_some_and(|s| s.backends.contains_key(addr));
+            let known = held.services.get(service).is_some_and(|s| {
+                s.backends.contains_key(addr)
+                    || s.spec
+                        .sorry
+                        .as_ref()
+                        .is_some_and(|sorry| sorry.addr == *addr)
+            });
             known || Arc::strong_count(live) > 1
         });
         self.shared.tell_all(|| Command::Sweep);
@@ -321,18 +332,35 @@ impl ProxyPlane {
             Ok(0) | Err(_) => u64::MAX - 1,
             Ok(ms) => now.saturating_add(ms),
         };
-        for (addr, backend) in old.map(|s| &s.backends).into_iter().flatten() {
-            let still = new
-                .and_then(|s| s.backends.get(addr))
-                .is_some_and(|b| b.takes_new());
-            if backend.takes_new() && !still {
-                let key = (name.clone(), addr.clone());
-                if let Some(live) = self.live.get(&key) {
-                    live.retire(cut_at);
-                }
+        let still = new.map(in_use).unwrap_or_default();
+        for addr in old.map(in_use).unwrap_or_default().difference(&still) {
+            let key = (name.clone(), BackendAddr::clone(addr));
+            if let Some(live) = self.live.get(&key) {
+                live.retire(cut_at);
             }
         }
     }
+}
+
+/// Whether a socket of ours on this port would be in the way of one for `listen`.
+fn shares(ours: &Listen, listen: &Listen, port: u16) -> bool {
+    let (Listen::Socket { ip: a, ports, .. }, Listen::Socket { ip: b, .. }) = (ours, listen) else {
+        return false;
+    };
+    let any = |ip: &Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
+    ports.overlaps(Ports::One(port)) && (a == b || any(a) || any(b))
+}
+
+/// The backends that may get something new, the sorry server among them.
+fn in_use(service: &Service) -> BTreeSet<&BackendAddr> {
+    let backends = service
+        .backends
+        .values()
+        .filter(|b| b.takes_new())
+        .map(|b| &b.addr);
+    backends
+        .chain(service.spec.sorry.iter().map(|sorry| &sorry.addr))
+        .collect()
 }
 
 impl Plane for ProxyPlane {

@@ -173,7 +173,11 @@ impl Way {
             Some(0) => self.ended = true,
             Some(n) => {
                 self.moved += n as u64;
-                self.streak = if n < SMALL { self.streak + 1 } else { 0 };
+                self.streak = if n < SMALL {
+                    self.streak.saturating_add(1)
+                } else {
+                    0
+                };
             }
         }
         if self.streak >= BULK_AFTER && pipe.held() == 0 {
@@ -207,7 +211,7 @@ impl Way {
             self.pending = Bytes::copy_from_slice(rest);
         }
         self.streak = if read.len() == size {
-            self.streak + 1
+            self.streak.saturating_add(1)
         } else {
             0
         };

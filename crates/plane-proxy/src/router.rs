@@ -15,7 +15,7 @@ pub(crate) struct Rule {
     path: PathPrefix,
     total: u64,
     services: Vec<(u64, Arc<LiveService>)>,
-    turn: AtomicU64,
+    turn: Arc<AtomicU64>,
 }
 
 impl Rule {
@@ -80,10 +80,12 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// A router of these routes; services that are not there are left out of their route.
+    /// A router of these routes, whose shares go on by `turns`; services that are not there are left
+    /// out of their route.
     pub(crate) fn new(
         routes: &[Arc<Route>],
         services: &BTreeMap<Name, Arc<LiveService>>,
+        turns: &HashMap<Name, Arc<AtomicU64>>,
         catch_all: Option<Arc<LiveService>>,
     ) -> Self {
         let mut groups: BTreeMap<&HostPattern, Vec<Ranked>> = BTreeMap::new();
@@ -98,7 +100,7 @@ impl Router {
                 path: route.path.clone(),
                 total: targets.iter().map(|(weight, _)| weight).sum(),
                 services: targets,
-                turn: AtomicU64::new(0),
+                turn: turns.get(&route.name).cloned().unwrap_or_default(),
             });
             for host in &route.hosts {
                 let ranked = Ranked {
@@ -260,7 +262,7 @@ mod tests {
             route("top", "*", "/top", 1, a),
             route("low", "low.org", "/", -1, a),
         ];
-        let router = Router::new(&routes, &all, None);
+        let router = Router::new(&routes, &all, &HashMap::new(), None);
         for (host, path, expected) in [
             ("www.example.com", "/", "exact"),
             ("www.example.com", "/api/x", "exact-api"),
@@ -285,16 +287,28 @@ mod tests {
         let all = services(&["a"]);
         let routes = [route("r", "a.org", "/x", 0, &[("a", 1)])];
         assert_eq!(
-            found(&Router::new(&routes, &all, None), "b.org", "/x"),
+            found(
+                &Router::new(&routes, &all, &HashMap::new(), None),
+                "b.org",
+                "/x"
+            ),
             "none"
         );
         assert_eq!(
-            found(&Router::new(&routes, &all, None), "a.org", "/"),
+            found(
+                &Router::new(&routes, &all, &HashMap::new(), None),
+                "a.org",
+                "/"
+            ),
             "none"
         );
         let catch_all = all.values().next().cloned();
         assert_eq!(
-            found(&Router::new(&routes, &all, catch_all), "b.org", "/"),
+            found(
+                &Router::new(&routes, &all, &HashMap::new(), catch_all),
+                "b.org",
+                "/"
+            ),
             "a"
         );
     }
@@ -327,7 +341,7 @@ mod tests {
                     r.name.clone(),
                 ))
                 .map_or("none", |r| r.name.as_str());
-            let router = Router::new(&routes, &all, None);
+            let router = Router::new(&routes, &all, &HashMap::new(), None);
             proptest::prop_assert_eq!(found(&router, host, path), expected);
         }
     }
@@ -338,6 +352,7 @@ mod tests {
         let router = Router::new(
             &[route("r", "*", "/", 0, &[("a", 1), ("b", 9)])],
             &all,
+            &HashMap::new(),
             None,
         );
         let Routed::Rule(rule) = router.route("x", "/") else {

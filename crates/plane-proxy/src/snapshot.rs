@@ -1,7 +1,8 @@
 //! What the workers work by: an immutable picture of listens, routes, services and backends.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use plimsoll_balance::{Balancer, Candidate, Shared};
 use plimsoll_model::{Backend, Desired, Listen, Name, Route, Service, ServiceSpec};
@@ -165,6 +166,7 @@ pub(crate) fn table_of(
     listen: &Listen,
     held: &Desired,
     services: &BTreeMap<Name, Arc<LiveService>>,
+    turns: &HashMap<Name, Arc<AtomicU64>>,
 ) -> Table {
     let mut here = services
         .values()
@@ -192,7 +194,7 @@ pub(crate) fn table_of(
         .cloned();
     match catch_all.clone().or_else(|| here.next().cloned()) {
         Some(first) => Table::Http(HttpTable {
-            router: Router::new(&routes, services, catch_all),
+            router: Router::new(&routes, services, turns, catch_all),
             first,
         }),
         None => Table::Closed,

@@ -4,9 +4,11 @@
 //! answer: it never has to wait, and so it is spared the two system calls that watching costs.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -106,22 +108,31 @@ impl Socket {
         poll_send(self.watched()?, cx, bufs, scratch)
     }
 
-    /// Whether the peer has closed or reset; else the task is woken when it does.
-    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Ready with `true` if the peer has closed or reset, and with `false` if bytes lie unread behind
+    /// which that cannot be seen. Else the task is woken when something comes.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Ok(stream) = self.watched().map(|stream| &*stream) else {
-            return true;
+            return Poll::Ready(true);
         };
         while let Poll::Ready(ready) = stream.poll_read_ready(cx) {
             let peeked = ready.and_then(|()| stream.try_io(Interest::READABLE, || peek(stream)));
             match peeked {
-                Ok(0) => return true,
-                // The next request, which has to wait.
-                Ok(_) => return false,
+                Ok(0) => return Poll::Ready(true),
+                Ok(_) => return Poll::Ready(false),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return true,
+                Err(_) => return Poll::Ready(true),
             }
         }
-        false
+        Poll::Pending
+    }
+
+    /// Whether the connection is broken, whatever lies unread.
+    pub(crate) fn has_failed(&self) -> bool {
+        match self {
+            Socket::Fresh(stream) => has_failed(stream),
+            Socket::Watched(stream) => has_failed(stream),
+            Socket::Gone => true,
+        }
     }
 
     /// Whether bytes have arrived that nobody has read.
@@ -135,8 +146,16 @@ impl Socket {
 }
 
 /// How many of the bytes that have arrived could be read now, at most one.
-fn peek(stream: impl std::os::fd::AsFd) -> io::Result<usize> {
+fn peek(stream: impl AsFd) -> io::Result<usize> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let (_, n) = rustix::net::recv(stream, &mut [0; 1][..], flags)?;
     Ok(n)
+}
+
+/// Whether a connection was reset, or closed both ways.
+pub(crate) fn has_failed(stream: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&stream, PollFlags::empty())];
+    let asked = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+    let [fd] = fds;
+    asked.is_ok() && fd.revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }

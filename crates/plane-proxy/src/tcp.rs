@@ -3,14 +3,17 @@
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use crate::choose::{Tried, choose};
+use crate::conn::Conn;
 use crate::connect::{ConnectError, connect};
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
+use crate::socket::has_failed;
 use crate::worker::{Listed, Worker};
 
 /// Bytes read at once.
@@ -38,7 +41,8 @@ pub(crate) async fn serve(
     }
     let mut tried = Tried::default();
     loop {
-        let Ok(place) = choose(&worker, &service, conn.client, &tried).await else {
+        let choosing = choose(&worker, &service, conn.client, &tried);
+        let Some(Ok(place)) = unless_gone(conn, &client, choosing).await else {
             break;
         };
         let backend = place.backend();
@@ -78,4 +82,26 @@ pub(crate) async fn serve(
         counts.unserved.add(1);
     }
     refuse(&client);
+}
+
+/// Waits for the future, but not for longer than the client does; none if it has gone. One that has
+/// only said all it has to say is still there.
+async fn unless_gone<T>(
+    conn: &Conn,
+    client: &TcpStream,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        conn.set_waker(cx.waker());
+        if let Poll::Ready(done) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        if has_failed(client) {
+            return Poll::Ready(None);
+        }
+        conn.look_again();
+        Poll::Pending
+    })
+    .await
 }

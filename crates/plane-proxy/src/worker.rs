@@ -23,7 +23,10 @@ use crate::snapshot::{Snapshot, Table};
 use crate::tcp;
 
 /// How often deadlines are looked at, and so their precision.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
+
+/// The same in milliseconds.
+pub(crate) const TICK_MS: u64 = 100;
 
 /// How long clients have to complete a handshake when a port is closed.
 const HANDSHAKE: Duration = Duration::from_millis(100);
@@ -110,6 +113,26 @@ impl Worker {
     /// Whether the worker accepts no more and closes what is idle.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Does what can be done at any time, also while draining.
+    fn obey(&self, command: Command) {
+        match command {
+            Command::Sweep => self.pool.sweep(self.now()),
+            Command::Evict(backend) => self.pool.evict(backend),
+            Command::Flows(filter, reply) => {
+                let now = self.now();
+                let conns = self.conns.borrow();
+                // Whoever asked may have lost patience.
+                let _ = reply.send(
+                    conns
+                        .iter()
+                        .filter_map(|(_, c)| c.flow(&filter, now))
+                        .collect(),
+                );
+            }
+            Command::Listen { .. } | Command::Close(_) | Command::Drain => {}
+        }
     }
 
     /// A random number (xorshift64*), good enough to choose by.
@@ -244,19 +267,8 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                 }
             }
             Command::Close(index) => drop(accepting.remove(&index)),
-            Command::Sweep => worker.pool.sweep(worker.now()),
-            Command::Evict(backend) => worker.pool.evict(backend),
-            Command::Flows(filter, reply) => {
-                let now = worker.now();
-                let conns = worker.conns.borrow();
-                let _ = reply.send(
-                    conns
-                        .iter()
-                        .filter_map(|(_, c)| c.flow(&filter, now))
-                        .collect(),
-                );
-            }
             Command::Drain => break,
+            other => worker.obey(other),
         }
     }
     worker.draining.set(true);
@@ -271,7 +283,10 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
         conn.wake();
     }
     while !worker.conns.borrow().is_empty() {
-        worker.idle.notified().await;
+        tokio::select! {
+            () = worker.idle.notified() => {}
+            Some(command) = commands.recv() => worker.obey(command),
+        }
     }
     worker.pool.clear();
     worker.engines.clear();

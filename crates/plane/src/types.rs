@@ -135,7 +135,7 @@ pub struct ListenState {
     pub connections: u64,
     /// Connections accepted.
     pub accepted: u64,
-    /// Requests refused before any service was chosen, by status (400, 404, 408, …).
+    /// Requests refused for what they are, by status (400, 404, 408, …).
     pub refused: Vec<(u16, u64)>,
 }
 

@@ -1,5 +1,6 @@
 //! Bodies on their way through.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -69,7 +70,7 @@ pub(crate) struct Uploading {
     pub(crate) worker: Rc<Worker>,
     pub(crate) conn: Rc<Conn>,
     pub(crate) backend: Arc<LiveBackend>,
-    pub(crate) state: Rc<std::cell::Cell<Upload>>,
+    pub(crate) state: Rc<Cell<Upload>>,
     /// Bytes that may still come; `u64::MAX` is no limit.
     pub(crate) room: u64,
     /// Time for the response once the body has been sent, in ms.
@@ -140,7 +141,8 @@ impl Uploading {
     }
 
     fn done(&mut self) {
-        if self.state.replace(Upload::Done) != Upload::Done && self.conn.phase() == Phase::Request {
+        self.state.set(Upload::Done);
+        if self.conn.phase() == Phase::Request {
             self.conn.set_deadline(self.worker.now(), self.response);
         }
     }
@@ -191,10 +193,36 @@ pub(crate) struct Download {
     pub(crate) gate: Rc<Gate>,
     /// Time for the next request, in ms.
     pub(crate) keepalive: u64,
-    pub(crate) upload: Option<Rc<std::cell::Cell<Upload>>>,
+    pub(crate) upload: Option<Rc<Cell<Upload>>>,
     /// The end of the connection tells the client where the body ends.
     pub(crate) until_close: bool,
-    pub(crate) flow: Option<(Box<BackendConn>, Place)>,
+    pub(crate) flow: Option<(Driven, Place)>,
+}
+
+/// The connection that a response comes by.
+pub(crate) enum Driven {
+    /// Driven with the response.
+    Alone(Box<BackendConn>),
+    /// Driven by the task as well: the request's body is still on its way, and must not wait for a
+    /// client that reads the response only once it has sent it all.
+    Both(Rc<RefCell<Box<BackendConn>>>),
+}
+
+impl Driven {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        // What came of it is found in the body.
+        let _ = match self {
+            Driven::Alone(conn) => conn.poll_drive(cx),
+            Driven::Both(conn) => conn.borrow_mut().poll_drive(cx),
+        };
+    }
+
+    fn into_conn(self) -> Option<Box<BackendConn>> {
+        match self {
+            Driven::Alone(conn) => Some(conn),
+            Driven::Both(conn) => Rc::try_unwrap(conn).ok().map(RefCell::into_inner),
+        }
+    }
 }
 
 impl Download {
@@ -217,7 +245,7 @@ impl Download {
             match Pin::new(&mut *incoming).poll_frame(&mut noop) {
                 Poll::Pending => {
                     if let Some((conn, _)) = flow {
-                        let _ = conn.poll_drive(cx);
+                        conn.poll(cx);
                     }
                     Pin::new(&mut *incoming).poll_frame(&mut noop)
                 }
@@ -273,7 +301,7 @@ impl Download {
                 self.keepalive,
             );
             let uploaded = self.upload.as_ref().is_none_or(|u| u.get() == Upload::Done);
-            if uploaded {
+            if uploaded && let Some(conn) = conn.into_conn() {
                 self.worker.pool.give(conn, self.worker.now());
             }
             // Not before: one that breaks off every body would be good again with every head.

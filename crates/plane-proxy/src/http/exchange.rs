@@ -1,6 +1,6 @@
 //! A request and its response, over as many attempts as it takes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use http::{StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
-use super::body::{Download, Expect, RequestBody, ResponseBody, Upload, Uploading};
+use super::body::{Download, Driven, Expect, RequestBody, ResponseBody, Upload, Uploading};
 use super::headers::{is_granted, take_hop};
 use super::pool::BackendConn;
 use super::service::Failure;
@@ -272,6 +272,7 @@ impl<'a> Exchange<'a> {
             }
         };
         let waited = std::future::poll_fn(|cx| client.conn.poll_quietly(cx, &mut step)).await;
+        client.conn.clear_deadline();
         let (received, why) = match waited {
             Waited::Answered(Ok(response)) => return Ok((conn, response)),
             Waited::Answered(Err(mut error)) => match error.take_message() {
@@ -431,7 +432,7 @@ impl<'a> Exchange<'a> {
         if hop.ambiguous {
             // RFC 9112 §6.3: to be handled as an error.
             counts.failures.add(1);
-            let why = "its response has both Content-Length and Transfer-Encoding";
+            let why = "its response has a Transfer-Encoding that is not just chunked, or a Content-Length beside it";
             place.backend().was_reset(why.into());
             return Err(Failure::new(
                 StatusCode::BAD_GATEWAY,
@@ -459,7 +460,13 @@ impl<'a> Exchange<'a> {
             return Ok(Response::from_parts(head, ResponseBody::Empty));
         }
         client.conn.enter(Phase::Response);
+        let mut driven = Driven::Alone(conn);
         if (self.upload.as_ref()).is_some_and(|upload| upload.get() != Upload::Done) {
+            if let Driven::Alone(conn) = driven {
+                let shared = Rc::new(RefCell::new(conn));
+                *client.driven.borrow_mut() = Rc::downgrade(&shared);
+                driven = Driven::Both(shared);
+            }
             // A body that nobody reads to its end ends the connection: the client is told, so that
             // it sends no other request behind it (RFC 9112 §9.6).
             let close = HeaderValue::from_static("close");
@@ -475,7 +482,7 @@ impl<'a> Exchange<'a> {
             keepalive: client.keepalive.get(),
             upload: self.upload.take(),
             until_close,
-            flow: Some((conn, place)),
+            flow: Some((driven, place)),
         });
         if empty {
             download.finish();

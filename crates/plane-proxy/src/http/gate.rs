@@ -116,17 +116,31 @@ impl Gate {
     }
 
     /// Whether the client has closed or reset while it is being served; else this task is woken
-    /// when it does. Not while a body is being received, since then its end is found by reading.
+    /// when it does.
     pub(crate) fn is_gone(&self, cx: &mut Context<'_>) -> bool {
-        if self.in_body.get() {
-            return false;
-        }
         let mut socket = self.socket.borrow_mut();
+        if self.in_body.get() {
+            // Its end is found by reading, if somebody reads: a backend that does not must not keep
+            // its place busy with a client that has reset.
+            if !self.conn.is_slow() {
+                return false;
+            }
+            self.conn.look_again();
+            return socket.has_failed();
+        }
         // Most answers are there before it would be worth while to watch for it.
         if socket.is_fresh() && !self.conn.is_slow() {
             return false;
         }
-        socket.poll_gone(cx)
+        match socket.poll_gone(cx) {
+            Poll::Ready(true) => true,
+            Poll::Ready(false) => {
+                // The next request, which has to wait. A reset is seen at the next look.
+                self.conn.look_again();
+                false
+            }
+            Poll::Pending => false,
+        }
     }
 
     /// The socket has taken all that was written: hyper flushes when, and only when, that is so.

@@ -21,7 +21,8 @@ pub(crate) struct Hop {
     pub(crate) upgrade: Option<HeaderValue>,
     /// `TE: trailers` was there.
     pub(crate) trailers: bool,
-    /// There was a `Transfer-Encoding` beside a `Content-Length`: one of them is wrong.
+    /// There was a `Transfer-Encoding` beside a `Content-Length`, of which one is wrong, or one that
+    /// is not just `chunked`.
     pub(crate) ambiguous: bool,
 }
 
@@ -58,8 +59,17 @@ pub(crate) fn take_hop(headers: &mut HeaderMap) -> Hop {
         headers.remove(HTTP2_SETTINGS);
     }
     if found.other {
-        let chunked = headers.remove(header::TRANSFER_ENCODING).is_some();
-        hop.ambiguous = chunked && headers.contains_key(header::CONTENT_LENGTH);
+        let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+        if let Some(coding) = codings.next() {
+            // Of other codings the body would be left without a word of it.
+            hop.ambiguous = headers.contains_key(header::CONTENT_LENGTH)
+                || codings.next().is_some()
+                || !coding
+                    .as_bytes()
+                    .trim_ascii()
+                    .eq_ignore_ascii_case(b"chunked");
+            headers.remove(header::TRANSFER_ENCODING);
+        }
         headers.remove(header::PROXY_AUTHENTICATE);
         headers.remove(header::PROXY_AUTHORIZATION);
         headers.remove(KEEP_ALIVE);

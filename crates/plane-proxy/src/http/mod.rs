@@ -15,7 +15,7 @@ mod target;
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use self::body::Upload;
 use self::engine::Engine;
 use self::forwarded::Forwarded;
 use self::gate::Gate;
+use self::pool::BackendConn;
 use self::spare::Spare;
 use crate::backend::{Open, Place};
 use crate::conn::{Conn, Phase};
@@ -68,6 +69,8 @@ pub(crate) struct Client {
     idle: Cell<u64>,
     tunnel: RefCell<Option<Tunnel>>,
     spare: RefCell<Spare>,
+    /// A connection to a backend that this task has to drive besides the response.
+    driven: RefCell<Weak<RefCell<Box<BackendConn>>>>,
 }
 
 /// A backend's side of a tunnel that a response has just granted.
@@ -123,6 +126,7 @@ pub(crate) async fn serve(
         idle: Cell::new(first.timeouts.idle),
         tunnel: RefCell::new(None),
         spare: RefCell::default(),
+        driven: RefCell::default(),
     });
     drop(first);
     // A client that connects and says nothing gets the time of a head.
@@ -199,6 +203,13 @@ fn drive(
             client.gate.set_unread();
         }
         return Poll::Ready(Served::Over);
+    }
+    let driven = client.driven.borrow().upgrade();
+    if let Some(driven) = driven {
+        // What comes of it is found in the response.
+        let _ = client
+            .conn
+            .poll_quietly(cx, |cx| driven.borrow_mut().poll_drive(cx));
     }
     match client.conn.phase() {
         Phase::Request | Phase::Response if client.gate.is_gone(cx) => Poll::Ready(Served::Over),

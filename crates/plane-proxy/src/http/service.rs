@@ -37,6 +37,9 @@ pub(super) async fn respond(
     match pass_on(client, request).await {
         Ok(response) => response,
         Err(failure) => {
+            if let Some(counts) = client.conn.port.counts.get(client.worker.id) {
+                counts.refuse(failure.status.as_u16());
+            }
             if body_follows {
                 client.gate.set_unread();
             }
@@ -93,22 +96,16 @@ async fn pass_on(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let (mut parts, body) = request.into_parts();
-    let (service, others) = match find_service(client, &mut parts) {
-        Ok(found) => found,
-        Err(failure) => {
-            if let Some(counts) = client.conn.port.counts.get(client.worker.id) {
-                counts.refuse(failure.status.as_u16());
-            }
-            if matches!(
-                failure.status,
-                StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED
-            ) {
-                // What such a client means by what it sends next cannot be known.
-                client.gate.set_unread();
-            }
-            return Err(failure);
+    let (service, others) = find_service(client, &mut parts).inspect_err(|failure| {
+        let status = failure.status;
+        if matches!(
+            status,
+            StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED
+        ) {
+            // What such a client means by what it sends next cannot be known.
+            client.gate.set_unread();
         }
-    };
+    })?;
     client.keepalive.set(service.timeouts.keepalive);
     client.idle.set(service.timeouts.idle);
     if let Some(counts) = service.shared.count(client.worker.id) {
