@@ -14,7 +14,9 @@
 mod churn;
 mod clients;
 mod config;
+mod file;
 mod gone;
 mod killed;
 mod lab;
 mod stage;
+mod stopping;
