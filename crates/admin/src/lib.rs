@@ -9,6 +9,7 @@ mod api;
 mod client;
 mod metrics;
 mod parameters;
+mod rendered;
 mod server;
 mod socket;
 

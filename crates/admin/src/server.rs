@@ -2,13 +2,15 @@
 //!
 //! One request per connection, each connection bounded in time, their number bounded, answers
 //! made whole before they are sent: a reader that is slow or goes away costs one small task and
-//! nobody else anything.
+//! nobody else anything. Whoever connects and asks nothing gives way to those who come after, and
+//! long answers have only some of the places: health and commands are always answered.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,17 +24,21 @@ use plimsoll_control::{Command, CommandError};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::{Ask, ErrorBody, NotTaken, Report, WeightBody, metrics, parameters};
+use crate::rendered::{self, Rendered};
+use crate::{Ask, ErrorBody, NotTaken, WeightBody, metrics, parameters};
 
 /// Connections at once.
 const CONNECTIONS: usize = 64;
+/// So many of them may read long answers.
+const LONG: usize = 48;
 /// How long a whole exchange may take.
 const EXCHANGE: Duration = Duration::from_secs(30);
 /// How long a head may take.
-const HEAD: Duration = Duration::from_secs(10);
+const HEAD: Duration = Duration::from_secs(2);
 /// How long control may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Bytes of a head at most.
@@ -64,38 +70,85 @@ enum Part {
     Observe,
 }
 
+/// What the connections of a listener share.
+struct Office {
+    asks: Asks,
+    part: Part,
+    long: Arc<Semaphore>,
+    status: Rendered,
+    metrics: Rendered,
+    silent: Silent,
+}
+
+/// Connections that have not asked anything yet, the oldest first.
+#[derive(Default)]
+struct Silent(Mutex<BTreeMap<u64, AbortHandle>>);
+
+impl Silent {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, AbortHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the oldest give way.
+    fn drop_oldest(&self) {
+        if let Some((_, oldest)) = self.lock().pop_first() {
+            oldest.abort();
+        }
+    }
+}
+
 async fn serve<S, F>(accept: impl Fn() -> F, asks: Asks, part: Part)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = io::Result<S>>,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
+    let office = Arc::new(Office {
+        asks,
+        part,
+        long: Arc::new(Semaphore::new(LONG)),
+        status: Rendered::new(),
+        metrics: Rendered::new(),
+        silent: Silent::default(),
+    });
+    for id in 0.. {
+        let stream = match accept().await {
+            Ok(stream) => stream,
+            Err(_) => {
+                sleep(RETRY).await;
+                continue;
+            }
+        };
+        if places.available_permits() == 0 {
+            office.silent.drop_oldest();
+        }
         // It is never closed.
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
-        match accept().await {
-            Ok(stream) => {
-                let asks = asks.clone();
-                tokio::spawn(async move {
-                    // A reader that goes away early or is too slow is its own affair.
-                    let _ = timeout(EXCHANGE, connection(stream, asks, part)).await;
-                    drop(place);
-                });
-            }
-            Err(_) => sleep(RETRY).await,
-        }
+        // Held, so that the task cannot leave the list before it is in it.
+        let mut silent = office.silent.lock();
+        let task = tokio::spawn(exchange(id, stream, office.clone(), place));
+        silent.insert(id, task.abort_handle());
     }
 }
 
-async fn connection<S>(stream: S, asks: Asks, part: Part) -> hyper::Result<()>
+async fn exchange<S>(id: u64, stream: S, office: Arc<Office>, _place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| {
-        let asks = asks.clone();
-        async move { Ok::<_, Infallible>(respond(request, &asks, part).await) }
+    // A reader that goes away early or is too slow is its own affair.
+    let _ = timeout(EXCHANGE, connection(id, stream, &office)).await;
+    office.silent.lock().remove(&id);
+}
+
+async fn connection<S>(id: u64, stream: S, office: &Office) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| async move {
+        office.silent.lock().remove(&id);
+        Ok::<_, Infallible>(respond(request, office).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -141,8 +194,24 @@ impl From<NotTaken> for Refusal {
     }
 }
 
-async fn respond(request: Request<Incoming>, asks: &Asks, part: Part) -> Answer {
-    match answer(request, asks, part).await {
+impl Office {
+    /// A long answer, if there is a place for one more; it has that until it is sent.
+    async fn long(
+        &self,
+        make: impl Future<Output = Result<Bytes, Refusal>>,
+    ) -> Result<Bytes, Refusal> {
+        let busy = || {
+            let error = "too many answers are waiting to be read";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, "try again")
+        };
+        let place = self.long.clone().try_acquire_owned().map_err(|_| busy())?;
+        let text = timeout(ANSWER, make).await.map_err(|_| busy())??;
+        Ok(rendered::held(text, place))
+    }
+}
+
+async fn respond(request: Request<Incoming>, office: &Office) -> Answer {
+    match answer(request, office).await {
         Ok(answer) => answer,
         Err(Refusal(status, body)) => {
             let mut answer = json(status, &body);
@@ -156,7 +225,8 @@ async fn respond(request: Request<Incoming>, asks: &Asks, part: Part) -> Answer 
     }
 }
 
-async fn answer(request: Request<Incoming>, asks: &Asks, part: Part) -> Result<Answer, Refusal> {
+async fn answer(request: Request<Incoming>, office: &Office) -> Result<Answer, Refusal> {
+    let (asks, part) = (&office.asks, office.part);
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let query = head.uri.query().unwrap_or("");
@@ -187,8 +257,11 @@ async fn answer(request: Request<Incoming>, asks: &Asks, part: Part) -> Result<A
     match (parts.as_slice(), part) {
         (["metrics"], _) => {
             only(&Method::GET)?;
-            let report = ask(asks, Ask::Status).await?;
-            let text = off_thread(move || metrics::render(&report).into_bytes()).await?;
+            let make = async || {
+                let report = ask(asks, Ask::Status).await?;
+                off_thread(move || metrics::render(&report).into_bytes()).await
+            };
+            let text = office.long(office.metrics.get(make)).await?;
             Ok(with_type(StatusCode::OK, metrics::CONTENT_TYPE, text))
         }
         (["healthz"], _) => {
@@ -209,16 +282,23 @@ async fn answer(request: Request<Incoming>, asks: &Asks, part: Part) -> Result<A
         (["v1", "status"], Part::All) => {
             only(&Method::GET)?;
             none()?;
-            let report: Report = ask(asks, Ask::Status).await?;
-            let text = off_thread(move || to_json(&report)).await?;
+            let make = async || {
+                let report = ask(asks, Ask::Status).await?;
+                off_thread(move || to_json(&report)).await
+            };
+            let text = office.long(office.status.get(make)).await?;
             Ok(with_type(StatusCode::OK, "application/json", text))
         }
         (["v1", "flows"], Part::All) => {
             only(&Method::GET)?;
             let (filter, cursor) = parameters::flows(query)?;
-            let flows = ask(asks, |reply| Ask::Flows(filter, cursor, reply)).await?;
             let busy = |why| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why, "try again");
-            Ok(json(StatusCode::OK, &flows.map_err(busy)?))
+            let flows = async {
+                let flows = ask(asks, |reply| Ask::Flows(filter, cursor, reply)).await?;
+                flows.map(|flows| to_json(&flows).into()).map_err(busy)
+            };
+            let text = office.long(flows).await?;
+            Ok(with_type(StatusCode::OK, "application/json", text))
         }
         (["v1", "explain"], Part::All) => {
             only(&Method::GET)?;

@@ -1,8 +1,9 @@
 //! The server, its client, and those who are neither polite nor patient.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
-use plimsoll_admin::{Client, ClientError, encode};
+use plimsoll_admin::{Ask, Client, ClientError, encode};
 use plimsoll_control::Command;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -222,4 +223,70 @@ async fn a_client_without_a_daemon_says_what_to_do() {
     });
     let error = Client::new(&path).status().await.unwrap_err();
     assert!(matches!(error, ClientError::Broken { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_connects_and_asks_nothing_gives_way() {
+    let api = Api::start();
+    let mut idle = Vec::new();
+    for at in 0..200 {
+        let mut stream = UnixStream::connect(&api.path).await.unwrap();
+        if at % 2 == 0 {
+            stream.write_all(b"GET /healthz HT").await.unwrap();
+        }
+        idle.push(stream);
+        if at % 50 == 49 {
+            // Well below the time that they have for their heads.
+            let health = timeout(Duration::from_secs(1), api.ask("GET", "/healthz", ""));
+            assert_eq!(health.await.unwrap().0, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn slow_readers_of_long_answers_leave_health_and_commands_their_places() {
+    let (asks, mut inbox) = mpsc::channel(16);
+    let (tell, did) = mpsc::unbounded_channel();
+    let api = Api::serving(asks, did, watch::Sender::new(true));
+    let reports = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let made = reports.clone();
+    tokio::spawn(async move {
+        while let Some(ask) = inbox.recv().await {
+            match ask {
+                Ask::Status(reply) => {
+                    made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    // More than a socket holds.
+                    let mut report = report();
+                    report.version = "x".repeat(4 << 20);
+                    drop(reply.send(report));
+                }
+                ask => crate::answer(ask, true, &tell),
+            }
+        }
+    });
+    let mut sleepers = Vec::new();
+    for _ in 0..100 {
+        let mut stream = UnixStream::connect(&api.path).await.unwrap();
+        stream
+            .write_all(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        sleepers.push(stream);
+    }
+    for _ in 0..5 {
+        let health = timeout(SOON / 2, api.ask("GET", "/healthz", ""));
+        assert_eq!(health.await.unwrap().0, 200);
+    }
+    let (status, _, body) = api.ask("GET", "/v1/status", "").await;
+    assert_eq!(status, 503, "{body}");
+    let made = reports.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((1..=4).contains(&made), "{made} reports for 100 askers");
+    // Once they are gone, there is room again.
+    drop(sleepers);
+    let again = async {
+        while api.ask("GET", "/v1/status", "").await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, again).await.unwrap();
 }
