@@ -118,7 +118,8 @@ impl Socket {
             let peeked = ready.and_then(|()| stream.try_io(Interest::READABLE, || peek(stream)));
             match peeked {
                 Ok(0) => return Poll::Ready(true),
-                Ok(_) => return Poll::Ready(false),
+                // What was received before a reset can still be read.
+                Ok(_) => return Poll::Ready(has_failed(stream)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Poll::Ready(true),
             }

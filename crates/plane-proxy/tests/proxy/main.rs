@@ -19,6 +19,7 @@ mod insight;
 mod isolation;
 mod keepalive;
 mod limits;
+mod patience;
 mod retries;
 mod routing;
 mod strict;
