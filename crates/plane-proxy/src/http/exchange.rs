@@ -1,24 +1,22 @@
 //! A request and its response, over as many attempts as it takes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
-use http::header::{self, HeaderValue};
-use http::{StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use http::StatusCode;
+use http::header::HeaderValue;
+use hyper::body::Incoming;
 use hyper::{Request, Response};
 
-use super::body::{Download, Driven, Expect, RequestBody, ResponseBody, Upload, Uploading};
-use super::headers::{is_granted, take_hop};
+use super::Client;
+use super::body::{Expect, RequestBody, ResponseBody, Upload, Uploading};
 use super::pool::BackendConn;
 use super::service::Failure;
-use super::{Client, Tunnel};
 use crate::backend::{LiveBackend, Place};
 use crate::choose::{NoPlace, Tried, choose};
-use crate::conn::Phase;
 use crate::connect::{ConnectError, connect};
 use crate::snapshot::LiveService;
 use crate::worker::Command;
@@ -46,13 +44,13 @@ pub(super) struct Options {
 
 /// A request on its way.
 pub(super) struct Exchange<'a> {
-    client: &'a Rc<Client>,
-    service: Arc<LiveService>,
+    pub(super) client: &'a Rc<Client>,
+    pub(super) service: Arc<LiveService>,
     others: std::vec::IntoIter<Arc<LiveService>>,
-    options: Options,
+    pub(super) options: Options,
     request: Option<Request<RequestBody>>,
     body: Option<Incoming>,
-    upload: Option<Rc<Cell<Upload>>>,
+    pub(super) upload: Option<Rc<Cell<Upload>>>,
     tried: Tried,
     resent: u8,
     /// What to answer if no other backend is left to try.
@@ -416,106 +414,6 @@ impl<'a> Exchange<'a> {
             )),
             _ => None,
         }
-    }
-
-    /// Makes the client's response of the backend's.
-    fn answer(
-        &mut self,
-        conn: Box<BackendConn>,
-        place: Place,
-        response: Response<Incoming>,
-    ) -> Result<Response<ResponseBody>, Failure> {
-        let client = self.client;
-        let counts = place.backend().count(client.worker.id);
-        let (mut head, incoming) = response.into_parts();
-        let hop = take_hop(&mut head.headers);
-        if hop.ambiguous {
-            // RFC 9112 §6.3: to be handled as an error.
-            counts.failures.add(1);
-            let why = "its response has a Transfer-Encoding that is not just chunked, or a Content-Length beside it";
-            place.backend().was_reset(why.into());
-            return Err(Failure::new(
-                StatusCode::BAD_GATEWAY,
-                "the backend gave no valid response",
-            ));
-        }
-        counts.response(head.status.as_u16());
-        head.version = Version::HTTP_11;
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let upgrade = self.granted(place.backend(), hop.upgrade)?;
-            place.backend().served();
-            head.headers
-                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(header::UPGRADE, upgrade);
-            let (stream, first, open) = conn.into_upgraded();
-            let idle = self.service.timeouts.idle;
-            let tunnel = Tunnel {
-                stream,
-                first,
-                open,
-                place,
-                idle,
-            };
-            *client.tunnel.borrow_mut() = Some(tunnel);
-            return Ok(Response::from_parts(head, ResponseBody::Empty));
-        }
-        client.conn.enter(Phase::Response);
-        let mut driven = Driven::Alone(conn);
-        if (self.upload.as_ref()).is_some_and(|upload| upload.get() != Upload::Done) {
-            if let Driven::Alone(conn) = driven {
-                let shared = Rc::new(RefCell::new(conn));
-                *client.driven.borrow_mut() = Rc::downgrade(&shared);
-                driven = Driven::Both(shared);
-            }
-            // A body that nobody reads to its end ends the connection: the client is told, so that
-            // it sends no other request behind it (RFC 9112 §9.6).
-            let close = HeaderValue::from_static("close");
-            head.headers.insert(header::CONNECTION, close);
-        }
-        let empty = incoming.is_end_stream();
-        let until_close = self.options.http10 && incoming.size_hint().exact().is_none();
-        let mut download = Box::new(Download {
-            incoming,
-            worker: client.worker.clone(),
-            client: client.conn.clone(),
-            gate: client.gate.clone(),
-            keepalive: client.keepalive.get(),
-            upload: self.upload.take(),
-            until_close,
-            flow: Some((driven, place)),
-        });
-        if empty {
-            download.finish();
-            return Ok(Response::from_parts(head, ResponseBody::Empty));
-        }
-        Ok(Response::from_parts(head, ResponseBody::Stream(download)))
-    }
-
-    /// The protocol of the tunnel, if there may be one.
-    fn granted(
-        &self,
-        backend: &LiveBackend,
-        answered: Option<HeaderValue>,
-    ) -> Result<HeaderValue, Failure> {
-        let granted = match (&self.options.upgrade, answered) {
-            (Some(asked), Some(answered)) if is_granted(asked, &answered) => answered,
-            _ => {
-                backend.count(self.client.worker.id).failures.add(1);
-                return Err(Failure::new(
-                    StatusCode::BAD_GATEWAY,
-                    "the backend changed to a protocol that nobody asked for",
-                ));
-            }
-        };
-        if self.client.gate.sent_early() {
-            // What they would mean without a tunnel cannot be known: nothing more is read.
-            self.client.gate.set_unread();
-            return Err(Failure::new(
-                StatusCode::BAD_REQUEST,
-                "bytes of the new protocol were sent before it was granted",
-            ));
-        }
-        Ok(granted)
     }
 }
 

@@ -1,5 +1,6 @@
 //! HTTP services: a client's connection from its first byte to its last.
 
+mod answer;
 pub(crate) mod body;
 pub(crate) mod engine;
 mod exchange;
