@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use rustix::io::Errno;
@@ -17,18 +18,32 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// A process that is alive listens there.
-    #[error("{path} is in use by process {pid}: stop it, or choose another socket with --admin")]
+    #[error(
+        "{path} is in use by {}: stop it, or choose another socket with --admin",
+        .pid.map_or("a process that is too busy to answer".into(), |pid| format!("process {pid}"))
+    )]
     InUse {
         /// The path.
         path: PathBuf,
-        /// The process that listens.
-        pid: i32,
+        /// The process that listens; none if it has no room for one who asks.
+        pid: Option<i32>,
     },
     /// Something else is at the path.
     #[error("{path} is there and is no socket: remove it, or choose another path with --admin")]
     NoSocket {
         /// The path.
         path: PathBuf,
+    },
+    /// Somebody keeps the lock on the folder.
+    #[error(
+        "{path}: its folder {folder} is locked by another process, and stays so: see \
+         `fuser {folder}`, or choose another socket with --admin"
+    )]
+    Locked {
+        /// The path.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
     },
     /// The system refused something.
     #[error("{path}: {what}: {source}; choose another socket with --admin")]
@@ -89,8 +104,13 @@ impl AdminSocket {
         };
         // Whoever else wants this path waits here, so that nobody removes what is just being made.
         let folder = File::open(parent).map_err(fail("its folder cannot be opened"))?;
-        flock(&folder, FlockOperation::LockExclusive)
-            .map_err(|errno| fail("its folder cannot be locked")(errno.into()))?;
+        lock(&folder).map_err(|errno| match errno {
+            Errno::WOULDBLOCK => SocketError::Locked {
+                path: path.into(),
+                folder: parent.into(),
+            },
+            errno => fail("its folder cannot be locked")(errno.into()),
+        })?;
         remove_if_dead(path)?;
         let listener = listen(path).map_err(|errno| fail("cannot be listened on")(errno.into()))?;
         let file = fs::symlink_metadata(path).map_err(fail("cannot be looked at"))?;
@@ -118,6 +138,22 @@ impl Drop for AdminSocket {
         if fs::symlink_metadata(&self.path).is_ok_and(ours) {
             // If it is gone already, so much the better.
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Others have the lock for a moment only; whoever has it for longer than this wants to keep it.
+const LOCK: Duration = Duration::from_secs(2);
+/// Between two tries to have it.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Anybody who can read a folder can lock it (flock(2)), so that is not waited for without end.
+fn lock(folder: &File) -> Result<(), Errno> {
+    let until = Instant::now() + LOCK;
+    loop {
+        match flock(folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => sleep(RETRY),
+            result => return result,
         }
     }
 }
@@ -153,19 +189,26 @@ fn remove_if_dead(path: &Path) -> Result<(), SocketError> {
         return Err(SocketError::NoSocket { path: path.into() });
     }
     match owner(path) {
-        Ok(Some(pid)) => Err(SocketError::InUse {
+        Ok(Owner::Alive(pid)) => Err(SocketError::InUse {
             path: path.into(),
             pid,
         }),
-        Ok(None) => {
+        Ok(Owner::None) => {
             fs::remove_file(path).map_err(fail("the file of a dead process cannot be removed"))
         }
         Err(errno) => Err(fail("it is there and cannot be connected to")(errno.into())),
     }
 }
 
-/// The process that listens; none if there is none. Does not block.
-fn owner(path: &Path) -> Result<Option<i32>, Errno> {
+/// Who listens.
+enum Owner {
+    None,
+    /// The process, if it can be told.
+    Alive(Option<i32>),
+}
+
+/// Who listens. Does not block.
+fn owner(path: &Path) -> Result<Owner, Errno> {
     let addr = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket: OwnedFd =
@@ -173,11 +216,11 @@ fn owner(path: &Path) -> Result<Option<i32>, Errno> {
     match rustix::net::connect(&socket, &addr) {
         Ok(()) => {
             let peer = rustix::net::sockopt::socket_peercred(&socket)?;
-            Ok(Some(peer.pid.as_raw_nonzero().get()))
+            Ok(Owner::Alive(Some(peer.pid.as_raw_nonzero().get())))
         }
         // Its queue is full: somebody is there, only not fast enough.
-        Err(Errno::AGAIN) => Ok(Some(0)),
-        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(None),
+        Err(Errno::AGAIN) => Ok(Owner::Alive(None)),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Owner::None),
         Err(errno) => Err(errno),
     }
 }
@@ -201,7 +244,7 @@ mod tests {
         );
         match AdminSocket::bind(&path) {
             Err(SocketError::InUse { pid, .. }) => {
-                assert_eq!(pid, i32::try_from(std::process::id()).unwrap());
+                assert_eq!(pid, i32::try_from(std::process::id()).ok());
             }
             other => panic!("{other:?}"),
         }
@@ -227,6 +270,38 @@ mod tests {
             AdminSocket::bind(&path),
             Err(SocketError::NoSocket { .. })
         ));
+    }
+
+    #[test]
+    fn a_folder_that_somebody_keeps_locked_is_named() {
+        let dir = TempDir::new().unwrap();
+        let folder = File::open(dir.path()).unwrap();
+        flock(&folder, FlockOperation::LockExclusive).unwrap();
+        let error = AdminSocket::bind(&dir.path().join("admin.sock")).unwrap_err();
+        let named = format!("its folder {} is locked", dir.path().display());
+        assert!(error.to_string().contains(&named), "{error}");
+    }
+
+    #[test]
+    fn a_busy_owner_is_alive() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("admin.sock");
+        let _busy = AdminSocket::bind(&path).unwrap();
+        // Nobody accepts, so in the end the queue is full.
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..2 * BACKLOG {
+            let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+            let socket = rustix::net::socket_with(family, kind, flags, None).unwrap();
+            if rustix::net::connect(&socket, &address) == Err(Errno::AGAIN) {
+                break;
+            }
+            waiting.push(socket);
+        }
+        let error = AdminSocket::bind(&path).unwrap_err();
+        assert!(matches!(error, SocketError::InUse { pid: None, .. }));
+        assert!(error.to_string().contains("too busy"), "{error}");
     }
 
     #[test]
