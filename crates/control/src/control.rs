@@ -252,7 +252,10 @@ impl Control {
 
     fn refresh_service(&mut self, now: Instant, name: &Name) {
         let Some((plane, service)) = self.catalog.service(name) else {
-            self.overlay.forget(name);
+            // What is put aside may come back: what an admin said of it holds until it is gone.
+            if !self.catalog.is_aside(name.as_str()) {
+                self.overlay.forget(name);
+            }
             self.live.remove(name);
             if self.desired.services.contains_key(name) {
                 Arc::make_mut(&mut self.desired).services.remove(name);

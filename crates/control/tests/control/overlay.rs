@@ -70,6 +70,31 @@ fn an_override_goes_with_its_backend() {
 }
 
 #[test]
+fn an_override_outlives_its_service_being_put_aside() {
+    let mut world = World::web(2);
+    world.command(1, Command::Drain);
+    world.command(2, Command::Weight(Some(5)));
+    world.step();
+    let good = service("web", "web", &["*:80/http"], &[1, 2]);
+    let mut bad = good.clone();
+    Arc::make_mut(&mut bad.spec).scheduler.table = 4;
+    world.put(&file(), "web", bad);
+    world.step();
+    assert!(world.held().services.is_empty(), "it is put aside");
+    world.put(&file(), "web", good.clone());
+    world.step();
+    assert_eq!(world.states(), [State::Draining, State::Ready]);
+    assert_eq!(world.backend(2).2, 5);
+    // It goes with the service.
+    world.remove(&file(), "web");
+    world.step();
+    world.put(&file(), "web", good);
+    world.step();
+    assert_eq!(world.states(), [State::Ready; 2]);
+    assert_eq!(world.backend(2).2, 1);
+}
+
+#[test]
 fn commands_that_cannot_be() {
     let mut world = World::web(2);
     let mut bad = service("xbad", "xbad", &["*:80/tcp"], &[1]);
