@@ -317,6 +317,12 @@ impl Control {
             && self.lanes.iter().all(|l| l.reconciler.shadow().is_some())
     }
 
+    /// Whether this source has said all that it has, be it long ago.
+    pub fn has_listed(&self, source: &SourceId) -> bool {
+        let mut sources = self.catalog.sources();
+        sources.any(|(id, known)| id == source && known.is_listed())
+    }
+
     /// The streams of events of all planes; each is given out once. What comes out goes to
     /// [`Control::event`].
     pub fn events(&mut self) -> Vec<Receiver<Event>> {

@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use plimsoll_control::{Aside, Control, Step};
-use plimsoll_model::{Desired, Item, Op, SourceUpdate, State, Subject, Update};
+use plimsoll_model::{BackendAddr, Desired, Item, Name, Op, SourceUpdate, Subject, Update};
 use tracing::{error, info, warn};
+
+use super::standing::Standings;
 
 /// What has been said.
 #[derive(Default)]
 pub(super) struct Announcer {
     desired: Arc<Desired>,
+    standings: Standings,
     asides: BTreeSet<Aside>,
     /// What planes failed to do, and why.
     failures: BTreeMap<(&'static str, Subject), String>,
@@ -37,8 +41,8 @@ impl Tally {
     }
 }
 
-/// A source said something.
-pub(super) fn source(update: &SourceUpdate) {
+/// A source said something; `known` if it had said what there is before.
+pub(super) fn source(update: &SourceUpdate, known: bool) {
     let source = &update.source;
     match &update.update {
         Update::Reset(entries) => {
@@ -48,6 +52,9 @@ pub(super) fn source(update: &SourceUpdate) {
             let routes = entries.iter().filter(|e| matches!(e.item, Item::Route(_)));
             let (services, routes) = (services.count(), routes.count());
             info!(%source, services, routes, "read");
+        }
+        Update::Stale { reason } if !known => {
+            warn!(%source, "cannot be used, nothing was read from it yet: {reason}");
         }
         Update::Stale { reason } => {
             warn!(%source, "cannot be used, what it said last stays in force: {reason}");
@@ -76,9 +83,15 @@ impl Announcer {
     }
 
     /// Control took a step.
-    pub(super) fn stepped(&mut self, control: &Control, step: &Step) {
+    pub(super) fn stepped(&mut self, now: Instant, control: &Control, step: &Step) {
         self.stepped = true;
-        self.desired(control);
+        self.desired(now, control);
+        let services = &self.desired.services;
+        let find = |service: &Name, addr: &BackendAddr| {
+            let backend = services.get(service)?.backends.get(addr)?;
+            Some(&**backend)
+        };
+        self.standings.catch_up(now, find);
         self.asides(control);
         for plane in &step.planes {
             let name = plane.plane;
@@ -115,7 +128,7 @@ impl Announcer {
         self.failures = now;
     }
 
-    fn desired(&mut self, control: &Control) {
+    fn desired(&mut self, now: Instant, control: &Control) {
         let after = control.desired();
         if Arc::ptr_eq(&self.desired, after) {
             return;
@@ -143,16 +156,7 @@ impl Announcer {
                         continue;
                     };
                     if old.status != new.status {
-                        let (from, to) = (old.status.state, new.status.state);
-                        let (service, backend) = (name.as_str(), &new.addr);
-                        let reason = &*new.status.reason;
-                        let called = (!new.name.is_empty()).then_some(&*new.name);
-                        match to {
-                            State::Down => {
-                                warn!(service, %backend, called, %from, reason, "backend is {to}");
-                            }
-                            _ => info!(service, %backend, called, %from, reason, "backend is {to}"),
-                        }
+                        self.standings.changed(now, &name, old, &new);
                     }
                     if old.weight != new.weight {
                         let (service, backend) = (name.as_str(), &new.addr);

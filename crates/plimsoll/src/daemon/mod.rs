@@ -9,6 +9,7 @@ mod answer;
 pub(crate) mod logs;
 pub(crate) mod place;
 mod rates;
+mod standing;
 
 use std::io;
 use std::sync::Arc;
@@ -141,7 +142,7 @@ impl Daemon {
         };
         let now = Instant::now();
         for update in updates {
-            announce::source(&update);
+            announce::source(&update, self.control.has_listed(&update.source));
             self.control.update(now, update);
         }
         let mut changed = true;
@@ -163,9 +164,10 @@ impl Daemon {
         if self.finishing {
             return;
         }
-        let step = self.control.step(Instant::now());
+        let now = Instant::now();
+        let step = self.control.step(now);
         self.deadline = step.next_deadline;
-        self.announcer.stepped(&self.control, &step);
+        self.announcer.stepped(now, &self.control, &step);
     }
 
     /// Whether the first configuration has been tried on the planes.
