@@ -2,6 +2,7 @@
 //! put aside because no plane of this build can carry it.
 
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -24,7 +25,19 @@ pub(crate) struct Vetted {
 }
 
 impl Vetted {
-    /// Reads a file and looks at it.
+    /// Reads a file that will be watched, and looks at it: only a regular one can be read again.
+    pub(crate) fn watched(path: &Path) -> Result<Self, Error> {
+        let file = path.display();
+        let cannot = |why| Error::Usage(format!("{file}: cannot be read: {why}"));
+        match std::fs::metadata(path).map_err(cannot)?.is_file() {
+            true => Self::read(path),
+            false => Err(Error::Usage(format!(
+                "{file}: is not a regular file, and could not be watched: write it to one"
+            ))),
+        }
+    }
+
+    /// Reads a file and looks at it. A pipe is read, too, if somebody writes to it.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let file = path.display().to_string();
         let text = read(path).map_err(|why| Error::Usage(format!("{file}: {why}")))?;
@@ -80,6 +93,12 @@ impl Vetted {
 
 fn read(path: &Path) -> Result<String, String> {
     let cannot = |why: std::io::Error| format!("cannot be read: {why}");
+    let kind = std::fs::metadata(path).map_err(cannot)?.file_type();
+    // A shell's `<(…)` is a link to a pipe with a writer; for one with a name there may never be.
+    let inherited = ["/dev/fd", "/dev/stdin", "/proc/self/fd"];
+    if kind.is_fifo() && !inherited.iter().any(|start| path.starts_with(start)) {
+        return Err("is a pipe, and nobody may ever write to it: use a regular file".into());
+    }
     let file = std::fs::File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     let limit = MAX_BYTES as u64 + 1;

@@ -82,6 +82,7 @@ impl Check {
     pub(crate) fn run(self) -> Result<(), Error> {
         let mut found = Vec::new();
         let mut told = String::new();
+        let mut shown = Ok(());
         for path in &self.files {
             let vetted = match Vetted::read(path) {
                 Ok(vetted) => vetted,
@@ -98,7 +99,9 @@ impl Check {
             };
             told.push_str(&vetted.warnings());
             match vetted.config() {
-                Ok(config) if !self.json => out::print(&valid(vetted.file(), config))?,
+                Ok(config) if !self.json && shown.is_ok() => {
+                    shown = out::print(&valid(vetted.file(), config));
+                }
                 Ok(_) => {}
                 Err(why) => told.push_str(&why.report()),
             }
@@ -112,13 +115,14 @@ impl Check {
         let warned = found.iter().any(|found| !found.warnings.is_empty());
         let valid = found.iter().all(|found| found.valid) && !(self.strict && warned);
         if self.json {
-            out::json(&found)?;
+            shown = out::json(&found);
             told.clear();
         }
+        // That nobody reads it makes nothing valid.
         match valid {
             true => {
                 out::warn(&told);
-                Ok(())
+                shown
             }
             false => Err(Error::Invalid(told)),
         }

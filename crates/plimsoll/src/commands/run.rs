@@ -60,7 +60,7 @@ const DEFAULT_CONFIG: &str = "/etc/plimsoll/plimsoll.toml";
 impl Run {
     pub(crate) fn run(self) -> Result<(), Error> {
         let path = self.config_path()?;
-        let vetted = Vetted::read(&path)?;
+        let vetted = Vetted::watched(&path)?;
         let config = vetted.config()?;
         let settings = &config.daemon;
         let format = match self.log_format {

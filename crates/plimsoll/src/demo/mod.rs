@@ -138,10 +138,11 @@ async fn counted(daemon: &mut Daemon, scene: &Scene, requests: u64) -> Result<()
         }
     }
     let tally = scene.load.tally();
-    crate::out::print(&view::table(&tally))?;
+    let shown = crate::out::print(&view::table(&tally));
     let failed = tally.failed + (requests - (tally.answered() + tally.failed).min(requests));
     match failed {
-        0 => Ok(()),
+        // That nobody reads the table makes no request answered.
+        0 => shown,
         n => {
             let why = tally.why.unwrap_or_else(|| "not sent: told to stop".into());
             Err(Error::Failed(format!(

@@ -145,3 +145,48 @@ fn a_file_that_is_not_there_or_no_text_is_2() {
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("UTF-8"), "{}", ended.err);
 }
+
+/// Runs `check` with a standard output that nobody reads.
+fn unread(args: &[&str]) -> Option<i32> {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(crate::BINARY);
+    let command = command.arg("check").args(args);
+    let status = command
+        .stdin(std::process::Stdio::null())
+        .stdout(writer)
+        .stderr(std::process::Stdio::null())
+        .status();
+    status.unwrap().code()
+}
+
+#[test]
+fn the_verdict_does_not_depend_on_who_reads_it() {
+    let good = file(GOOD);
+    let good = text(&good.path);
+    assert_eq!(unread(&[good]), Some(0));
+    for bad in [
+        &[good, "/nonexistent/lb.toml"][..],
+        &["/nonexistent/lb.toml", "--json"],
+    ] {
+        assert_eq!(unread(bad), Some(2), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_pipe_without_a_writer_is_not_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    for command in [&["check"][..], &["run", "--config"]] {
+        let ended = plimsoll(&[command, &[text(&path)]].concat());
+        assert_eq!(ended.code, Some(2), "{command:?}: {}", ended.err);
+        assert!(ended.err.contains("regular file"), "{}", ended.err);
+    }
+    let script = "echo | \"$0\" check /dev/stdin && \"$0\" check <(printf \"$1\")";
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", script, crate::BINARY, "# nothing\\n"]);
+    let ended = crate::ended(bash);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+}
