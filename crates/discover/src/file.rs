@@ -67,14 +67,21 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// A file in the native format.
-    pub fn native(path: impl Into<PathBuf>) -> Self {
+    /// A file in the native format. `settings` is told the `[daemon]` table of every new text that
+    /// can be parsed.
+    pub fn native(
+        path: impl Into<PathBuf>,
+        settings: impl Fn(&plimsoll_config::Daemon) + Send + Sync + 'static,
+    ) -> Self {
         let path = path.into();
         let name = path.display().to_string();
         let source = format!("file:{name}");
         Self::new(path, move |text| {
             match plimsoll_config::parse(&source, text) {
-                Ok(config) => Ok((config.services, config.routes)),
+                Ok(config) => {
+                    settings(&config.daemon);
+                    Ok((config.services, config.routes))
+                }
                 Err(faults) => {
                     let text = plimsoll_config::render(&name, text, &faults);
                     Err(text.trim_end().into())

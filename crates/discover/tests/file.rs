@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plimsoll_discover::file::{FileSource, Watch};
@@ -290,7 +290,11 @@ async fn reads_the_native_format() {
     fs::write(&path, text).unwrap();
     let (sender, mut updates) = channel(16);
     let reload = Arc::new(Notify::new());
-    let source = FileSource::native(&path);
+    let drains = Arc::new(Mutex::new(Vec::new()));
+    let seen = drains.clone();
+    let source = FileSource::native(&path, move |settings| {
+        seen.lock().unwrap().push(settings.drain);
+    });
     tokio::spawn(source.run(sender, reload.clone()));
     let update = timeout(BOUND, updates.recv()).await.unwrap().unwrap();
     let Update::Reset(entries) = update.update else {
@@ -309,4 +313,9 @@ async fn reads_the_native_format() {
         panic!("{update:?}");
     };
     assert!(reason.contains("plimsoll.toml:3:"), "{reason}");
+    assert_eq!(*drains.lock().unwrap(), [Duration::from_secs(30)]);
+    fs::write(&path, format!("[daemon]\ndrain = \"5s\"\n{text}")).unwrap();
+    reload.notify_one();
+    timeout(BOUND, updates.recv()).await.unwrap().unwrap();
+    assert_eq!(drains.lock().unwrap().last(), Some(&Duration::from_secs(5)));
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use plimsoll_admin::{AdminSocket, serve_admin, serve_metrics};
-use plimsoll_config::LogFormat;
+use plimsoll_config::{Daemon as Settings, LogFormat};
 use plimsoll_discover::file::FileSource;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -70,6 +71,15 @@ impl Run {
         };
         let _flush = logs::start(format, &self.log)?;
         raise_descriptors();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|why| Error::Failed(format!("the runtime cannot be started: {why}")))?;
+        // From here on a signal is an orderly end, before there is anything to leave behind.
+        let signals = {
+            let _on = runtime.enter();
+            Signals::new().map_err(|why| Error::Failed(format!("signals: {why}")))?
+        };
         let socket = match self.admin.admin.or_else(|| settings.admin.clone()) {
             Some(path) => AdminSocket::bind(&path),
             None => AdminSocket::bind(&place::make_default()?),
@@ -83,11 +93,8 @@ impl Run {
             .or(settings.workers)
             .unwrap_or(cores);
         let drain = self.drain_timeout.unwrap_or(settings.drain);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|why| Error::Failed(format!("the runtime cannot be started: {why}")))?;
-        let result = runtime.block_on(serve(&path, socket, metrics, workers, drain));
+        let source = FileSource::native(&path, warn_of_change(settings.clone()));
+        let result = runtime.block_on(serve(source, socket, metrics, workers, drain, signals));
         // Whoever still waits for an answer does not hold the process up.
         runtime.shutdown_background();
         result
@@ -105,17 +112,33 @@ impl Run {
     }
 }
 
+/// Says when the `[daemon]` table is another than the one that is in use, once for each change.
+fn warn_of_change(used: Settings) -> impl Fn(&Settings) + Send + Sync {
+    let last = Mutex::new(used.clone());
+    move |read| {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == *read {
+            return;
+        }
+        match *read == used {
+            true => info!("[daemon] is as it was at the start again"),
+            false => warn!("[daemon] has changed: that counts from the next start on"),
+        }
+        *last = read.clone();
+    }
+}
+
 async fn serve(
-    path: &Path,
+    source: FileSource,
     mut socket: AdminSocket,
     metrics: Option<std::net::TcpListener>,
     workers: usize,
     drain: Duration,
+    mut signals: Signals,
 ) -> Result<(), Error> {
-    let mut signals = Signals::new().map_err(|why| Error::Failed(format!("signals: {why}")))?;
     let (mut daemon, handle) = Daemon::start(workers)
         .map_err(|why| Error::Failed(format!("the workers cannot be started: {why}")))?;
-    let source = FileSource::native(path);
+    let name = source.id().name.clone();
     let reload = daemon.expect(source.id().clone());
     tokio::spawn(source.run(handle.updates.clone(), reload));
     if let Err(why) = listen(&mut socket, metrics, &handle) {
@@ -123,7 +146,7 @@ async fn serve(
     }
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        config = %path.display(),
+        source = %name,
         admin = %socket.path().display(),
         workers,
         "plimsoll starts"

@@ -20,7 +20,7 @@ pub(crate) struct Weight {
     #[command(flatten)]
     which: Which,
     /// 0 to 2147483647, or `auto` for what the source says
-    #[arg(value_name = "N|auto", value_parser = parse)]
+    #[arg(value_name = "N|auto", value_parser = parse, allow_negative_numbers = true)]
     weight: Wanted,
     #[command(flatten)]
     admin: crate::cli::Admin,

@@ -298,10 +298,33 @@ async fn settings_of_the_file_are_used() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_daemon_is_said_to_wait_for_the_next_start() {
+    let stage = Stage::with("drain = \"7s\"").await;
+    let config = std::fs::read_to_string(stage.daemon.config_path()).unwrap();
+    let more = config.replace("\"7s\"", "\"8s\"");
+    stage.daemon.replace_config(&more).unwrap();
+    stage.until_logged("[daemon] has changed").await;
+    // Other changes are no news of it.
+    stage
+        .daemon
+        .replace_config(&format!("{more}# more\n"))
+        .unwrap();
+    stage.daemon.hup().unwrap();
+    stage.daemon.replace_config(&config).unwrap();
+    stage.until_logged("as it was at the start").await;
+    let log = stage.daemon.log();
+    assert_eq!(log.matches("[daemon] has changed").count(), 1, "{log}");
+}
+
 #[test]
+#[allow(clippy::print_stderr, reason = "scripts/test shows what is skipped")]
 fn without_a_configuration_it_says_what_to_do() {
     if std::path::Path::new("/etc/plimsoll/plimsoll.toml").exists() {
-        // This machine runs plimsoll itself: its configuration is not ours to start.
+        eprintln!(
+            "SKIPPED: without_a_configuration_it_says_what_to_do: this machine runs plimsoll \
+             itself, and its configuration is not ours to start"
+        );
         return;
     }
     let ended = plimsoll(&["run"]);
