@@ -14,13 +14,9 @@
 mod churn;
 mod clients;
 mod config;
-mod curl;
-mod faults;
 mod file;
-mod flood;
 mod gone;
 mod killed;
 mod lab;
-mod listens;
 mod stage;
 mod stopping;
