@@ -2,26 +2,49 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::task::{Context, Poll, ready};
 
 use rustix::net::SocketFlags;
+use rustix::process::{Resource, getrlimit};
 use socket2::{SockFilter, SockRef};
 use tokio::io::Interest;
+
+/// The part of all file descriptors that clients leave to connections to backends.
+const RESERVE: u64 = 8;
 
 /// A listening socket of one worker.
 ///
 /// Held as the runtime's stream type, which can be asked whether it is readable; its listener type
 /// can only accept, and has every connection watched.
 #[derive(Debug)]
-pub(crate) struct Acceptor(tokio::net::TcpStream);
+pub(crate) struct Acceptor {
+    socket: tokio::net::TcpStream,
+    /// The kernel gives out the lowest free descriptor: one from here on says that few are left.
+    ceiling: RawFd,
+}
 
 impl Acceptor {
     /// # Errors
     /// The socket cannot be watched.
     pub(crate) fn new(listener: TcpListener) -> io::Result<Self> {
         let readable = TcpStream::from(OwnedFd::from(listener));
-        tokio::net::TcpStream::from_std(readable).map(Self)
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Ok(Self {
+            socket: tokio::net::TcpStream::from_std(readable)?,
+            ceiling: RawFd::try_from(limit - limit / RESERVE).unwrap_or(RawFd::MAX),
+        })
+    }
+
+    /// Whether this connection has one of the descriptors that clients are to leave to others.
+    pub(crate) fn is_last(&self, stream: &TcpStream) -> bool {
+        stream.as_raw_fd() >= self.ceiling
+    }
+
+    /// Whether there are descriptors for more clients again.
+    pub(crate) fn has_room(&self) -> bool {
+        rustix::io::fcntl_dupfd_cloexec(&self.socket, 0)
+            .is_ok_and(|lowest| lowest.as_raw_fd() < self.ceiling)
     }
 
     /// The next connection.
@@ -46,14 +69,14 @@ impl Acceptor {
         let pass = SockFilter::new(0x06, 0, 0, u32::MAX);
         let filter = [load_flags, keep_syn_and_ack, skip_unless_syn, drop, pass];
         // Without it only the few that come at the very moment of the end are lost.
-        let _ = SockRef::from(&self.0).attach_filter(&filter);
+        let _ = SockRef::from(&self.socket).attach_filter(&filter);
     }
 
     /// The next connection that waits already, if there is one. The kernel is asked: the runtime
     /// has not heard yet of those that came in this turn.
     pub(crate) fn waiting(&self) -> Option<(TcpStream, SocketAddr)> {
         loop {
-            match accept(&self.0) {
+            match accept(&self.socket) {
                 Ok(accepted) => return Some(accepted),
                 // Of that one connection.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -64,8 +87,11 @@ impl Acceptor {
 
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_io(Interest::READABLE, || accept(&self.0)) {
+            ready!(self.socket.poll_read_ready(cx))?;
+            match self
+                .socket
+                .try_io(Interest::READABLE, || accept(&self.socket))
+            {
                 // The readiness is cleared: wait for the next.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 accepted => return Poll::Ready(accepted),

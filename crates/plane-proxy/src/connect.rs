@@ -14,7 +14,8 @@ use crate::worker::Worker;
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
-    /// This host could not even try: no file, no port, no memory. Not the backend's doing.
+    /// This host could not even try: no file, no port, no memory. Not the backend's doing, and others
+    /// may give back theirs: worth another try after a tick, as long as a connection may take.
     Local,
     /// The backend refused, or cannot be reached.
     Refused,
@@ -48,7 +49,9 @@ pub(crate) async fn connect(
             Ok((stream, open))
         }
         Ok(Err(error)) if is_local(&error) => {
-            tracing::warn!(backend = %backend.addr, %error, "cannot open a connection");
+            worker.complain(|| {
+                tracing::warn!(backend = %backend.addr, %error, "cannot open a connection for now");
+            });
             Err(ConnectError::Local)
         }
         Ok(Err(error)) => {

@@ -14,7 +14,7 @@ use crate::connect::{ConnectError, connect};
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
 use crate::socket::has_failed;
-use crate::worker::{Listed, Worker};
+use crate::worker::{Listed, TICK, Worker};
 
 /// Bytes read at once.
 pub(crate) const SCRATCH: usize = 64 * 1024;
@@ -39,6 +39,7 @@ pub(crate) async fn serve(
     if let Some(counts) = service.shared.count(worker.id) {
         counts.total.add(1);
     }
+    let until = worker.now() + service.timeouts.connect;
     let mut tried = Tried::default();
     loop {
         let choosing = choose(&worker, &service, conn.client, &tried);
@@ -67,6 +68,13 @@ pub(crate) async fn serve(
                     refuse(&server);
                 }
                 return;
+            }
+            Err(ConnectError::Local) if worker.now() < until => {
+                drop(place);
+                let pause = Box::pin(tokio::time::sleep(TICK));
+                if unless_gone(conn, &client, pause).await.is_none() {
+                    break;
+                }
             }
             Err(ConnectError::Local) => break,
             Err(ConnectError::Refused | ConnectError::TimedOut) => {

@@ -28,6 +28,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
 /// The same in milliseconds.
 pub(crate) const TICK_MS: u64 = 100;
 
+/// Between two complaints of a worker about the host's limits, in ms.
+const QUIET: u64 = 10_000;
+
 /// How long clients have to complete a handshake when a port is closed.
 const HANDSHAKE: Duration = Duration::from_millis(100);
 
@@ -101,6 +104,8 @@ pub(crate) struct Worker {
     random: Cell<u64>,
     conns: RefCell<Slab<Rc<Conn>>>,
     draining: Cell<bool>,
+    /// No complaint before.
+    quiet_until: Cell<u64>,
     idle: tokio::sync::Notify,
 }
 
@@ -113,6 +118,14 @@ impl Worker {
     /// Whether the worker accepts no more and closes what is idle.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Says something about the host's limits, but not again and again.
+    pub(crate) fn complain(&self, say: impl FnOnce()) {
+        if self.now() >= self.quiet_until.get() {
+            self.quiet_until.set(self.now() + QUIET);
+            say();
+        }
     }
 
     /// Does what can be done at any time, also while draining.
@@ -224,6 +237,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
         random: Cell::new(seed | 1),
         conns: RefCell::new(Slab::new()),
         draining: Cell::new(false),
+        quiet_until: Cell::new(0),
         idle: tokio::sync::Notify::new(),
     });
     tokio::task::spawn_local(tick(worker.clone()));
@@ -318,8 +332,21 @@ async fn accept(
             _ = &mut stopped => break,
         };
         match accepted {
-            Ok((stream, client)) => take(&worker, &port, stream, client),
-            Err(error) => pause_after(&error, &port).await,
+            Ok((stream, client)) => {
+                let is_last = listener.is_last(&stream);
+                take(&worker, &port, stream, client);
+                if is_last {
+                    worker.complain(|| {
+                        let listen = &port.listen;
+                        tracing::warn!(%listen, "few file descriptors are left: new clients wait");
+                    });
+                    tokio::select! {
+                        () = room(&listener) => {}
+                        _ = &mut stopped => break,
+                    }
+                }
+            }
+            Err(error) => pause_after(&error, &worker, &port).await,
         }
     }
     // Whoever is in the backlog has been promised service by the kernel, or is about to be.
@@ -329,7 +356,7 @@ async fn accept(
         tokio::select! {
             accepted = listener.next() => match accepted {
                 Ok((stream, client)) => take(&worker, &port, stream, client),
-                Err(error) => pause_after(&error, &port).await,
+                Err(error) => pause_after(&error, &worker, &port).await,
             },
             () = &mut settled => break,
         }
@@ -341,14 +368,23 @@ async fn accept(
 
 /// Errors of the one connection are passed over; those of the host (no file, no memory) would come
 /// again at once.
-async fn pause_after(error: &io::Error, port: &Port) {
+async fn pause_after(error: &io::Error, worker: &Worker, port: &Port) {
     use rustix::io::Errno;
     let lasting = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     if error
         .raw_os_error()
         .is_some_and(|raw| lasting.iter().any(|e| e.raw_os_error() == raw))
     {
-        tracing::warn!(listen = %port.listen, %error, "cannot accept connections for now");
+        worker.complain(|| {
+            tracing::warn!(listen = %port.listen, %error, "cannot accept connections for now");
+        });
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Waits until there are descriptors for more clients.
+async fn room(listener: &Acceptor) {
+    while !listener.has_room() {
         tokio::time::sleep(TICK).await;
     }
 }

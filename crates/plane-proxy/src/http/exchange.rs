@@ -19,7 +19,7 @@ use crate::backend::{LiveBackend, Place};
 use crate::choose::{NoPlace, Tried, choose};
 use crate::connect::{ConnectError, connect};
 use crate::snapshot::LiveService;
-use crate::worker::Command;
+use crate::worker::{Command, TICK};
 
 /// A request that must not be sent twice goes only on a connection used this recently, in ms: the
 /// older it is the likelier the backend is closing it at this moment.
@@ -174,17 +174,25 @@ impl<'a> Exchange<'a> {
         only_fresh: bool,
     ) -> Result<Box<BackendConn>, ConnectError> {
         let worker = &self.client.worker;
-        if !only_fresh {
-            let idle_below = if self.options.repeatable {
-                u64::MAX
-            } else {
-                FRESH
-            };
-            if let Some(conn) = worker.pool.take(backend, worker.now(), idle_below) {
-                return Ok(conn);
+        let until = worker.now() + self.service.timeouts.connect;
+        loop {
+            if !only_fresh {
+                let idle_below = if self.options.repeatable {
+                    u64::MAX
+                } else {
+                    FRESH
+                };
+                if let Some(conn) = worker.pool.take(backend, worker.now(), idle_below) {
+                    return Ok(conn);
+                }
+            }
+            match Box::pin(self.fresh(backend)).await {
+                Err(ConnectError::Local) if worker.now() < until => {
+                    Box::pin(tokio::time::sleep(TICK)).await;
+                }
+                result => return result,
             }
         }
-        Box::pin(self.fresh(backend)).await
     }
 
     async fn fresh(&self, backend: &Arc<LiveBackend>) -> Result<Box<BackendConn>, ConnectError> {
