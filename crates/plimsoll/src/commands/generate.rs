@@ -38,7 +38,19 @@ pub(crate) struct Man {
 
 impl Man {
     pub(crate) fn run(self) -> Result<(), Error> {
-        let written = clap_mangen::generate_to(Cli::command(), &self.folder);
-        written.map_err(|why: io::Error| Error::Failed(format!("{}: {why}", self.folder.display())))
+        let mut whole = Cli::command().disable_help_subcommand(true);
+        // Gives the commands below it their full names.
+        whole.build();
+        let below = whole
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set());
+        for command in std::iter::once(&whole).chain(below) {
+            let source = concat!("plimsoll ", env!("CARGO_PKG_VERSION"));
+            let page = clap_mangen::Man::new(command.clone()).source(source);
+            page.generate_to(&self.folder).map_err(|why: io::Error| {
+                Error::Failed(format!("{}: {why}", self.folder.display()))
+            })?;
+        }
+        Ok(())
     }
 }
