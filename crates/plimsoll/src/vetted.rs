@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use plimsoll_config::{Config, Diagnostic, MAX_BYTES};
 use plimsoll_control::{Available, Catalog};
-use plimsoll_model::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
+use plimsoll_model::{
+    BackendAddr, Entry, EntryKey, Item, Listen, Ports, Precedence, Proto, Service, SourceId,
+    SourceUpdate, Update,
+};
 use plimsoll_plane::Plane;
 use plimsoll_plane_proxy::{Options, ProxyPlane};
 use toml::de::{DeTable, DeValue};
@@ -21,7 +24,7 @@ pub(crate) struct Vetted {
     text: String,
     config: Config,
     faults: Vec<Diagnostic>,
-    asides: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
 }
 
 impl Vetted {
@@ -46,13 +49,13 @@ impl Vetted {
             Ok(config) => (config, Vec::new()),
             Err(faults) => (Config::default(), faults),
         };
-        let asides = asides(&source, &config, &text)?;
+        let warnings = warnings(&source, &config, &text)?;
         Ok(Self {
             file,
             text,
             config,
             faults,
-            asides,
+            warnings,
         })
     }
 
@@ -75,14 +78,14 @@ impl Vetted {
         &self.faults
     }
 
-    /// What is valid and would be put aside.
-    pub(crate) fn asides(&self) -> &[Diagnostic] {
-        &self.asides
+    /// What is valid and would be put aside, or cannot be meant.
+    pub(crate) fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
     }
 
-    /// What would be put aside, for people.
-    pub(crate) fn warnings(&self) -> String {
-        plimsoll_config::render_warnings(&self.file, &self.text, &self.asides)
+    /// The warnings, for people.
+    pub(crate) fn warned(&self) -> String {
+        plimsoll_config::render_warnings(&self.file, &self.text, &self.warnings)
     }
 
     /// The name of the file.
@@ -112,8 +115,8 @@ fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-/// What control would put aside.
-fn asides(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>, Error> {
+/// What control would put aside, and what cannot be meant.
+fn warnings(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>, Error> {
     let plane = ProxyPlane::start(Options { workers: 1 })
         .map_err(|why| Error::Failed(format!("a worker cannot be started: {why}")))?;
     let services = config.services.iter().map(|service| Entry {
@@ -132,23 +135,62 @@ fn asides(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>, 
     let planes: [&dyn Plane; 1] = [&plane];
     catalog.resolve(now, &Available(&planes));
     let asides = catalog.quarantine().iter();
-    let mut asides: Vec<Diagnostic> = asides
+    let mut warnings: Vec<Diagnostic> = asides
         .map(|(aside, _)| {
-            let span = locate(text, &aside.origin.entry);
-            let (line, column) = position(text, span.start);
-            Diagnostic {
-                line,
-                column,
-                key: aside.subject.clone(),
-                message: format!("is put aside: {}", aside.reason),
-                expected: String::new(),
-                nearest: None,
-                span,
-            }
+            let message = format!("is put aside: {}", aside.reason);
+            warning(text, &aside.origin.entry, aside.subject.clone(), message)
         })
         .collect();
-    asides.sort_by_key(|aside| aside.span.start);
-    Ok(asides)
+    for service in &config.services {
+        for addr in service.backends.keys().filter(|a| is_own(service, a)) {
+            let entry = format!("service {}", service.name());
+            let message = format!(
+                "has itself as backend {addr}: what is sent there comes back until all \
+                 connections are used up; name the server that is meant"
+            );
+            let key = format!("service `{}`", service.name());
+            warnings.push(warning(text, &entry, key, message));
+        }
+    }
+    warnings.sort_by_key(|warning| warning.span.start);
+    Ok(warnings)
+}
+
+/// Something about an entry.
+fn warning(text: &str, entry: &str, key: String, message: String) -> Diagnostic {
+    let span = locate(text, entry);
+    let (line, column) = position(text, span.start);
+    Diagnostic {
+        line,
+        column,
+        key,
+        message,
+        expected: String::new(),
+        nearest: None,
+        span,
+    }
+}
+
+/// Whether a backend is a listen of its own service, as far as addresses alone can tell: of those
+/// of this host only the loopback ones are known.
+fn is_own(service: &Service, addr: &BackendAddr) -> bool {
+    service.spec.listens.iter().any(|listen| {
+        let Listen::Socket {
+            ip,
+            ports: Ports::One(port),
+            proto,
+        } = listen
+        else {
+            return false;
+        };
+        let Some(to) = addr.socket_addr(*port) else {
+            return false;
+        };
+        let any = ip.is_none_or(|ip| ip.is_unspecified());
+        let here = ip.is_some_and(|ip| ip == to.ip())
+            || any && (to.ip().is_loopback() || to.ip().is_unspecified());
+        here && to.port() == *port && matches!(proto, Proto::Http | Proto::Tcp)
+    })
 }
 
 /// Where an entry such as `service web, backend 10.0.0.1:80` has its name; the beginning of the

@@ -14,7 +14,7 @@ use crate::vetted::Vetted;
 /// Say whether configuration files are valid, and if not, where and why.
 ///
 /// What `check` accepts, `run` accepts, too. What is valid but cannot be carried by this build, and
-/// would be put aside by `run`, is a warning. Exit code 0: all are valid; 2: one is not.
+/// would be put aside by `run`, is a warning; so is a service that is its own backend. Exit code 0: all are valid; 2: one is not.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,7 +37,7 @@ struct Found {
     file: String,
     valid: bool,
     errors: Vec<Fault>,
-    /// What is valid, and would be put aside.
+    /// What is valid, and would be put aside or cannot be meant.
     warnings: Vec<Fault>,
 }
 
@@ -97,7 +97,7 @@ impl Check {
                     continue;
                 }
             };
-            told.push_str(&vetted.warnings());
+            told.push_str(&vetted.warned());
             match vetted.config() {
                 Ok(config) if !self.json && shown.is_ok() => {
                     shown = out::print(&valid(vetted.file(), config));
@@ -109,7 +109,7 @@ impl Check {
                 file: vetted.file().to_owned(),
                 valid: vetted.faults().is_empty(),
                 errors: vetted.faults().iter().map(Fault::from).collect(),
-                warnings: vetted.asides().iter().map(Fault::from).collect(),
+                warnings: vetted.warnings().iter().map(Fault::from).collect(),
             });
         }
         let warned = found.iter().any(|found| !found.warnings.is_empty());

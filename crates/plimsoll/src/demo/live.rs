@@ -82,7 +82,7 @@ pub(super) async fn run(daemon: &mut Daemon, scene: &Scene) -> Result<(), Error>
             None => out::print(&view::line(&moment))?,
         }
     }
-    // What is in flight ends before the balancer does.
+    // The load ends first: no request fails because the balancer does.
     drop(sending);
     drop(terminal);
     let tally = scene.load.tally();

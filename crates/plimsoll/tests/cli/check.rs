@@ -190,3 +190,28 @@ fn a_pipe_without_a_writer_is_not_waited_for() {
     let ended = crate::ended(bash);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
+
+#[test]
+fn a_service_that_is_its_own_backend_is_a_warning() {
+    for (listen, backend, own) in [
+        ("127.0.0.1:80/http", "127.0.0.1:80", true),
+        ("*:80/tcp", "127.0.0.1:80", true),
+        ("0.0.0.0:80/http", "127.0.0.2:80", true),
+        ("127.0.0.1:80/http", "127.0.0.1:81", false),
+        ("127.0.0.1:80/http", "127.0.0.2:80", false),
+        ("*:80/tcp", "192.0.2.1:80", false),
+    ] {
+        let config = GOOD.replace("127.0.0.1:80/http", listen);
+        let config = config.replace("127.0.0.1:81", "192.0.2.9:1");
+        let file = file(&config.replace("127.0.0.1:82", backend));
+        let ended = plimsoll(&["check", "--strict", text(&file.path)]);
+        let code = if own { 2 } else { 0 };
+        assert_eq!(ended.code, Some(code), "{listen} {backend}: {}", ended.err);
+        assert_eq!(
+            ended.err.contains("has itself as backend"),
+            own,
+            "{}",
+            ended.err
+        );
+    }
+}
