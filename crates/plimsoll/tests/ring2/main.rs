@@ -14,9 +14,14 @@
 mod churn;
 mod clients;
 mod config;
+mod curl;
+mod descriptors;
+mod faults;
 mod file;
+mod flood;
 mod gone;
 mod killed;
 mod lab;
+mod listens;
 mod stage;
 mod stopping;

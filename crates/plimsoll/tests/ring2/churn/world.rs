@@ -9,6 +9,12 @@ use serde_json::Value;
 use crate::config::{self, Member, Service, route};
 use crate::lab::{HTTP, Lab, Lb, SOON, TCP, list};
 
+/// Service, address, state and weight of a backend.
+type Membership = (String, String, String, u64);
+
+/// Host and path of a route, and the services with their weights.
+type Routed = (String, String, Vec<(String, u64)>);
+
 /// The life of a backend that comes and goes, step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
@@ -337,8 +343,8 @@ impl<'a> World<'a> {
             .await;
     }
 
-    /// Service, address, state and weight of every backend, as they should be.
-    fn members(&self) -> BTreeSet<(String, String, String, u64)> {
+    /// Every backend, as it should be.
+    fn members(&self) -> BTreeSet<Membership> {
         let mut all = BTreeSet::new();
         for (name, service) in &self.services {
             for (address, member) in &service.backends {
@@ -356,8 +362,8 @@ impl<'a> World<'a> {
         all
     }
 
-    /// Host, path, and services with weights of every route, as they should be.
-    fn routes(&self) -> BTreeSet<(String, String, Vec<(String, u64)>)> {
+    /// Every route, as it should be.
+    fn routes(&self) -> BTreeSet<Routed> {
         let weighted = |services: &Vec<(&'static str, u32)>| {
             let services = services.iter();
             services
@@ -383,7 +389,7 @@ fn text(
 }
 
 /// As [`World::members`], as they are.
-fn members_of(status: &Value) -> BTreeSet<(String, String, String, u64)> {
+fn members_of(status: &Value) -> BTreeSet<Membership> {
     let mut all = BTreeSet::new();
     for service in list(&status["services"]) {
         for backend in list(&service["backends"]) {
@@ -400,7 +406,7 @@ fn members_of(status: &Value) -> BTreeSet<(String, String, String, u64)> {
 }
 
 /// As [`World::routes`], as they are.
-fn routes_of(status: &Value) -> BTreeSet<(String, String, Vec<(String, u64)>)> {
+fn routes_of(status: &Value) -> BTreeSet<Routed> {
     let mut all = BTreeSet::new();
     for route in list(&status["routes"]) {
         let services = list(&route["services"]).iter();
