@@ -3,6 +3,7 @@
 //! A hyper connection goes from one client to the next when the framing says that nothing of the
 //! first is left in it. So whatever passes the framing as whole messages, hyper has to read as whole
 //! messages, too: the next request must be just what it is.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
