@@ -1,7 +1,7 @@
 //! Backends whose process is killed: they are put out for a growing while, never all of them, and
 //! come back when they serve again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_testkit::{
     Client, ClientPlan, Ending, HttpBackend, HttpBehaviour, Reuse, TunnelPlan, Tunnels,
@@ -31,24 +31,20 @@ async fn a_killed_backend_is_out_for_longer_and_longer_and_comes_back() {
     let tunnels = Tunnels::open(stage.lab.tunnels("web.example", 8))
         .await
         .unwrap();
+    let started = Instant::now();
     let [gets, kept, fresh] = stage.plans().map(Client::start);
     assert!(gets.more(100, SOON).await);
     stage.victim.kill(Ending::Reset).await;
-    stage.until("down").await;
-    assert!(gets.more(50, SOON).await && kept.more(20, SOON).await && fresh.more(20, SOON).await);
-    let lost = kept.failed() + fresh.failed();
-    assert!(lost <= 4, "one for each of the tasks at most, not {lost}");
+    let killed = started.elapsed();
 
-    // It is tried again and again, less and less often, and no request is lost by that.
+    // It is tried again and again, less and less often.
     let mut lengths = Vec::new();
     for nth in 1..=3 {
-        stage
-            .lb
-            .until("it is put out once more", async || {
-                let status = stage.status().await;
-                status["state"] == "down" && status["ejections"] == nth
-            })
-            .await;
+        let out = async || {
+            let status = stage.status().await;
+            status["state"] == "down" && status["ejections"] == nth
+        };
+        stage.lb.until("it is put out once more", out).await;
         let status = stage.status().await;
         let reason = status["reason"].as_str().unwrap();
         lengths.push(length(reason));
@@ -57,7 +53,6 @@ async fn a_killed_backend_is_out_for_longer_and_longer_and_comes_back() {
             assert!(reason.contains("connection refused"), "{status}");
         }
     }
-    eprintln!("{lost} POSTs in flight lost, out for {lengths:?} s");
     for (length, full) in lengths.iter().zip([1.0, 2.0, 4.0]) {
         assert!(*length > 0.79 * full && *length <= full, "{lengths:?}");
     }
@@ -66,11 +61,21 @@ async fn a_killed_backend_is_out_for_longer_and_longer_and_comes_back() {
     stage.until("ready").await;
     let back = async || stage.victim.stats().requests > served + 20;
     stage.lb.until("it serves again", back).await;
-    assert_eq!(stage.status().await["reason"], "");
+    let good = async || stage.status().await["reason"] == "";
+    stage.lb.until("all is forgotten", good).await;
 
     gets.stop().await.assert_clean();
     let posts = kept.stop().await.merge(fresh.stop().await);
-    assert_eq!(posts.failures.len() as u64, lost, "{posts}");
+    // What was at the victim at that moment, one for each task at most; nothing is lost by trying.
+    eprintln!("lost {}, out for {lengths:?} s", posts.failures.len());
+    assert!(posts.failures.len() <= 4, "{posts}");
+    for failure in &posts.failures {
+        let after = failure.at.saturating_sub(killed);
+        assert!(
+            after < Duration::from_millis(500),
+            "{failure:?}, killed at {killed:?}"
+        );
+    }
     let tunnels = tunnels.stop().await;
     for tunnel in &tunnels.tunnels {
         let broken = tunnel.broken.is_some();

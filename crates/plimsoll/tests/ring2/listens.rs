@@ -40,6 +40,11 @@ async fn an_address_in_use_is_reported_and_taken_once_it_is_free() {
     let lb = Lb(Daemon::start(lab.plan(&format!("{DAEMON}{one}{other}")))
         .await
         .unwrap());
+    let place = lab.place("client");
+    lb.until("the other is served", async || {
+        place.connect(second).await.is_ok()
+    })
+    .await;
     let client = Client::start(ClientPlan {
         target: second,
         ..lab.requests("other.example")
@@ -53,9 +58,7 @@ async fn an_address_in_use_is_reported_and_taken_once_it_is_free() {
     let error = web.unwrap()["listens"][0]["error"].as_str().unwrap();
     assert!(error.contains("address in use"), "{error}");
     // The one who was there first still gets its clients.
-    let mut raw = Raw::connect_from(&lab.place("client"), first)
-        .await
-        .unwrap();
+    let mut raw = Raw::connect_from(&place, first).await.unwrap();
     let answer = raw.get("web.example", "/", SOON).await.unwrap();
     assert!(answer.text().contains("squatter"), "{}", answer.text());
     drop(raw);
