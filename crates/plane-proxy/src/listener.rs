@@ -130,6 +130,8 @@ fn bind_to(addr: SocketAddr, only_v6: bool, share: bool) -> io::Result<std::net:
     // Accepted sockets inherit these.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
+    // But for this one, which costs a timer: it is set where a connection has to be waited for.
+    socket.set_keepalive(false)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     Ok(socket.into())

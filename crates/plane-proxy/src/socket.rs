@@ -33,6 +33,7 @@ impl Socket {
         if let Socket::Fresh(_) = self
             && let Socket::Fresh(stream) = std::mem::replace(self, Socket::Gone)
         {
+            watch_over(&stream);
             *self = Socket::Watched(TcpStream::from_std(stream)?);
         }
         match self {
@@ -151,6 +152,12 @@ fn peek(stream: impl AsFd) -> io::Result<usize> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let (_, n) = rustix::net::recv(stream, &mut [0; 1][..], flags)?;
     Ok(n)
+}
+
+/// Has the kernel ask now and then whether the peer is still there.
+pub(crate) fn watch_over(stream: &std::net::TcpStream) {
+    // A connection without it is only missed later.
+    let _ = socket2::SockRef::from(stream).set_keepalive(true);
 }
 
 /// Whether a connection was reset, or closed both ways.

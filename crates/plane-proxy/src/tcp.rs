@@ -13,7 +13,7 @@ use crate::conn::Conn;
 use crate::connect::{ConnectError, connect};
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
-use crate::socket::has_failed;
+use crate::socket::{has_failed, watch_over};
 use crate::worker::{Listed, TICK, Worker};
 
 /// Bytes read at once.
@@ -32,6 +32,7 @@ pub(crate) async fn serve(
     client: std::net::TcpStream,
     service: Arc<LiveService>,
 ) {
+    watch_over(&client);
     let Ok(mut client) = TcpStream::from_std(client) else {
         return;
     };

@@ -328,6 +328,7 @@ async fn accept(
 ) {
     loop {
         let accepted = tokio::select! {
+            biased;
             accepted = listener.next() => accepted,
             _ = &mut stopped => break,
         };
