@@ -17,7 +17,9 @@ use crate::accept::Acceptor;
 use crate::conn::{Conn, Phase};
 use crate::http;
 use crate::http::engine::Engines;
+use crate::http::forwarded::Recent;
 use crate::http::pool::Pool;
+use crate::http::spare::Spares;
 use crate::listener::Port;
 use crate::snapshot::{Snapshot, Table};
 use crate::tcp;
@@ -97,6 +99,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Pool,
     pub(crate) engines: Engines,
+    pub(crate) spares: Spares,
+    pub(crate) forwarded: Recent,
     /// Where TCP bytes pass through, between a read and the write that follows it.
     pub(crate) scratch: Scratch,
     pub(crate) pipes: crate::splice::Pipes,
@@ -232,6 +236,8 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
         shared,
         pool: Pool::default(),
         engines: Engines::default(),
+        spares: Spares::default(),
+        forwarded: Recent::default(),
         scratch: RefCell::new(vec![0; tcp::SCRATCH].into_boxed_slice()),
         pipes: crate::splice::Pipes::default(),
         random: Cell::new(seed | 1),

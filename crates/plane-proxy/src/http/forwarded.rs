@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +13,7 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// What one client connection adds to its requests.
+/// What a client adds to its requests.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
     ip: IpAddr,
@@ -92,6 +93,38 @@ impl Forwarded {
         let of = HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone());
         *last = Some((of, element.clone()));
         element
+    }
+}
+
+/// What the clients that came last add, by address: one client opens several connections, and many
+/// clients come by one address.
+#[derive(Debug)]
+pub(crate) struct Recent(RefCell<[Option<Rc<Forwarded>>; SLOTS]>);
+
+/// Clients remembered per worker.
+const SLOTS: usize = 64;
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self(RefCell::new(std::array::from_fn(|_| None)))
+    }
+}
+
+impl Recent {
+    /// What a client of this address adds.
+    pub(crate) fn of(&self, ip: IpAddr) -> Rc<Forwarded> {
+        let last = match ip {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(ip) => ip.octets()[15],
+        };
+        let mut slots = self.0.borrow_mut();
+        let Some(slot) = slots.get_mut(usize::from(last) % SLOTS) else {
+            return Rc::new(Forwarded::new(ip));
+        };
+        match slot {
+            Some(known) if known.ip == ip => known.clone(),
+            slot => slot.insert(Rc::new(Forwarded::new(ip))).clone(),
+        }
     }
 }
 
@@ -176,6 +209,23 @@ mod tests {
             let mut text = Vec::new();
             write_ip(&mut text, ip.parse().unwrap());
             assert_eq!(String::from_utf8(text).unwrap(), ip);
+        }
+    }
+
+    #[test]
+    fn clients_that_share_a_slot_are_told_apart() {
+        let recent = Recent::default();
+        for ip in [
+            "10.0.0.1",
+            "10.0.1.1",
+            "10.0.0.65",
+            "10.0.0.1",
+            "fd00::1",
+            "::ffff",
+        ] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!(recent.of(ip).ip, ip);
+            assert!(Rc::ptr_eq(&recent.of(ip), &recent.of(ip)));
         }
     }
 

@@ -11,7 +11,7 @@ pub(crate) mod headers;
 pub(crate) mod pool;
 pub(crate) mod quiet;
 mod service;
-mod spare;
+pub(crate) mod spare;
 mod target;
 
 use std::cell::{Cell, RefCell};
@@ -63,7 +63,7 @@ pub(crate) struct Client {
     worker: Rc<Worker>,
     conn: Rc<Conn>,
     gate: Rc<Gate>,
-    forwarded: Forwarded,
+    forwarded: Rc<Forwarded>,
     /// Time for the next request, in ms.
     keepalive: Cell<u64>,
     /// Time without a byte, in ms.
@@ -118,15 +118,16 @@ pub(crate) async fn serve(
     let conn = listed.conn.clone();
     let header = first.timeouts.header;
     let gate = Rc::new(Gate::new(stream, worker.clone(), conn.clone(), header));
+    let spare = worker.spares.take();
     let client = Rc::new(Client {
-        forwarded: Forwarded::new(conn.client.ip()),
+        forwarded: worker.forwarded.of(conn.client.ip()),
         worker,
         conn,
         gate,
         keepalive: Cell::new(first.timeouts.keepalive),
         idle: Cell::new(first.timeouts.idle),
         tunnel: RefCell::new(None),
-        spare: RefCell::default(),
+        spare: RefCell::new(spare),
         driven: RefCell::default(),
     });
     drop(first);
@@ -143,6 +144,7 @@ pub(crate) async fn serve(
             _ => break,
         }
     }
+    client.worker.spares.give(client.spare.take());
     let tunnel = client.tunnel.borrow_mut().take();
     let broken_off = client.gate.is_broken_off();
     if tunnel.is_none() && !client.gate.has_unread() && !broken_off {

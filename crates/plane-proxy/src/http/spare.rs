@@ -3,6 +3,8 @@
 //! Nearly every copy is thrown away unused, so it is made to be cheap to make: bytes into a buffer
 //! that the connection keeps.
 
+use std::cell::RefCell;
+
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 
@@ -69,6 +71,28 @@ impl Spare {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Some(request)
+    }
+}
+
+/// Copies of connections that have ended, with room for those of others.
+#[derive(Debug, Default)]
+pub(crate) struct Spares(RefCell<Vec<Spare>>);
+
+impl Spares {
+    /// Copies kept per worker.
+    const KEPT: usize = 64;
+
+    pub(crate) fn take(&self) -> Spare {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give(&self, mut spare: Spare) {
+        let mut kept = self.0.borrow_mut();
+        // One that had to hold a large head is not kept for small ones.
+        if kept.len() < Self::KEPT && spare.bytes.capacity() <= 4 * BYTES {
+            spare.clear();
+            kept.push(spare);
+        }
     }
 }
 
