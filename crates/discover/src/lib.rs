@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod docker;
 pub mod file;
 
 pub use plimsoll_model::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
