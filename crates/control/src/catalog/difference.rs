@@ -13,10 +13,12 @@ pub(super) struct Difference {
 }
 
 impl Difference {
-    /// Why the second is put aside.
-    pub(super) fn reason(&self, first: &Origin) -> String {
+    /// Why the second is put aside. `because` says why `first` comes first, from its blank on;
+    /// empty where that needs no word.
+    pub(super) fn reason(&self, first: &Origin, because: &str) -> String {
         format!(
-            "`{}` is {} here but {} in {first}, which comes first: make them equal or rename one",
+            "`{}` is {} here but {} in {first}, which comes first{because}: make them equal or \
+             rename one",
             self.setting, self.second, self.first
         )
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use plimsoll_model::{Listen, Name, Ports, Proto, Service, Subject};
+use plimsoll_model::{Listen, Name, Ports, Proto, Subject};
 
 use super::merge::Accepted;
 use crate::Aside;
@@ -11,9 +11,9 @@ use crate::Aside;
 /// A listen that is taken.
 struct Claim<'a> {
     listen: Listen,
-    first: &'a Service,
+    first: &'a Accepted,
     /// The service that gets the requests no route decides.
-    catch_all: Option<&'a Service>,
+    catch_all: Option<&'a Accepted>,
 }
 
 /// Where to look for what a listen on one port can conflict with: transport, port and address;
@@ -29,20 +29,22 @@ struct Claims<'a> {
 }
 
 /// The services that cannot have their listens, with the reason. Hand-made before files before
-/// engines, then by name. An HTTP listen may be shared, but by one service at most that no route
+/// engines, then those with backends before those without any, then by name. An HTTP listen may be shared, but by one service at most that no route
 /// names, valid or not.
 pub(super) fn losers<'a>(
     services: impl Iterator<Item = &'a Accepted>,
     named: &BTreeSet<&Name>,
 ) -> BTreeMap<Name, Aside> {
     let mut order: Vec<&Accepted> = services.collect();
-    order.sort_by_key(|a| (a.precedence, a.service.name()));
+    order.sort_by_key(|a| (a.precedence, !a.has_backends(), a.service.name()));
     let mut claims = Claims::default();
     let mut losers = BTreeMap::new();
-    for Accepted { service, .. } in order {
+    for accepted in order {
+        let service = &accepted.service;
         let catch_all = !named.contains(service.name());
         let listens = &service.spec.listens;
-        let mut conflicts = listens.iter().filter_map(|l| claims.conflict(l, catch_all));
+        let conflict = |l| claims.conflict(accepted, l, catch_all);
+        let mut conflicts = listens.iter().filter_map(conflict);
         match conflicts.next() {
             Some(reason) => {
                 let subject = Subject::Service(service.name().clone());
@@ -51,10 +53,18 @@ pub(super) fn losers<'a>(
             }
             None => listens
                 .iter()
-                .for_each(|listen| claims.add(*listen, service, catch_all)),
+                .for_each(|listen| claims.add(*listen, accepted, catch_all)),
         }
     }
     losers
+}
+
+/// Why one service comes before another of the same precedence, where it is not by its name.
+fn first_because(first: &Accepted, other: &Accepted) -> &'static str {
+    match first.precedence == other.precedence && first.service.name() > other.service.name() {
+        true => ", which comes first because it has backends,",
+        false => "",
+    }
 }
 
 fn key(listen: &Listen) -> Option<Key> {
@@ -72,22 +82,23 @@ fn key(listen: &Listen) -> Option<Key> {
 }
 
 impl<'a> Claims<'a> {
-    /// Why a listen cannot be had.
-    fn conflict(&self, listen: &Listen, catch_all: bool) -> Option<String> {
+    /// Why a service cannot have a listen.
+    fn conflict(&self, of: &Accepted, listen: &Listen, catch_all: bool) -> Option<String> {
         match key(listen) {
             Some(key) => {
                 let near = self.ports.get(&key).into_iter().flatten();
-                Self::first_conflict(near.chain(&self.others), listen, catch_all)
+                Self::first_conflict(near.chain(&self.others), of, listen, catch_all)
             }
             None => {
                 let all = self.ports.values().flatten().chain(&self.others);
-                Self::first_conflict(all, listen, catch_all)
+                Self::first_conflict(all, of, listen, catch_all)
             }
         }
     }
 
     fn first_conflict<'b>(
         mut claims: impl Iterator<Item = &'b Claim<'a>>,
+        of: &Accepted,
         listen: &Listen,
         catch_all: bool,
     ) -> Option<String>
@@ -98,16 +109,19 @@ impl<'a> Claims<'a> {
             if listen.is_http() && claim.listen == *listen {
                 let other = claim.catch_all.filter(|_| catch_all)?;
                 Some(format!(
-                    "service `{}` of {} takes all requests of listen {listen} that no route \
+                    "service `{}` of {}{} takes all requests of listen {listen} that no route \
                      decides, which only one can: name this service in a route",
-                    other.name(),
-                    other.spec.origin
+                    other.service.name(),
+                    other.service.spec.origin,
+                    first_because(other, of)
                 ))
             } else if claim.listen.conflicts(listen) {
+                let first = claim.first;
                 Some(format!(
-                    "listen {listen} is taken by service `{}` of {} with listen {}: change one",
-                    claim.first.name(),
-                    claim.first.spec.origin,
+                    "listen {listen} is taken by service `{}` of {}{} with listen {}: change one",
+                    first.service.name(),
+                    first.service.spec.origin,
+                    first_because(first, of),
                     claim.listen
                 ))
             } else {
@@ -116,7 +130,7 @@ impl<'a> Claims<'a> {
         })
     }
 
-    fn add(&mut self, listen: Listen, service: &'a Service, catch_all: bool) {
+    fn add(&mut self, listen: Listen, service: &'a Accepted, catch_all: bool) {
         let list = match key(&listen) {
             Some(key) => self.ports.entry(key).or_default(),
             None => &mut self.others,

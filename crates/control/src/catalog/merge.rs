@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plimsoll_model::{Invalid, Precedence, Route, Service, SourceId, Subject};
+use plimsoll_model::{Invalid, Precedence, Route, Service, SourceId, State, Subject};
 
 use super::difference;
 use crate::Aside;
@@ -31,6 +31,19 @@ pub(super) struct Accepted {
     pub(super) service: Arc<Service>,
 }
 
+impl Accepted {
+    /// Whether it has backends at all.
+    pub(super) fn has_backends(&self) -> bool {
+        !self.service.backends.is_empty()
+    }
+
+    /// Whether it has backends that are not on their way out, as their sources see it.
+    pub(super) fn is_staffed(&self) -> bool {
+        let mut backends = self.service.backends.values();
+        backends.any(|backend| backend.status.state != State::Draining)
+    }
+}
+
 /// What the fragments of one name come to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Merged {
@@ -38,45 +51,84 @@ pub(super) struct Merged {
     pub(super) asides: Vec<Aside>,
 }
 
-/// Merges the fragments of one name, given in the order of their sources and keys: the first that
-/// is valid decides the spec.
+/// A fragment that is valid, or what of it is.
+struct Part {
+    precedence: Precedence,
+    plane: &'static str,
+    /// Whether a backend of it is ready, as its source sees it.
+    ready: bool,
+    /// Its place in the order of sources and keys.
+    place: usize,
+    service: Arc<Service>,
+}
+
+impl Part {
+    /// Why this one comes before another of the same precedence, where it is not by its key.
+    fn first_because(&self, other: &Part) -> &'static str {
+        match self.place > other.place {
+            true => " because it has a ready backend",
+            false => "",
+        }
+    }
+}
+
+/// Merges the fragments of one name, given in the order of their sources and keys. Of the valid
+/// ones of the highest precedence those with a ready backend come before the others; the first
+/// decides the spec. So in a rolling replacement with changed settings the old containers decide
+/// as long as one of them can serve, and then the new ones, without a moment in which none can.
 pub(super) fn merge<'a>(
     fragments: impl Iterator<Item = (&'a SourceId, &'a Arc<Service>)>,
     vet: &dyn Vet,
 ) -> Merged {
     let mut asides = Vec::new();
-    let mut first: Option<(Precedence, &'static str)> = None;
-    let mut parts: Vec<Arc<Service>> = Vec::new();
-    for (source, fragment) in fragments {
-        let Some((plane, service)) = sieve(fragment, vet, &mut asides) else {
-            continue;
+    let mut parts: Vec<Part> = Vec::new();
+    for (place, (source, fragment)) in fragments.enumerate() {
+        if let Some((plane, service)) = sieve(fragment, vet, &mut asides) {
+            parts.push(Part {
+                precedence: source.precedence,
+                plane,
+                ready: is_ready(&service),
+                place,
+                service,
+            });
+        }
+    }
+    // Stable: among equals the order of sources and keys stays.
+    parts.sort_by_key(|part| (part.precedence, !part.ready));
+    let mut parts = parts.into_iter();
+    let Some(head) = parts.next() else {
+        return Merged {
+            accepted: None,
+            asides,
         };
-        let (Some((precedence, _)), Some(head)) = (first, parts.first()) else {
-            first = Some((source.precedence, plane));
-            parts.push(service);
-            continue;
-        };
-        let origin = &head.spec.origin;
-        let reason = if precedence != source.precedence {
+    };
+    let mut same = vec![head.service.clone()];
+    for part in parts {
+        let origin = &head.service.spec.origin;
+        let reason = if head.precedence != part.precedence {
             Some(format!(
                 "{origin} has a service of this name and comes first: rename one"
             ))
         } else {
-            difference::of_specs(&head.spec, &service.spec).map(|d| d.reason(origin))
+            difference::of_specs(&head.service.spec, &part.service.spec)
+                .map(|d| d.reason(origin, head.first_because(&part)))
         };
         match reason {
-            Some(reason) => asides.push(about(&service, reason)),
-            None => parts.push(service),
+            Some(reason) => asides.push(about(&part.service, reason)),
+            None => same.push(part.service),
         }
     }
-    let accepted = first.and_then(|(precedence, plane)| {
-        Some(Accepted {
-            precedence,
-            plane,
-            service: union(parts, vet, &mut asides)?,
-        })
+    let accepted = union(same, vet, &mut asides).map(|service| Accepted {
+        precedence: head.precedence,
+        plane: head.plane,
+        service,
     });
     Merged { accepted, asides }
+}
+
+fn is_ready(service: &Service) -> bool {
+    let mut backends = service.backends.values();
+    backends.any(|backend| backend.status.state == State::Ready)
 }
 
 fn about(service: &Service, reason: impl Into<String>) -> Aside {

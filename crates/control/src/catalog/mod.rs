@@ -51,6 +51,8 @@ pub struct Catalog {
     merged: BTreeMap<Name, Merged>,
     /// Services that cannot have their listens.
     losers: BTreeMap<Name, Aside>,
+    /// Services of routes that contradict each other: whether these have backends decides.
+    contested: BTreeSet<Name>,
     routes: BTreeMap<Name, (&'static str, Arc<Route>)>,
     route_asides: Vec<Aside>,
     quarantine: Quarantine,
@@ -155,6 +157,9 @@ impl Catalog {
                 }
                 old.precedence == new.precedence
                     && old.plane == new.plane
+                    // Without losers no order of services has any.
+                    && (old.has_backends() == new.has_backends() || self.losers.is_empty())
+                    && (old.is_staffed() == new.is_staffed() || !self.contested.contains(name))
                     && old.service.spec.listens == new.service.spec.listens
                     && old.service.spec.origin == new.service.spec.origin
             }
@@ -169,18 +174,6 @@ impl Catalog {
 
     /// Decides who has which listen, and which routes are in force.
     fn bind(&mut self, vet: &dyn Vet, changes: &mut Changes) {
-        let mut asides = Vec::new();
-        let mut chosen = BTreeMap::new();
-        for (name, entries) in &self.routed {
-            let entries = self.entries(Some(entries));
-            let entries = entries.filter_map(|(_, item)| match item {
-                Item::Route(route) => Some(route),
-                _ => None,
-            });
-            if let Some(route) = routes::choose(entries, &mut asides) {
-                chosen.insert(name.clone(), route);
-            }
-        }
         let accepted = self.merged.values().filter_map(|m| m.accepted.as_ref());
         // A route that is not in force names its services all the same: that it is wrong is no
         // reason to let them have what no route decides.
@@ -194,6 +187,27 @@ impl Catalog {
                 .cloned(),
         );
         self.losers = losers;
+
+        let mut asides = Vec::new();
+        let mut chosen = Vec::new();
+        let mut contested = BTreeSet::new();
+        let is_staffed = |name: &Name| self.accepted(name).is_some_and(Accepted::is_staffed);
+        for (name, entries) in &self.routed {
+            let routes = || {
+                let entries = self.entries(Some(entries));
+                entries.filter_map(|(source, item)| match item {
+                    Item::Route(route) => Some((source, route)),
+                    _ => None,
+                })
+            };
+            let choice = routes::choose(routes(), &is_staffed, &mut asides);
+            chosen.extend(choice.route.map(|route| (name.clone(), route)));
+            if choice.contested {
+                let services = routes().flat_map(|(_, route)| &route.services);
+                contested.extend(services.map(|s| s.service.clone()));
+            }
+        }
+        self.contested = contested;
 
         let mut bound = BTreeMap::new();
         let find = |name: &Name| self.accepted(name);

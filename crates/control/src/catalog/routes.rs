@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use plimsoll_model::{Item, Name, Route, Subject};
+use plimsoll_model::{Item, Name, Route, SourceId, Subject};
 
 use super::difference;
 use super::merge::{Accepted, Vet};
@@ -13,26 +13,55 @@ fn about(route: &Route, reason: impl Into<String>) -> Aside {
     Aside::new(Subject::Route(route.name.clone()), &route.origin, reason)
 }
 
-/// Of the entries of one name, in the order of their sources and keys, the first that is valid.
-/// The others are the same or put aside.
+/// What the entries of one name come to.
+#[derive(Default)]
+pub(super) struct Choice {
+    /// The one in force.
+    pub(super) route: Option<Arc<Route>>,
+    /// Whether another one is put aside for it, so that the order of the entries matters.
+    pub(super) contested: bool,
+}
+
+/// Of the entries of one name, given in the order of their sources and keys, the first that is
+/// valid. Those of the same precedence that lead to services without backends, or with draining
+/// ones only, come last; `is_staffed` says whether a service has others. The others are the same
+/// or put aside.
 pub(super) fn choose<'a>(
-    entries: impl Iterator<Item = &'a Arc<Route>>,
+    entries: impl Iterator<Item = (&'a SourceId, &'a Arc<Route>)>,
+    is_staffed: &dyn Fn(&Name) -> bool,
     asides: &mut Vec<Aside>,
-) -> Option<Arc<Route>> {
-    let mut chosen: Option<&Arc<Route>> = None;
-    for route in entries {
-        if let Err(error) = route.validate() {
-            asides.push(about(route, error.0));
-            continue;
-        }
-        match chosen {
-            None => chosen = Some(route),
-            Some(first) => asides.extend(
-                difference::of_routes(first, route).map(|d| about(route, d.reason(&first.origin))),
-            ),
+) -> Choice {
+    let mut valid = Vec::new();
+    for (place, (source, route)) in entries.enumerate() {
+        match route.validate() {
+            Ok(()) => {
+                let staffed = route.services.iter().any(|s| is_staffed(&s.service));
+                valid.push((source.precedence, !staffed, place, route));
+            }
+            Err(error) => asides.push(about(route, error.0)),
         }
     }
-    chosen.cloned()
+    valid.sort_by_key(|(precedence, left, place, _)| (*precedence, *left, *place));
+    let mut valid = valid.into_iter();
+    let Some((precedence, _, first_place, first)) = valid.next() else {
+        return Choice::default();
+    };
+    let mut contested = false;
+    for (other_precedence, _, place, route) in valid {
+        let Some(difference) = difference::of_routes(first, route) else {
+            continue;
+        };
+        contested = true;
+        let because = match precedence == other_precedence && first_place > place {
+            true => " because its services have backends that are not draining",
+            false => "",
+        };
+        asides.push(about(route, difference.reason(&first.origin, because)));
+    }
+    Choice {
+        route: Some(first.clone()),
+        contested,
+    }
 }
 
 /// The services that are named by any route among these.

@@ -2,20 +2,27 @@
 //! loss of updates ends, after one relist, in the same state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use plimsoll_model::{Desired, Entry, EntryKey, Item, Origin, SchedulerKind, SourceId, Update};
+use plimsoll_model::{
+    Desired, Entry, EntryKey, Item, Origin, SchedulerKind, SourceId, State, Status, Update,
+};
 use proptest::prelude::*;
 
 use crate::world::{World, docker, entry, file, nth, route, service};
 
 /// What one entry may say. Small numbers, so that entries meet.
 fn item() -> impl Strategy<Value = Item> {
-    let fragment = (0u8..4, 0u8..3, 0u8..16, any::<bool>(), 0u8..4);
-    let fragment = fragment.prop_map(|(s, listen, backends, lc, wrong)| {
+    let fragment = (0u8..4, 0u8..3, 0u8..16, any::<bool>(), 0u8..4, 0u8..4);
+    let fragment = fragment.prop_map(|(s, listen, backends, lc, wrong, state)| {
         let listens = [&[][..], &["*:80/http"], &["*:81/tcp"]][usize::from(listen)];
         let backends: Vec<u8> = (1..5).filter(|n| backends & (1 << (n - 1)) != 0).collect();
         let mut fragment = service("entry", &format!("s{s}"), listens, &backends);
-        let spec = std::sync::Arc::make_mut(&mut fragment.spec);
+        let states = [State::Starting, State::Ready, State::Draining, State::Down];
+        for backend in fragment.backends.values_mut() {
+            Arc::make_mut(backend).status = Status::new(states[usize::from(state)], "");
+        }
+        let spec = Arc::make_mut(&mut fragment.spec);
         if lc {
             spec.scheduler.kind = SchedulerKind::Lc;
         }

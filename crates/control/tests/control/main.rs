@@ -8,6 +8,7 @@
 )]
 
 mod convergence;
+mod order;
 mod overlay;
 mod quarantine;
 mod reconcile;
