@@ -25,6 +25,9 @@ _plimsoll() {
             plimsoll,demo)
                 cmd="plimsoll__subcmd__demo"
                 ;;
+            plimsoll,demo-server)
+                cmd="plimsoll__subcmd__demo__subcmd__server"
+                ;;
             plimsoll,drain)
                 cmd="plimsoll__subcmd__drain"
                 ;;
@@ -33,6 +36,9 @@ _plimsoll() {
                 ;;
             plimsoll,flows)
                 cmd="plimsoll__subcmd__flows"
+                ;;
+            plimsoll,healthcheck)
+                cmd="plimsoll__subcmd__healthcheck"
                 ;;
             plimsoll,help)
                 cmd="plimsoll__subcmd__help"
@@ -61,6 +67,9 @@ _plimsoll() {
             plimsoll__subcmd__help,demo)
                 cmd="plimsoll__subcmd__help__subcmd__demo"
                 ;;
+            plimsoll__subcmd__help,demo-server)
+                cmd="plimsoll__subcmd__help__subcmd__demo__subcmd__server"
+                ;;
             plimsoll__subcmd__help,drain)
                 cmd="plimsoll__subcmd__help__subcmd__drain"
                 ;;
@@ -69,6 +78,9 @@ _plimsoll() {
                 ;;
             plimsoll__subcmd__help,flows)
                 cmd="plimsoll__subcmd__help__subcmd__flows"
+                ;;
+            plimsoll__subcmd__help,healthcheck)
+                cmd="plimsoll__subcmd__help__subcmd__healthcheck"
                 ;;
             plimsoll__subcmd__help,help)
                 cmd="plimsoll__subcmd__help__subcmd__help"
@@ -95,7 +107,7 @@ _plimsoll() {
 
     case "${cmd}" in
         plimsoll)
-            opts="-h -V --help --version demo run check status drain ready weight explain flows completions man help"
+            opts="-h -V --help --version demo run check status drain ready weight explain flows healthcheck demo-server completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -152,6 +164,28 @@ _plimsoll() {
                     return 0
                     ;;
                 --instances)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__demo__subcmd__server)
+            opts="-h -V --listen --name --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -240,8 +274,30 @@ _plimsoll() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        plimsoll__subcmd__healthcheck)
+            opts="-h -V --admin --ready --timeout --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         plimsoll__subcmd__help)
-            opts="demo run check status drain ready weight explain flows completions man help"
+            opts="demo run check status drain ready weight explain flows healthcheck demo-server completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -296,6 +352,20 @@ _plimsoll() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        plimsoll__subcmd__help__subcmd__demo__subcmd__server)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         plimsoll__subcmd__help__subcmd__drain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -325,6 +395,20 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__help__subcmd__flows)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__help__subcmd__healthcheck)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

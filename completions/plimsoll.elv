@@ -31,6 +31,8 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand weight 'Change a backend''s share of what is new'
             cand explain 'Say where a connection or request would go now, and why'
             cand flows 'List live connections and requests, the oldest first'
+            cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
+            cand demo-server 'Serve HTTP that tells who answers: something to try a balancer with'
             cand completions 'Print completions for a shell'
             cand man 'Write the manual pages into a folder'
             cand help 'Print this message or the help of the given subcommand(s)'
@@ -118,6 +120,23 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
         }
+        &'plimsoll;healthcheck'= {
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand --timeout 'How long to wait for the answer'
+            cand --ready 'Ask for /readyz: whether all that is wanted is in force, too'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;demo-server'= {
+            cand --listen 'Where to listen; `*` is any address of this host. May be given several times'
+            cand --name 'The name in answers [default: the name of this host]'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
         &'plimsoll;completions'= {
             cand -h 'Print help'
             cand --help 'Print help'
@@ -140,6 +159,8 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand weight 'Change a backend''s share of what is new'
             cand explain 'Say where a connection or request would go now, and why'
             cand flows 'List live connections and requests, the oldest first'
+            cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
+            cand demo-server 'Serve HTTP that tells who answers: something to try a balancer with'
             cand completions 'Print completions for a shell'
             cand man 'Write the manual pages into a folder'
             cand help 'Print this message or the help of the given subcommand(s)'
@@ -161,6 +182,10 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         &'plimsoll;help;explain'= {
         }
         &'plimsoll;help;flows'= {
+        }
+        &'plimsoll;help;healthcheck'= {
+        }
+        &'plimsoll;help;demo-server'= {
         }
         &'plimsoll;help;completions'= {
         }

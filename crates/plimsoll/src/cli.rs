@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
+use plimsoll_model::{Listen, Ports};
 
 use crate::commands::Command;
 
@@ -39,4 +40,22 @@ pub(crate) struct Admin {
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let read = plimsoll_config::parse_duration(text);
     read.map_err(|why| format!("{why}; expected a time such as 30s, 500ms or 1h30m"))
+}
+
+/// Reads where HTTP is listened on: `ADDR:PORT`, with `*` for any address.
+pub(crate) fn http_listen(text: &str) -> Result<Listen, String> {
+    let expected = "expected ADDR:PORT, such as 0.0.0.0:80, [::1]:8080 or *:80";
+    let text = text.strip_suffix("/http").unwrap_or(text);
+    let read = format!("{text}/http").parse::<Listen>();
+    match read {
+        Ok(
+            listen @ Listen::Socket {
+                ports: Ports::One(_),
+                ..
+            },
+        ) => Ok(listen),
+        Ok(_) => Err(format!("one port, not several; {expected}")),
+        Err(_) if text.parse::<u16>().is_ok() => Err(format!("an address is missing: *:{text}")),
+        Err(_) => Err(expected.into()),
+    }
 }

@@ -6,6 +6,7 @@ mod daemon;
 mod demo;
 mod error;
 mod out;
+mod probe;
 mod table;
 mod vetted;
 

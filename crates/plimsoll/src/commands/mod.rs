@@ -2,10 +2,12 @@
 
 mod check;
 mod demo;
+mod demo_server;
 mod drain;
 mod explain;
 mod flows;
 mod generate;
+mod healthcheck;
 mod ready;
 mod run;
 mod status;
@@ -17,6 +19,7 @@ use plimsoll_admin::Client;
 use crate::cli::Admin;
 use crate::daemon::place;
 use crate::error::Error;
+use crate::probe::Probe;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -30,6 +33,8 @@ pub(crate) enum Command {
     Weight(weight::Weight),
     Explain(explain::Explain),
     Flows(flows::Flows),
+    Healthcheck(healthcheck::Healthcheck),
+    DemoServer(demo_server::DemoServer),
     Completions(generate::Completions),
     #[command(hide = true)]
     Man(generate::Man),
@@ -48,8 +53,20 @@ impl Command {
             Command::Weight(weight) => weight.run(),
             Command::Explain(explain) => explain.run(),
             Command::Flows(flows) => flows.run(),
+            Command::Healthcheck(check) => check.run(),
+            Command::DemoServer(server) => server.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
+        }
+    }
+
+    /// How to ask a process that does this whether it is well; `target` is for those with an admin
+    /// API. None if it is not there to stay.
+    fn probe(&self, target: &str) -> Option<Probe> {
+        match self {
+            Command::Run(run) => Some(run.probe(target)),
+            Command::DemoServer(server) => server.probe(),
+            _ => None,
         }
     }
 }

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::daemon::{Daemon, Handle, logs, place};
 use crate::error::Error;
+use crate::probe::Probe;
 use crate::vetted::Vetted;
 
 /// Balance: read the configuration, listen, and follow every change until told to stop.
@@ -98,6 +99,15 @@ impl Run {
         // Whoever still waits for an answer does not hold the process up.
         runtime.shutdown_background();
         result
+    }
+
+    /// How to ask a daemon that was started so whether it is well.
+    pub(crate) fn probe(&self, target: &str) -> Probe {
+        let admin = self.admin.admin.clone().or_else(|| {
+            let text = std::fs::read_to_string(self.config_path().ok()?).ok()?;
+            plimsoll_config::parse("", &text).ok()?.daemon.admin
+        });
+        Probe::unix(admin.unwrap_or_else(place::default), target)
     }
 
     fn config_path(&self) -> Result<PathBuf, Error> {

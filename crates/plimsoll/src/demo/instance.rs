@@ -1,6 +1,5 @@
 //! A small web server that can be stopped as a container is, killed, and started again.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,28 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::body::Incoming;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
-/// What the system refused is tried again after this.
-const RETRY: Duration = Duration::from_millis(50);
-
-/// What an instance is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// Serve.
-    Running,
-    /// Accept nothing, answer what is in flight, close what is idle: what SIGTERM asks for.
-    Stopped,
-    /// Reset all: what SIGKILL does.
-    Killed,
-}
+pub(super) use super::site::Mode;
+use super::site::{self, Ends, RETRY, Site};
 
 /// One server.
 pub(super) struct Instance {
@@ -92,61 +77,17 @@ impl Instance {
                 },
             };
             self.listening.send_replace(true);
-            self.serve(open, &mut mode).await;
+            let closed = || _ = self.listening.send_replace(false);
+            site::serve(self.clone(), open, &mut mode, closed).await;
             if mode.wait_for(|mode| *mode == Mode::Running).await.is_err() {
                 return;
             }
         }
     }
+}
 
-    /// Serves until the mode is another.
-    async fn serve(self: &Arc<Self>, listener: TcpListener, mode: &mut watch::Receiver<Mode>) {
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                _ = changed(mode) => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(self.clone().connection(stream))),
-                    // No descriptors left: others have to end first.
-                    Err(_) => tokio::time::sleep(RETRY).await,
-                },
-                Some(_) = connections.join_next() => {}
-            }
-        }
-        drop(listener);
-        self.listening.send_replace(false);
-        while connections.join_next().await.is_some() {}
-    }
-
-    async fn connection(self: Arc<Self>, stream: TcpStream) {
-        let mut mode = self.mode.subscribe();
-        // Taken here so that a kill can reset what hyper owns by then.
-        let Ok(twin) = stream.into_std().and_then(|s| Ok((s.try_clone()?, s))) else {
-            return;
-        };
-        let (twin, Ok(stream)) = (twin.0, TcpStream::from_std(twin.1)) else {
-            return;
-        };
-        let service = service_fn(|request| self.clone().answer(request));
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let told = tokio::select! {
-            _ = &mut connection => return,
-            told = changed(&mut mode) => told,
-        };
-        if told == Mode::Stopped {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-            return;
-        }
-        // Closing with a linger of zero resets the connection.
-        let _ = socket_reset(&twin);
-    }
-
-    async fn answer<B>(
-        self: Arc<Self>,
-        request: Request<B>,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+impl Site for Instance {
+    async fn answer(&self, request: Request<Incoming>, _: Ends) -> Response<Full<Bytes>> {
         let count = self.answered.fetch_add(1, Ordering::Relaxed);
         // Real servers take a while, and not always the same.
         tokio::time::sleep(Duration::from_millis(1 + count % 4)).await;
@@ -157,16 +98,6 @@ impl Instance {
                 self.name
             ),
         };
-        Ok(Response::new(Full::new(text.into())))
+        Response::new(Full::new(text.into()))
     }
-}
-
-/// Waits until the mode is another than running.
-async fn changed(mode: &mut watch::Receiver<Mode>) -> Mode {
-    let told = mode.wait_for(|mode| *mode != Mode::Running).await;
-    told.map_or(Mode::Killed, |mode| *mode)
-}
-
-fn socket_reset(stream: &std::net::TcpStream) -> io::Result<()> {
-    rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).map_err(io::Error::from)
 }

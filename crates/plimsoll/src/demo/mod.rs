@@ -4,6 +4,7 @@ mod instance;
 mod keys;
 mod live;
 mod load;
+pub(crate) mod site;
 mod terminal;
 mod view;
 

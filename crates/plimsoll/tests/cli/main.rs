@@ -10,7 +10,9 @@
 
 mod check;
 mod demo;
+mod demo_server;
 mod generated;
+mod healthcheck;
 mod looking;
 mod run;
 mod stopping;
