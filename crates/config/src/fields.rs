@@ -168,6 +168,10 @@ impl<'a> Node<'a> {
         self.value.is_str()
     }
 
+    pub(crate) fn is_integer(&self) -> bool {
+        self.value.is_integer()
+    }
+
     pub(crate) fn is_table(&self) -> bool {
         self.value.is_table()
     }

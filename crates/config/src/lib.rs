@@ -11,6 +11,7 @@ mod daemon;
 mod diagnostic;
 mod duration;
 mod fields;
+mod health;
 mod nearest;
 mod overlap;
 mod route;

@@ -11,6 +11,7 @@ pub const SERVICE: &[&str] = &[
     "scheduler",
     "plane",
     "persistence",
+    "check",
     "timeouts",
     "queue",
     "retries",
@@ -33,6 +34,11 @@ pub const SCHEDULER: &[&str] = &["kind", "hash", "table", "seed"];
 
 /// Keys of a `persistence` table.
 pub const PERSISTENCE: &[&str] = &["timeout", "prefix-v4", "prefix-v6"];
+
+/// Keys of a `check` table.
+pub const CHECK: &[&str] = &[
+    "kind", "path", "host", "status", "interval", "timeout", "rise", "fall", "port",
+];
 
 /// Keys of a `timeouts` table.
 pub const TIMEOUTS: &[&str] = &[
@@ -62,6 +68,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a forward table", FORWARD),
     ("a scheduler table", SCHEDULER),
     ("a persistence table", PERSISTENCE),
+    ("a check table", CHECK),
     ("a timeouts table", TIMEOUTS),
     ("a route", ROUTE),
     ("a service of a route", WEIGHTED_SERVICE),

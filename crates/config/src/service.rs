@@ -14,6 +14,7 @@ use plimsoll_model::{
 use crate::backend::{self, ReadBackend};
 use crate::diagnostic::quote;
 use crate::fields::{Faults, Node, Place, Table};
+use crate::health;
 use crate::nearest::nearest;
 use crate::schema;
 use crate::sockets::Sockets;
@@ -77,6 +78,9 @@ pub(crate) fn read(source: &Arc<str>, table: &Table<'_>, faults: &mut Faults) ->
             sound.then(|| Service::new(spec, backends))
         })
         .filter(|service| {
+            if !health::check_ports(service, table, faults) {
+                return false;
+            }
             let valid = service.validate();
             if let Err(error) = &valid {
                 faults.push(table.place.fault(&*error.0));
@@ -182,6 +186,9 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     }
     if let Some(node) = table.get("persistence") {
         spec.persistence = persistence(&node, faults);
+    }
+    if let Some(node) = table.get("check") {
+        spec.check = health::read(&node, faults);
     }
     if let Some(node) = table.get("timeouts") {
         timeouts(&mut spec.timeouts, &node, faults);

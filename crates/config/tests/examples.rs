@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use plimsoll_config::{Config, Daemon, parse, render};
-use plimsoll_model::{Forward, ServiceSpec, State, Timeouts, Tunnel};
+use plimsoll_model::{Check, CheckKind, Forward, ServiceSpec, State, StatusSet, Timeouts, Tunnel};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples")
@@ -87,6 +87,19 @@ fn full_shows_the_real_defaults() {
     let config = example("full.toml");
     let spec = &config.services[0].spec;
     assert_eq!(spec.timeouts, Timeouts::default());
+    let check = spec.check.as_ref().unwrap();
+    assert_eq!(check.kind.to_string(), "http:/health");
+    let plain = Check::new(check.kind.clone());
+    assert_eq!(
+        *check,
+        Check {
+            port: Some(80),
+            ..plain
+        }
+    );
+    assert!(
+        matches!(&check.kind, CheckKind::Http { status, .. } if *status == StatusSet::default())
+    );
     assert_eq!(spec.queue, ServiceSpec::DEFAULT_QUEUE);
     assert_eq!(spec.retries, ServiceSpec::DEFAULT_RETRIES);
     assert_eq!(spec.max_body, 0);

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use plimsoll_config::{parse, render, schema};
-use plimsoll_model::SchedulerKind;
+use plimsoll_model::{Check, SchedulerKind, StatusSet};
 
 fn manual() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
@@ -54,6 +54,7 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::FORWARD => ("#### Forward", 0),
         t if t == schema::SCHEDULER => ("### Scheduler", 0),
         t if t == schema::PERSISTENCE => ("### Persistence", 0),
+        t if t == schema::CHECK => ("### Check", 0),
         t if t == schema::TIMEOUTS => ("### Timeouts", 0),
         t if t == schema::ROUTE => ("## `[[route]]`", 0),
         t if t == schema::WEIGHTED_SERVICE => ("## `[[route]]`", 1),
@@ -94,6 +95,26 @@ fn the_defaults_in_the_manual_are_the_real_ones() {
     assert_eq!(default("response"), timeouts.response);
     assert_eq!(default("idle"), timeouts.idle);
     assert_eq!(default("drain"), timeouts.drain);
+}
+
+#[test]
+fn the_defaults_of_checks_in_the_manual_are_the_real_ones() {
+    let rows = section("### Check");
+    let default = |key: &str| {
+        let row = rows
+            .lines()
+            .find(|l| l.starts_with(&format!("| `{key}` |")));
+        let cell = row.unwrap().split(" | ").nth(2).unwrap();
+        cell.trim_matches(['"', '`']).to_owned()
+    };
+    let time = |key| plimsoll_config::parse_duration(&default(key)).unwrap();
+    let check: Check = "http".parse().unwrap();
+    assert_eq!(time("interval"), check.interval);
+    assert_eq!(time("timeout"), check.timeout);
+    assert_eq!(default("rise"), check.rise.to_string());
+    assert_eq!(default("fall"), check.fall.to_string());
+    assert_eq!(default("path"), "/");
+    assert_eq!(default("status").parse(), Ok(StatusSet::default()));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! plane carries it out.
 
 mod backend;
+mod check;
 mod desired;
 mod listen;
 mod name;
@@ -17,6 +18,7 @@ mod state;
 mod update;
 
 pub use backend::{Backend, BackendAddr, Forward, MAX_WEIGHT, Tunnel};
+pub use check::{Check, CheckHost, CheckKind, CheckPath, StatusSet};
 pub use desired::Desired;
 pub use listen::{Family, Listen, Ports, Proto};
 pub use name::Name;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::{Backend, BackendAddr, Forward, Invalid, Listen, Name, Origin};
+use crate::{Backend, BackendAddr, Check, Forward, Invalid, Listen, Name, Origin, Ports};
 
 /// A scheduling algorithm. Definitions: the `balance` crate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -184,6 +184,8 @@ pub struct ServiceSpec {
     pub scheduler: Scheduler,
     /// Whether clients stay on their backend.
     pub persistence: Option<Persistence>,
+    /// How it is found out whether backends can serve; none: what their source says counts.
+    pub check: Option<Check>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// Requests or connections waiting per backend at most, once it is at its `maxconn`.
@@ -213,6 +215,7 @@ impl ServiceSpec {
             plane: PlaneChoice::default(),
             scheduler: Scheduler::default(),
             persistence: None,
+            check: None,
             timeouts: Timeouts::default(),
             queue: Self::DEFAULT_QUEUE,
             retries: Self::DEFAULT_RETRIES,
@@ -258,6 +261,11 @@ impl ServiceSpec {
             && (!(1..=32).contains(&p.prefix_v4) || !(1..=128).contains(&p.prefix_v6))
         {
             return bad("persistence prefixes are 1 to 32 (IPv4) and 1 to 128 (IPv6)".into());
+        }
+        if let Some(check) = &self.check
+            && let Err(error) = check.validate()
+        {
+            return bad(error.0);
         }
         match &self.sorry {
             Some(sorry) => sorry.validate(),
@@ -313,6 +321,29 @@ impl Service {
         &self.spec.name
     }
 
+    /// Where a backend of this service is checked: at the port that the check says, its own, or
+    /// that to which the first listen with a single port leads; or at its Unix socket. None if the
+    /// service has no check, or none of these is there.
+    pub fn check_addr(&self, backend: &Backend) -> Option<BackendAddr> {
+        let said = self.spec.check.as_ref()?.port;
+        let BackendAddr::Ip(ip, own) = &backend.addr else {
+            return Some(backend.addr.clone());
+        };
+        let of_listen = || {
+            let mut listens = self.spec.listens.iter();
+            let port = listens.find_map(|listen| match listen {
+                Listen::Socket {
+                    ports: Ports::One(port),
+                    ..
+                } => Some(*port),
+                _ => None,
+            })?;
+            Some(backend.ports.get(&port).copied().unwrap_or(port))
+        };
+        let port = said.or(*own).or_else(of_listen)?;
+        Some(BackendAddr::Ip(*ip, Some(port)))
+    }
+
     /// Whether every value is in its range and the values fit each other.
     ///
     /// # Errors
@@ -330,6 +361,13 @@ impl Service {
                     self.spec.name, backend.addr
                 )));
             }
+            if self.spec.check.is_some() && self.check_addr(backend).is_none() {
+                return Err(Invalid(format!(
+                    "service `{}`: backend {} has no port to check, and no listen has a single \
+                     one: give `port` in `check`",
+                    self.spec.name, backend.addr
+                )));
+            }
         }
         let table = self.spec.scheduler.table;
         if table != 0 && (table as usize) < self.backends.len().saturating_mul(100) {
@@ -340,5 +378,69 @@ impl Service {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CheckKind;
+
+    fn checked(listens: &[&str], port: Option<u16>, backend: &str) -> (Service, Backend) {
+        let origin = Origin::new("test", "web");
+        let listens = listens.iter().map(|l| l.parse().unwrap()).collect();
+        let mut spec = ServiceSpec::new("web".parse().unwrap(), origin.clone(), listens);
+        spec.check = Some(Check {
+            port,
+            ..Check::new(CheckKind::Tcp)
+        });
+        let mut backend = Backend::new(backend.parse().unwrap(), origin);
+        if let BackendAddr::Ip(_, None) = backend.addr {
+            backend.ports.insert(80, 8080);
+        }
+        (Service::new(spec, [backend.clone()]), backend)
+    }
+
+    #[test]
+    fn where_a_backend_is_checked() {
+        let cases: [(&[&str], _, _, _); 6] = [
+            (&["*:80/http"], None, "10.0.0.1:99", "10.0.0.1:99"),
+            (&["*:80/http"], Some(7), "10.0.0.1:99", "10.0.0.1:7"),
+            (&["*:80/http"], None, "10.0.0.1", "10.0.0.1:8080"),
+            (
+                &["mark:1", "*:1-9/tcp", "*:81/tcp"],
+                None,
+                "10.0.0.1",
+                "10.0.0.1:81",
+            ),
+            (&[], Some(7), "fd00::1", "[fd00::1]:7"),
+            (&[], Some(7), "unix:/run/x.sock", "unix:/run/x.sock"),
+        ];
+        for (listens, port, backend, wanted) in cases {
+            let (service, backend) = checked(listens, port, backend);
+            assert_eq!(service.check_addr(&backend), wanted.parse().ok());
+            assert_eq!(service.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_backend_that_cannot_be_checked_is_invalid() {
+        for listens in [&[][..], &["mark:1"], &["*:1-9/tcp", "10.0.0.9:*/tcp"]] {
+            let (mut service, backend) = checked(listens, None, "10.0.0.1");
+            assert_eq!(service.check_addr(&backend), None);
+            let error = service.validate().unwrap_err().0;
+            assert!(error.contains("10.0.0.1 has no port to check"), "{error}");
+            Arc::make_mut(&mut service.spec).check = None;
+            assert_eq!(service.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_wrong_check_is_named_with_its_service() {
+        let (mut service, _) = checked(&["*:80/http"], None, "10.0.0.1:80");
+        let check = &mut Arc::make_mut(&mut service.spec).check;
+        check.as_mut().unwrap().rise = 0;
+        let error = service.validate().unwrap_err().0;
+        assert!(error.contains("`web`") && error.contains("rise"), "{error}");
     }
 }

@@ -165,6 +165,32 @@ fn persistence() -> BoxedStrategy<Persistence> {
         .boxed()
 }
 
+fn check() -> BoxedStrategy<Check> {
+    let path = select(vec!["/", "/health", "/a b?c=\"d\"&e"]);
+    let path = path.prop_map(|path| path.replace([' ', '"'], "%20").parse().unwrap());
+    let host = select(vec!["example.com", "[fd00::1]:80"]).prop_map(|h| h.parse().unwrap());
+    let status = select(vec!["200-399", "204", "200-299,401"]).prop_map(|s| s.parse().unwrap());
+    let http = (path.clone(), option::of(host), status)
+        .prop_map(|(path, host, status)| CheckKind::Http { path, host, status });
+    let kind = prop_oneof![Just(CheckKind::Tcp), path.prop_map(CheckKind::http), http];
+    let times = (100u64..86_400_000, 1u64..3_600_000);
+    let full = (
+        kind.clone(),
+        times,
+        (1..=1000u32, 1..=1000u32),
+        1..=u16::MAX,
+    );
+    let full = full.prop_map(|(kind, (interval, timeout), (rise, fall), port)| Check {
+        kind,
+        interval: Duration::from_millis(interval),
+        timeout: Duration::from_millis(timeout),
+        rise,
+        fall,
+        port: Some(port),
+    });
+    prop_oneof![kind.prop_map(Check::new), full].boxed()
+}
+
 /// A service with listens of its own, and maybe the shared one.
 fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
     let planes = vec![
@@ -193,12 +219,12 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
         any::<bool>(),
         select(planes),
         scheduler(),
-        option::of(persistence()),
+        (option::of(persistence()), option::of(check())),
         timeouts(),
         rest,
     )
         .prop_map(
-            move |(own, shared, plane, scheduler, persistence, timeouts, rest)| {
+            move |(own, shared, plane, scheduler, (persistence, check), timeouts, rest)| {
                 let end = if shared { "-._/@:#" } else { "" };
                 let name: Name = format!("s{id}{end}").parse().unwrap();
                 let mut listens = vec![own.0, own.1, own.2];
@@ -225,10 +251,22 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                         b.forward = Forward::Proxy;
                     }
                 }
+                spec.check = check;
                 (spec, backends)
             },
         )
         .boxed()
+}
+
+/// With a port in its check where one is needed.
+fn checkable(mut service: Service) -> Service {
+    let mut backends = service.backends.values();
+    if backends.any(|b| service.check_addr(b).is_none())
+        && let Some(check) = &mut Arc::make_mut(&mut service.spec).check
+    {
+        check.port = Some(80);
+    }
+    service
 }
 
 fn route(id: usize) -> BoxedStrategy<Route> {
@@ -342,7 +380,7 @@ pub(crate) fn config() -> BoxedStrategy<Config> {
             Config {
                 services: made
                     .into_iter()
-                    .map(|(spec, backends)| Service::new(spec, backends))
+                    .map(|(spec, backends)| checkable(Service::new(spec, backends)))
                     .collect(),
                 routes: said,
                 daemon,

@@ -100,6 +100,9 @@ fn service(service: &Service, short: bool) -> String {
     if let Some(p) = spec.persistence {
         parts.add(true, "persistence", persistence(&p, short));
     }
+    if let Some(c) = &spec.check {
+        parts.add(true, "check", check(c, short));
+    }
     let differs = spec.timeouts != plain.timeouts;
     parts.add(!short || differs, "timeouts", timeouts(&spec.timeouts));
     parts.add(
@@ -158,6 +161,36 @@ fn persistence(persistence: &Persistence, short: bool) -> String {
     parts.add(true, "timeout", timeout);
     parts.add(true, "prefix-v4", persistence.prefix_v4.to_string());
     parts.add(true, "prefix-v6", persistence.prefix_v6.to_string());
+    parts.inline()
+}
+
+fn check(check: &Check, short: bool) -> String {
+    if short && check.to_string().parse() == Ok(check.clone()) {
+        return text(check);
+    }
+    let mut parts = Parts::default();
+    match &check.kind {
+        CheckKind::Tcp => parts.add(true, "kind", text("tcp")),
+        CheckKind::Http { path, host, status } => {
+            parts.add(true, "kind", text("http"));
+            parts.add(!short || path.as_str() != "/", "path", text(path));
+            if let Some(host) = host {
+                parts.add(true, "host", text(host));
+            }
+            let code = status.to_string();
+            match code.parse::<u16>() {
+                Ok(_) if short => parts.add(true, "status", code),
+                _ => parts.add(true, "status", text(code)),
+            }
+        }
+    }
+    parts.add(true, "interval", text(format_duration(check.interval)));
+    parts.add(true, "timeout", text(format_duration(check.timeout)));
+    parts.add(true, "rise", check.rise.to_string());
+    parts.add(true, "fall", check.fall.to_string());
+    if let Some(port) = check.port {
+        parts.add(true, "port", port.to_string());
+    }
     parts.inline()
 }
 

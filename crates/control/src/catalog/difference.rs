@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
-use plimsoll_model::{Backend, Origin, Route, ServiceSpec, Timeouts};
+use plimsoll_model::{Backend, Check, CheckHost, CheckKind, Origin, Route, ServiceSpec, Timeouts};
 
 /// A setting with two values.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         plane,
         scheduler,
         persistence,
+        check,
         timeouts,
         queue,
         retries,
@@ -70,6 +71,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         })
         .or_else(|| differ("scheduler settings", scheduler, &second.scheduler, debug))
         .or_else(|| differ("persistence", persistence, &second.persistence, debug))
+        .or_else(|| of_checks(check.as_ref(), second.check.as_ref()))
         .or_else(|| of_timeouts(timeouts, &second.timeouts))
         .or_else(|| differ("queue", queue, &second.queue, debug))
         .or_else(|| differ("retries", retries, &second.retries, debug))
@@ -90,6 +92,56 @@ fn bare(backend: &Option<Backend>) -> Option<Backend> {
         origin: Origin::new("", ""),
         ..backend
     })
+}
+
+fn of_checks(first: Option<&Check>, second: Option<&Check>) -> Option<Difference> {
+    let (Some(a), Some(b)) = (first, second) else {
+        let show = |check: &Option<&Check>| check.map_or("none".into(), ToString::to_string);
+        return differ("check", &first, &second, show);
+    };
+    let Check {
+        kind,
+        interval,
+        timeout,
+        rise,
+        fall,
+        port,
+    } = a;
+    None.or_else(|| {
+        let (a, b) = (kind.to_string(), b.kind.to_string());
+        differ("check", &a, &b, String::clone)
+    })
+    .or_else(|| of_kinds(kind, &b.kind))
+    .or_else(|| differ("check.interval", interval, &b.interval, debug))
+    .or_else(|| differ("check.timeout", timeout, &b.timeout, debug))
+    .or_else(|| differ("check.rise", rise, &b.rise, debug))
+    .or_else(|| differ("check.fall", fall, &b.fall, debug))
+    .or_else(|| {
+        let show = |port: &Option<u16>| match port {
+            Some(port) => port.to_string(),
+            None => "that of the backend".into(),
+        };
+        differ("check.port", port, &b.port, show)
+    })
+}
+
+/// The first setting in which two checks that look the same differ.
+fn of_kinds(first: &CheckKind, second: &CheckKind) -> Option<Difference> {
+    let (
+        CheckKind::Http { host, status, .. },
+        CheckKind::Http {
+            host: h, status: s, ..
+        },
+    ) = (first, second)
+    else {
+        return None;
+    };
+    let show = |host: &Option<CheckHost>| match host {
+        Some(host) => host.to_string(),
+        None => "that of the backend".into(),
+    };
+    differ("check.host", host, h, show)
+        .or_else(|| differ("check.status", status, s, ToString::to_string))
 }
 
 fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {

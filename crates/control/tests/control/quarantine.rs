@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::world::{World, docker, entry, file, hand, name, nth, route, service};
 use plimsoll_model::{
-    Forward, Item, Origin, PlaneChoice, SchedulerKind, Service, ServiceSpec, Update,
+    Check, CheckKind, Forward, Item, Origin, PlaneChoice, SchedulerKind, Service, ServiceSpec,
+    Update,
 };
 use plimsoll_plane::Unsupported;
 
@@ -90,6 +91,58 @@ fn the_first_differing_setting_is_named() {
         world.put(&docker(), "c2", with_spec(other, change));
         world.step();
         world.assert_aside("service `web`", "c2", &[&format!("`{setting}` is ")]);
+    }
+}
+
+#[test]
+fn the_first_differing_setting_of_a_check_is_named() {
+    type Change = fn(&mut Option<Check>);
+    fn of(check: &mut Option<Check>) -> &mut Check {
+        check.as_mut().unwrap()
+    }
+    fn http(host: &str, status: &str) -> CheckKind {
+        CheckKind::Http {
+            path: "/health".parse().unwrap(),
+            host: host.parse().ok(),
+            status: status.parse().unwrap(),
+        }
+    }
+    let cases: [(&str, Change); 9] = [
+        ("`check` is none here but http:/health in", |c| *c = None),
+        ("`check` is tcp here but http:/health in", |c| {
+            of(c).kind = CheckKind::Tcp
+        }),
+        ("`check.host` is b here but that of the backend in", |c| {
+            of(c).kind = http("b", "200-399")
+        }),
+        ("`check.status` is 204 here but 200-399 in", |c| {
+            of(c).kind = http("", "204")
+        }),
+        ("`check.interval` is 9s here but 5s in", |c| {
+            of(c).interval = Duration::from_secs(9)
+        }),
+        ("`check.timeout` is 9s here but 2s in", |c| {
+            of(c).timeout = Duration::from_secs(9)
+        }),
+        ("`check.rise` is 9 here but 2 in", |c| of(c).rise = 9),
+        ("`check.fall` is 9 here but 3 in", |c| of(c).fall = 9),
+        ("`check.port` is 9 here but that of the backend in", |c| {
+            of(c).port = Some(9)
+        }),
+    ];
+    for (words, change) in cases {
+        let mut world = World::new();
+        let check = || "http:/health".parse().ok();
+        let one = service("c1", "web", &["*:80/tcp"], &[1]);
+        world.put(&docker(), "c1", with_spec(one, |s| s.check = check()));
+        let other = service("c2", "web", &["*:80/tcp"], &[2]);
+        let other = with_spec(other, |s| {
+            s.check = check();
+            change(&mut s.check);
+        });
+        world.put(&docker(), "c2", other);
+        world.step();
+        world.assert_aside("service `web`", "c2", &[words]);
     }
 }
 
