@@ -1,0 +1,166 @@
+//! The labels `plimsoll.*` of a container; `docs/labels.md` describes them.
+//!
+//! `plimsoll.KEY` speaks of the container's default service, `plimsoll.NAME.KEY` of a further
+//! one. What is wrong with one service of a container does not touch its others.
+
+mod group;
+mod listen;
+pub mod schema;
+mod settings;
+pub(crate) mod value;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_model::{Name, Origin};
+
+use super::share::{Refused, Share};
+use super::view::Settings;
+use super::wire::Inspect;
+use schema::PREFIX;
+use value::{Faults, Value, cut, told};
+
+/// Labels of ours that a container has at most.
+const MAX_LABELS: usize = 1024;
+/// Services of one container at most.
+const MAX_SERVICES: usize = 64;
+
+/// What the labels of a container say.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// What holds for all services of the container.
+    pub(crate) common: Common,
+    /// Its services, sound or not.
+    pub(crate) shares: Vec<Result<Share, Refused>>,
+}
+
+/// What holds for all services of a container that do not say it themselves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Common {
+    /// The network to reach it by.
+    pub(crate) network: Option<Arc<str>>,
+    /// How long what it has may take to end.
+    pub(crate) drain: Option<Duration>,
+}
+
+/// Whether a container is looked at: neither turned off by `plimsoll.enable=false` nor a one-off
+/// one of `docker compose run`.
+pub fn is_wanted(container: &Inspect) -> bool {
+    let enable = container.label("plimsoll.enable").map(str::trim);
+    let one_off = container.label("com.docker.compose.oneoff");
+    enable != Some("false") && !one_off.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// The longest time that a container's services are given to drain: the greatest of its labels
+/// `plimsoll.drain` and `plimsoll.NAME.drain` that can be read.
+pub fn drain(container: &Inspect) -> Option<Duration> {
+    let ours = container.config.labels.iter();
+    let drains = ours.filter_map(|(label, text)| {
+        let (name, key) = group::split(label.strip_prefix(PREFIX)?);
+        let text = (key == "drain").then(|| Value::new(label, text).text)?;
+        // A name with a dot in it is none.
+        (!name.contains('.')).then(|| plimsoll_config::parse_duration(text).ok())?
+    });
+    drains.max()
+}
+
+/// Reads the labels of a container.
+///
+/// # Errors
+/// What is wrong concerns all of it.
+pub(crate) fn read(container: &Inspect, settings: &Settings) -> Result<Said, Refused> {
+    let whole = |reason: String| Refused {
+        key: String::new(),
+        subject: format!("container {}", container.display_name()),
+        reason,
+    };
+    let labels = container.config.labels.iter();
+    let ours = labels.filter(|(label, _)| label.starts_with(PREFIX));
+    let ours = ours.map(|(label, text)| Value::new(label, text));
+    if ours.clone().count() > MAX_LABELS {
+        let reason = format!("it has more than {MAX_LABELS} labels {PREFIX}*");
+        return Err(whole(reason));
+    }
+    let mut groups = group::groups(ours);
+    let mut faults = Faults::default();
+    let default = groups.remove("").unwrap_or_default();
+    let (default, container_wide) = default.divide();
+    let mut common = Common::default();
+    if let Some(value) = container_wide.get("network") {
+        common.network = settings::network(value, &mut faults);
+    }
+    if let Some(value) = container_wide.get("drain") {
+        common.drain = value.duration(Duration::ZERO, &mut faults);
+    }
+    let enable = container_wide.get("enable");
+    let words = [("true", ()), ("false", ())];
+    enable.map(|value| value.word(&words, &mut faults));
+    let named = container_wide.get("service");
+    let base: Option<Name> = named.and_then(|value| value.parsed(&mut faults));
+    if let Some(reason) = faults.reason() {
+        return Err(whole(reason));
+    }
+    let alone = groups.is_empty() && (enable.is_some() || named.is_some());
+    if !default.is_empty() || alone {
+        groups.insert("", default);
+    }
+    if groups.len() > MAX_SERVICES {
+        let reason = format!("it has more than {MAX_SERVICES} services");
+        return Err(whole(reason));
+    }
+    let origin = Origin::new(
+        settings.source.clone(),
+        format!("container {}", container.display_name()),
+    );
+    let base = match base {
+        Some(base) => base,
+        None if groups.is_empty() => {
+            let shares = Vec::new();
+            return Ok(Said { common, shares });
+        }
+        None => default_name(container).map_err(whole)?,
+    };
+    let maker = settings::Maker {
+        container,
+        settings,
+        origin: &origin,
+        base: &base,
+        common: &common,
+    };
+    let mut names = BTreeSet::new();
+    let mut shares = Vec::new();
+    for (name, group) in &groups {
+        let share = maker.share(name, group, |name| names.contains(name));
+        if let Ok(share) = &share {
+            names.insert(share.spec.name.clone());
+        }
+        shares.push(share.map_err(|reason| Refused {
+            key: format!("labels {}", group.prefix),
+            subject: match maker.name(name, group) {
+                Ok(name) => format!("service `{name}`"),
+                Err(_) => format!("service `{base}/{}`", cut(name)),
+            },
+            reason,
+        }));
+    }
+    Ok(Said { common, shares })
+}
+
+/// What the default service is called where no label says it: `PROJECT/SERVICE` of Compose, the
+/// name of the Swarm service, or that of the container.
+fn default_name(container: &Inspect) -> Result<Name, String> {
+    let label = |key| container.label(key).filter(|value| !value.is_empty());
+    let project = label("com.docker.compose.project");
+    let name = match (project, label("com.docker.compose.service")) {
+        (Some(project), Some(service)) => format!("{project}/{service}"),
+        _ => match label("com.docker.swarm.service.name") {
+            Some(service) => service.to_owned(),
+            None => container.display_name().to_owned(),
+        },
+    };
+    name.parse().map_err(|error| {
+        let error = told(&error, &name);
+        format!("no service can be named after it: {error}: say a name with label plimsoll.service")
+    })
+}

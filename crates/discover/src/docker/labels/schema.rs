@@ -1,0 +1,54 @@
+//! The keys that labels have.
+
+/// What every label of ours begins with.
+pub const PREFIX: &str = "plimsoll.";
+
+/// Keys of `plimsoll.KEY` that speak of a whole container.
+pub const CONTAINER: &[&str] = &["enable", "service", "network", "drain"];
+
+/// Keys of `plimsoll.KEY`, for the container's default service, and of `plimsoll.NAME.KEY`, for a
+/// further one.
+pub const SERVICE: &[&str] = &[
+    "service",
+    "port",
+    "protocol",
+    "listen",
+    "host",
+    "path",
+    "priority",
+    "weight",
+    "maxconn",
+    "queue",
+    "retries",
+    "scheduler",
+    "scheduler.hash",
+    "scheduler.table",
+    "scheduler.seed",
+    "persistence",
+    "persistence.prefix-v4",
+    "persistence.prefix-v6",
+    "body-limit",
+    "trusted",
+    "sorry",
+    "plane",
+    "network",
+    "drain",
+    "timeouts.connect",
+    "timeouts.header",
+    "timeouts.keepalive",
+    "timeouts.queue",
+    "timeouts.response",
+    "timeouts.idle",
+];
+
+/// Every key, of either kind.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    let service = SERVICE.iter().copied();
+    let others = CONTAINER.iter().filter(|key| !SERVICE.contains(key));
+    service.chain(others.copied())
+}
+
+/// The words that begin a key. None of them can name a further service.
+pub fn heads() -> impl Iterator<Item = &'static str> {
+    keys().map(|key| key.split_once('.').map_or(key, |(head, _)| head))
+}

@@ -1,0 +1,324 @@
+//! From the labels of one service to the container's share of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use plimsoll_model::{
+    Backend, BackendAddr, HashKey, HostPattern, Listen, MAX_WEIGHT, Name, Origin, PathPrefix,
+    Persistence, PlaneChoice, Proto, SchedulerKind, ServiceSpec,
+};
+
+use super::Common;
+use super::group::Group;
+use super::listen::{self, Listens};
+use super::value::{Faults, Value, cut};
+use crate::docker::port;
+use crate::docker::share::{MAX_ROUTES, Share, routes};
+use crate::docker::view::Settings;
+use crate::docker::wire::Inspect;
+
+/// Trusted networks of one service at most.
+const MAX_TRUSTED: usize = 1024;
+/// The greatest `mh` table, as in the file.
+const MAX_TABLE: u32 = 1 << 24;
+
+const PLANES: [(&str, PlaneChoice); 4] = [
+    ("auto", PlaneChoice::Auto),
+    ("proxy", PlaneChoice::Proxy),
+    ("ebpf", PlaneChoice::Ebpf),
+    ("ipvs", PlaneChoice::Ipvs),
+];
+
+const HASHES: [(&str, HashKey); 2] = [
+    ("source", HashKey::Source),
+    ("source-port", HashKey::SourcePort),
+];
+
+/// Keys that only mean something for HTTP.
+const HTTP_ONLY: [&str; 5] = ["host", "path", "priority", "body-limit", "trusted"];
+
+/// Makes the shares of one container.
+pub(crate) struct Maker<'a> {
+    pub(crate) container: &'a Inspect,
+    pub(crate) settings: &'a Settings,
+    pub(crate) origin: &'a Origin,
+    /// What the default service is called.
+    pub(crate) base: &'a Name,
+    pub(crate) common: &'a Common,
+}
+
+impl Maker<'_> {
+    /// What a service is called: as its label says, the name of the default one, or that and its
+    /// own.
+    pub(crate) fn name(&self, name: &str, group: &Group<'_>) -> Result<Name, String> {
+        let base = self.base;
+        match group.get("service") {
+            Some(value) => {
+                let mut faults = Faults::default();
+                let name = value.parsed(&mut faults);
+                name.ok_or_else(|| faults.reason().unwrap_or_default())
+            }
+            None if name.is_empty() => Ok(base.clone()),
+            None => format!("{base}/{name}").parse().map_err(|_| {
+                let label = format!("{}.service", group.prefix);
+                format!("the name {base}/{name} is too long: say another with label {label}")
+            }),
+        }
+    }
+
+    /// The container's share of a service. `known` says whether another service of the container
+    /// has that name.
+    pub(crate) fn share(
+        &self,
+        name: &str,
+        group: &Group<'_>,
+        known: impl Fn(&Name) -> bool,
+    ) -> Result<Share, String> {
+        let mut faults = group.faults();
+        let name = match self.name(name, group) {
+            Ok(name) if known(&name) => {
+                let fault = format!("another service of this container is called {name}, too");
+                faults.push(
+                    group
+                        .get("service")
+                        .map_or(fault.clone(), |v| v.fault(fault)),
+                );
+                Some(name)
+            }
+            Ok(name) => Some(name),
+            Err(fault) => {
+                faults.push(fault);
+                None
+            }
+        };
+        let listens = listen::read(group, &mut faults);
+        let share = name
+            .zip(listens)
+            .and_then(|(name, listens)| self.fill(name, listens, group, &mut faults));
+        match (share, faults.reason()) {
+            (Some(share), None) => Ok(share),
+            (_, reason) => Err(reason.unwrap_or_default()),
+        }
+    }
+
+    fn fill(
+        &self,
+        name: Name,
+        listens: Listens,
+        group: &Group<'_>,
+        faults: &mut Faults,
+    ) -> Option<Share> {
+        let Listens { proto, mut listens } = listens;
+        let port = match group.get("port") {
+            Some(value) => Ok(value.number(1, u16::MAX, faults)?),
+            None => {
+                let label = format!("{}.port", group.prefix);
+                port::guess(self.container, proto, &label)
+            }
+        };
+        if listens.is_empty() {
+            listens.push(match (proto, &port) {
+                (Proto::Http, _) => self.settings.http,
+                (proto, Ok(port)) => Listen::socket(None, *port, proto),
+                (_, Err(why)) => {
+                    faults.push(why);
+                    return None;
+                }
+            });
+        }
+        if proto != Proto::Http {
+            for value in HTTP_ONLY.iter().filter_map(|key| group.get(key)) {
+                let why = format!("only for http services, this one is {proto}");
+                faults.push(value.fault(why));
+            }
+        }
+        let mut spec = ServiceSpec::new(name, self.origin.clone(), listens);
+        tune(&mut spec, group, faults);
+        if let Some(drain) = self.common.drain.filter(|_| group.get("drain").is_none()) {
+            spec.timeouts.drain = drain;
+        }
+        let mut number = |key: &str, max: u32, default: u32| match group.get(key) {
+            Some(value) => value.number(0, max, faults).unwrap_or_default(),
+            None => default,
+        };
+        let (weight, maxconn) = (
+            number("weight", MAX_WEIGHT, 1),
+            number("maxconn", u32::MAX, 0),
+        );
+        let network = match group.get("network") {
+            Some(value) => network(value, faults),
+            None => self.common.network.clone(),
+        };
+        if let Err(error) = spec.validate() {
+            faults.push(error.0);
+        }
+        let routes = match self.routes(&spec, group, faults) {
+            Ok(routes) => routes,
+            Err(why) => {
+                faults.push(why);
+                Vec::new()
+            }
+        };
+        Some(Share {
+            spec,
+            routes,
+            port,
+            transport: proto.transport(),
+            weight,
+            maxconn,
+            network,
+        })
+    }
+
+    fn routes(
+        &self,
+        spec: &ServiceSpec,
+        group: &Group<'_>,
+        faults: &mut Faults,
+    ) -> Result<Vec<plimsoll_model::Route>, String> {
+        let path: Option<PathPrefix> = group.get("path").and_then(|v| v.parsed(faults));
+        let priority = group.get("priority");
+        let mut hosts: Vec<HostPattern> = Vec::new();
+        if let Some(value) = group.get("host") {
+            for item in value.items(MAX_ROUTES, faults) {
+                match value.part::<HostPattern>(item, faults) {
+                    Some(host) if hosts.contains(&host) => {
+                        faults.push(value.fault(format!("{host} is said twice")));
+                    }
+                    Some(host) => hosts.push(host),
+                    None => {}
+                }
+            }
+        } else if group.get("path").is_some() {
+            hosts.push(HostPattern::Any);
+        } else if let Some(value) = priority {
+            let prefix = &group.prefix;
+            let why = format!("it orders routes, and there is none without {prefix}.host");
+            faults.push(value.fault(why));
+        }
+        let priority = priority.and_then(|v| v.number(i32::MIN, i32::MAX, faults));
+        if !spec.listens.iter().all(Listen::is_http) {
+            return Ok(Vec::new());
+        }
+        let path = path.unwrap_or_else(PathPrefix::root);
+        routes(spec, &hosts, &path, priority.unwrap_or_default())
+    }
+}
+
+/// The settings of a service that are the same in the file.
+fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
+    if let Some(plane) = group.get("plane").and_then(|v| v.word(&PLANES, faults)) {
+        spec.plane = plane;
+    }
+    scheduler(spec, group, faults);
+    spec.persistence = persistence(group, faults);
+    let timeouts = &mut spec.timeouts;
+    let zero = Duration::ZERO;
+    for (key, least, time) in [
+        (
+            "timeouts.connect",
+            Duration::from_millis(1),
+            &mut timeouts.connect,
+        ),
+        ("timeouts.header", zero, &mut timeouts.header),
+        ("timeouts.keepalive", zero, &mut timeouts.keepalive),
+        ("timeouts.queue", zero, &mut timeouts.queue),
+        ("timeouts.response", zero, &mut timeouts.response),
+        ("timeouts.idle", zero, &mut timeouts.idle),
+        ("drain", zero, &mut timeouts.drain),
+    ] {
+        if let Some(read) = group.get(key).and_then(|v| v.duration(least, faults)) {
+            *time = read;
+        }
+    }
+    for (key, number) in [("queue", &mut spec.queue), ("retries", &mut spec.retries)] {
+        if let Some(read) = group.get(key).and_then(|v| v.number(0, u32::MAX, faults)) {
+            *number = read;
+        }
+    }
+    // The greatest number of the file.
+    let greatest = i64::MAX.unsigned_abs();
+    if let Some(value) = group.get("body-limit") {
+        spec.max_body = value.number(0, greatest, faults).unwrap_or_default();
+    }
+    if let Some(value) = group.get("trusted") {
+        let items = value.items(MAX_TRUSTED, faults);
+        let networks = items
+            .into_iter()
+            .filter_map(|item| trusted(value, item, faults));
+        spec.trusted = networks.collect();
+    }
+    if let Some(value) = group.get("sorry") {
+        let addr: Option<BackendAddr> = value.parsed(faults);
+        spec.sorry = addr.map(|addr| Backend::new(addr, spec.origin.clone()));
+    }
+}
+
+fn scheduler(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
+    let kinds = &SchedulerKind::NAMES;
+    let scheduler = &mut spec.scheduler;
+    if let Some(kind) = group.get("scheduler").and_then(|v| v.word(kinds, faults)) {
+        scheduler.kind = kind;
+    }
+    if let Some(hash) = (group.get("scheduler.hash")).and_then(|v| v.word(&HASHES, faults)) {
+        scheduler.hash = hash;
+    }
+    if let Some(value) = group.get("scheduler.table") {
+        scheduler.table = value.number(0, MAX_TABLE, faults).unwrap_or_default();
+    }
+    if let Some(value) = group.get("scheduler.seed") {
+        scheduler.seed = value.number(0, u64::MAX, faults).unwrap_or_default();
+    }
+}
+
+fn persistence(group: &Group<'_>, faults: &mut Faults) -> Option<Persistence> {
+    let mut prefix = |key, max: u8| match group.get(key) {
+        Some(value) => value.number(1, max, faults).unwrap_or(max),
+        None => max,
+    };
+    let (v4, v6) = ("persistence.prefix-v4", "persistence.prefix-v6");
+    let (prefix_v4, prefix_v6) = (prefix(v4, 32), prefix(v6, 128));
+    let Some(value) = group.get("persistence") else {
+        if let Some(value) = group.get(v4).or(group.get(v6)) {
+            let why = format!("it needs label {}.persistence with a time", group.prefix);
+            faults.push(value.fault(why));
+        }
+        return None;
+    };
+    Some(Persistence {
+        timeout: value.duration(Duration::from_millis(1), faults)?,
+        prefix_v4,
+        prefix_v6,
+    })
+}
+
+fn trusted(value: &Value<'_>, item: &str, faults: &mut Faults) -> Option<IpNet> {
+    let single = || item.parse::<IpAddr>().ok().map(IpNet::from);
+    let Some(net) = item.parse::<IpNet>().ok().or_else(single) else {
+        let what = "expected networks (10.0.0.0/8, fd00::/8) or addresses";
+        faults.push(value.fault(format!("`{}` is no network: {what}", cut(item))));
+        return None;
+    };
+    if net != net.trunc() {
+        let meant = net.trunc();
+        let why = format!("{net} has bits set beyond its prefix: did you mean `{meant}`?");
+        faults.push(value.fault(why));
+        return None;
+    }
+    Some(net)
+}
+
+/// The name of a network.
+pub(crate) fn network(value: &Value<'_>, faults: &mut Faults) -> Option<Arc<str>> {
+    if value
+        .text
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace())
+    {
+        faults.push(value.fault("expected the name of one network"));
+        return None;
+    }
+    Some(value.text.into())
+}

@@ -1,0 +1,125 @@
+//! What a container wants to be: its share of a service, before its address is known.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use plimsoll_model::{
+    HostPattern, Listen, Name, Origin, PathPrefix, Proto, Route, ServiceSpec, WeightedService,
+};
+
+/// Routes of one container at most.
+pub(crate) const MAX_ROUTES: usize = 1024;
+
+/// A service that a container takes part in.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    /// The service.
+    pub(crate) spec: ServiceSpec,
+    /// What leads to it.
+    pub(crate) routes: Vec<Route>,
+    /// The container's port, or why there is none.
+    pub(crate) port: Result<u16, String>,
+    /// The transport of that port.
+    pub(crate) transport: Proto,
+    /// The container's weight.
+    pub(crate) weight: u32,
+    /// The container's `maxconn`.
+    pub(crate) maxconn: u32,
+    /// The network to reach it by, if one is named.
+    pub(crate) network: Option<Arc<str>>,
+}
+
+/// Something of a container that is put aside.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused {
+    /// What tells it from others of the container; empty for the whole container.
+    pub(crate) key: String,
+    /// What it would have been, for people.
+    pub(crate) subject: String,
+    /// What is wrong.
+    pub(crate) reason: String,
+}
+
+/// What leads to a service: one route for each host and http listen. Its name says all that it
+/// takes (`shop.example:80/api`), so that whoever else claims the same has the same name.
+///
+/// # Errors
+/// They are too many, or too long for names.
+pub(crate) fn routes(
+    spec: &ServiceSpec,
+    hosts: &[HostPattern],
+    path: &PathPrefix,
+    priority: i32,
+) -> Result<Vec<Route>, String> {
+    let count = hosts.len().saturating_mul(spec.listens.len());
+    if count > MAX_ROUTES {
+        let (hosts, listens) = (hosts.len(), spec.listens.len());
+        return Err(format!(
+            "{hosts} hosts on {listens} listens are too many: at most {MAX_ROUTES} together"
+        ));
+    }
+    let pairs = spec
+        .listens
+        .iter()
+        .flat_map(|listen| hosts.iter().map(move |host| (listen, host)));
+    pairs
+        .map(|(listen, host)| {
+            let name = route_name(host, listen, path, priority)?;
+            Ok(Route {
+                name,
+                origin: Origin::clone(&spec.origin),
+                hosts: vec![host.clone()],
+                path: path.clone(),
+                listens: vec![*listen],
+                priority,
+                services: vec![WeightedService {
+                    service: spec.name.clone(),
+                    weight: 1,
+                }],
+            })
+        })
+        .collect()
+}
+
+fn route_name(
+    host: &HostPattern,
+    listen: &Listen,
+    path: &PathPrefix,
+    priority: i32,
+) -> Result<Name, String> {
+    let place = match listen {
+        Listen::Socket {
+            ip: None, ports, ..
+        } => format!("{host}:{ports}"),
+        Listen::Socket {
+            ip: Some(IpAddr::V4(ip)),
+            ports,
+            ..
+        } => format!("{host}@{ip}:{ports}"),
+        Listen::Socket {
+            ip: Some(IpAddr::V6(ip)),
+            ports,
+            ..
+        } => format!("{host}@[{ip}]:{ports}"),
+        Listen::Mark { .. } => format!("{host}@{listen}"),
+    };
+    let path = match path.as_str() {
+        "/" => "",
+        path => path,
+    };
+    // What a path may have and a name may not.
+    let path = path.replace('"', "%22").replace('\'', "%27");
+    let path = path.replace('\\', "%5C");
+    let priority = match priority {
+        0 => String::new(),
+        priority => format!("#{priority}"),
+    };
+    let name = format!("{place}{path}{priority}");
+    name.parse().map_err(|_| {
+        format!(
+            "host and path are too long: {} bytes with the listen, at most {}",
+            name.len(),
+            Name::MAX_LEN
+        )
+    })
+}

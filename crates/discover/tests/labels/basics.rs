@@ -1,0 +1,239 @@
+//! Services, routes and keys of plain containers.
+
+use plimsoll_discover::docker::view::Standing;
+use plimsoll_model::{Name, State, Status};
+
+use crate::world::{Change, Made, World, container, labelled};
+
+fn names(labels: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+    let made = World::new().made(&labelled(labels));
+    assert_eq!(made.invalid(), [], "{labels:?}");
+    let (services, routes) = made.names();
+    let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    (owned(services), owned(routes))
+}
+
+#[test]
+fn one_label_is_enough() {
+    let world = World::new();
+    for label in [
+        ("plimsoll.port", "8080"),
+        ("plimsoll.enable", "true"),
+        ("plimsoll.service", "web"),
+    ] {
+        let made = world.made(&labelled(&[label]));
+        let service = made.service();
+        assert_eq!(service.name().as_str(), "web");
+        assert_eq!(service.spec.listens, ["*:80/http".parse().unwrap()]);
+        let backend = made.backend();
+        assert_eq!(backend.addr.to_string(), "172.17.0.2:8080");
+        assert_eq!(&*backend.name, "web");
+        assert_eq!(&*backend.origin.entry, "container web");
+        assert_eq!(
+            (backend.status.state, &*backend.status.reason),
+            (State::Ready, "")
+        );
+        assert!(made.routes().is_empty(), "it takes what no route decides");
+    }
+}
+
+#[test]
+fn hosts_and_paths_are_routes() {
+    let made = World::new().made(&labelled(&[
+        ("plimsoll.host", "Shop.example, *.shop.example"),
+        ("plimsoll.path", "/api/"),
+        ("plimsoll.listen", "80,127.0.0.1:8080"),
+    ]));
+    let (_, routes) = made.names();
+    assert_eq!(
+        routes,
+        [
+            "shop.example:80/api",
+            "*.shop.example:80/api",
+            "shop.example@127.0.0.1:8080/api",
+            "*.shop.example@127.0.0.1:8080/api",
+        ]
+    );
+    let route = made.routes()[0];
+    assert_eq!(route.path.as_str(), "/api");
+    assert_eq!(route.listens, ["*:80/http".parse().unwrap()]);
+    assert_eq!(route.services[0].service.as_str(), "web");
+    assert_eq!(names(&[("plimsoll.path", "/x")]).1, ["*:80/x"]);
+    let labels = [("plimsoll.host", "a.example"), ("plimsoll.priority", "-5")];
+    assert_eq!(names(&labels).1, ["a.example:80#-5"]);
+}
+
+#[test]
+fn what_no_name_can_have_is_written_otherwise() {
+    let labels = [
+        ("plimsoll.host", "a.example"),
+        ("plimsoll.path", "/it's\\\""),
+    ];
+    assert_eq!(names(&labels).1, ["a.example:80/it%27s%5C%22"]);
+    let long = format!("/{}", "x".repeat(250));
+    let made = World::new().made(&labelled(&[
+        ("plimsoll.host", "a.example"),
+        ("plimsoll.path", &long),
+    ]));
+    assert_eq!(
+        made.reason(),
+        "host and path are too long: 263 bytes with the listen, at most 255"
+    );
+}
+
+#[test]
+fn services_are_called_after_what_groups_containers() {
+    let cases: [(&[(&str, &str)], &str); 5] = [
+        (&[], "web"),
+        (
+            &[
+                ("com.docker.compose.project", "shop"),
+                ("com.docker.compose.service", "api"),
+            ],
+            "shop/api",
+        ),
+        (&[("com.docker.compose.project", "shop")], "web"),
+        (&[("com.docker.swarm.service.name", "shop_api")], "shop_api"),
+        (
+            &[
+                ("com.docker.compose.project", "shop"),
+                ("com.docker.compose.service", "api"),
+                ("plimsoll.service", "mine"),
+            ],
+            "mine",
+        ),
+    ];
+    for (labels, name) in cases {
+        let mut labels = labels.to_vec();
+        labels.push(("plimsoll.admin.port", "9000"));
+        labels.push(("plimsoll.port", "80"));
+        let further = format!("{name}/admin");
+        let made = World::new().made(&labelled(&labels));
+        assert_eq!(made.names().0, [name, &further]);
+    }
+}
+
+#[test]
+fn a_further_service_alone_leaves_no_default_one() {
+    let admin = ("plimsoll.admin.port", "9000");
+    assert_eq!(names(&[admin]).0, ["web/admin"]);
+    let common = [
+        ("plimsoll.enable", "true"),
+        ("plimsoll.network", "bridge"),
+        ("plimsoll.drain", "30s"),
+        ("plimsoll.service", "shop"),
+        admin,
+    ];
+    let made = World::new().made(&labelled(&common));
+    let service = made.service();
+    assert_eq!(service.name().as_str(), "shop/admin");
+    assert_eq!(service.spec.timeouts.drain.as_secs(), 30);
+    let named = [admin, ("plimsoll.admin.service", "admin")];
+    assert_eq!(names(&named).0, ["admin"]);
+}
+
+#[test]
+fn who_says_nothing_of_services_is_left_alone() {
+    let world = World::new();
+    for labels in [
+        &[][..],
+        &[("com.example", "x")],
+        &[("plimsoll.network", "bridge"), ("plimsoll.drain", "5s")],
+        &[("plimsoll.enable", "false"), ("plimsoll.prot", "x")],
+        &[
+            ("plimsoll.port", "80"),
+            ("com.docker.compose.oneoff", "True"),
+        ],
+    ] {
+        let made = world.made(&labelled(labels));
+        assert_eq!(made.keys(), Vec::<&str>::new(), "{labels:?}");
+    }
+}
+
+#[test]
+fn keys_are_ordered_by_age() {
+    let made = World::new().made(&labelled(&[("plimsoll.host", "a.example")]));
+    let prefix = "container 2024-01-02T03:04:05Z 0123456789ab";
+    assert_eq!(
+        made.keys(),
+        [
+            format!("{prefix} service web"),
+            format!("{prefix} route a.example:80"),
+        ]
+    );
+}
+
+#[test]
+fn standing_becomes_status() {
+    let world = World::new();
+    let container = labelled(&[("plimsoll.host", "a.example")]);
+    let status = Status::new(State::Starting, "health: starting");
+    let made = Made(world.with_standing(&container, &Standing::Serves(status.clone())));
+    assert_eq!(made.backend().status, status);
+    let made = Made(world.with_standing(&container, &Standing::Stopped));
+    assert!(made.service().backends.is_empty());
+    assert_eq!(made.routes().len(), 1, "its host is known");
+}
+
+#[test]
+fn a_container_has_each_route_and_name_once() {
+    let world = World::new();
+    let made = world.made(&labelled(&[
+        ("plimsoll.host", "a.example"),
+        ("plimsoll.admin.host", "a.example"),
+    ]));
+    assert_eq!(made.names().0, ["web"]);
+    assert_eq!(
+        made.reason(),
+        "service `web` of the same container takes a.example:80 already: give one of them \
+         another host, path or listen"
+    );
+    let made = world.made(&labelled(&[
+        ("plimsoll.a.service", "x"),
+        ("plimsoll.a.host", "a.example"),
+        ("plimsoll.b.service", "x"),
+        ("plimsoll.b.host", "b.example"),
+    ]));
+    assert_eq!(made.names().0, ["x"]);
+    let [(subject, reason)] = made.invalid()[..] else {
+        panic!("{:?}", made.0);
+    };
+    assert_eq!(subject, "service `x`");
+    assert_eq!(
+        reason,
+        "label plimsoll.b.service=x: another service of this container is called x, too"
+    );
+}
+
+#[test]
+fn layer_4_listens_on_the_port_of_the_container() {
+    let mut container = container();
+    container.expose(&["5432/tcp", "53/udp"]);
+    container.label_with(&[
+        ("plimsoll.protocol", "tcp"),
+        ("plimsoll.dns.protocol", "udp"),
+        ("plimsoll.dns.listen", "10.0.0.1:5353"),
+    ]);
+    let made = World::new().made(&container);
+    let services = made.services();
+    let listens = |i: usize| services[i].spec.listens.clone();
+    assert_eq!(listens(0), ["*:5432/tcp".parse().unwrap()]);
+    assert_eq!(listens(1), ["10.0.0.1:5353/udp".parse().unwrap()]);
+    let addr = services[1].backends.keys().next().unwrap();
+    assert_eq!(addr.to_string(), "172.17.0.2:53");
+}
+
+#[test]
+fn who_cannot_be_named_is_put_aside() {
+    let mut container = labelled(&[("plimsoll.port", "80")]);
+    container.name = "/w e b".into();
+    let made = World::new().made(&container);
+    assert_eq!(
+        made.reason(),
+        "no service can be named after it: name `w e b` has ' ': use letters, digits and signs \
+         such as - _ . / @: say a name with label plimsoll.service"
+    );
+    container.label_with(&[("plimsoll.service", "web")]);
+    let name: Name = "web".parse().unwrap();
+    assert_eq!(World::new().made(&container).service().name(), &name);
+}

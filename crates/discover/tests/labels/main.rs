@@ -1,0 +1,11 @@
+//! What containers say, by labels and by their environment, and what is made of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod basics;
+mod world;
