@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,9 +41,13 @@ pub struct HttpBackend {
 struct Shared {
     id: String,
     behaviour: watch::Sender<Arc<HttpBehaviour>>,
+    adjust: OnceLock<Adjust>,
     counters: Arc<Counters>,
     seen: Mutex<VecDeque<Seen>>,
 }
+
+/// Changes the behaviour for one request.
+type Adjust = Box<dyn Fn(&Head, &mut HttpBehaviour) + Send + Sync>;
 
 impl HttpBackend {
     /// Starts one on a free port of 127.0.0.1.
@@ -63,6 +67,7 @@ impl HttpBackend {
         let shared = Arc::new(Shared {
             id: id.to_owned(),
             behaviour: watch::Sender::new(Arc::default()),
+            adjust: OnceLock::new(),
             counters: Arc::clone(&counters),
             seen: Mutex::default(),
         });
@@ -94,6 +99,13 @@ impl HttpBackend {
     /// Behaves so from the next request on; idle connections take it at once.
     pub fn behave(&self, behaviour: HttpBehaviour) {
         self.shared.behaviour.send_replace(Arc::new(behaviour));
+    }
+
+    /// Lets this change the behaviour for each request by itself, on top of [`Self::behave`]. It can
+    /// be set once; another is ignored.
+    pub fn adjust(&self, by: impl Fn(&Head, &mut HttpBehaviour) + Send + Sync + 'static) {
+        // As said.
+        let _ignored = self.shared.adjust.set(Box::new(by));
     }
 
     /// Closes the listener: connections are refused from when this returns. Open ones stay.
@@ -150,6 +162,8 @@ impl Shared {
         loop {
             let idle = changes.borrow_and_update().idle;
             tokio::select! {
+                // What has come before the time was over is served.
+                biased;
                 head = conn.wire.head() => return head.map(Some),
                 () = sleep(idle), if conn.wire.buffer.is_empty() => return Ok(None),
                 _ = changes.changed() => {}
@@ -162,7 +176,10 @@ impl Shared {
             return Ok(Then::End(Ending::Close));
         };
         let _active = self.counters.request();
-        let behaviour = Arc::clone(&self.behaviour.borrow());
+        let mut behaviour = Arc::clone(&self.behaviour.borrow());
+        if let Some(adjust) = self.adjust.get() {
+            adjust(&head, Arc::make_mut(&mut behaviour));
+        }
         self.remember(&head, None, conn.peer);
         if head.get("upgrade").is_some() && behaviour.upgrade {
             return self.upgrade(conn, &head).await;

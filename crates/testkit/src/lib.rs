@@ -8,6 +8,7 @@
 //! - [`Raw`] is a connection for tests that care about every byte.
 //! - [`Net`] builds network namespaces that are gone when it is dropped; a [`Place`] says where a
 //!   socket is opened.
+//! - [`Engine`] is a Docker engine of the test's own; [`Instance`] is what runs in its containers.
 //! - [`Daemon`] runs a program with a configuration in a folder of its own.
 //!
 //! Everything works on any tokio runtime, and nothing waits without a bound.
@@ -15,9 +16,13 @@
 mod client;
 mod conn;
 mod daemon;
+mod engine;
 mod exchange;
+mod finish;
 mod http_backend;
 mod http_behaviour;
+mod image;
+mod instance;
 mod netns;
 mod payload;
 mod place;
@@ -34,8 +39,12 @@ mod wire;
 
 pub use client::{Client, ClientPlan, Protocol, Reuse};
 pub use daemon::{Daemon, DaemonPlan, Ready};
+pub use engine::{Engine, EnginePlan, engine_or_skip};
+pub use finish::finish;
 pub use http_backend::{HttpBackend, Seen};
 pub use http_behaviour::{Answer, Continue, HttpBehaviour, Phase};
+pub use image::static_program;
+pub use instance::{Instance, InstancePlan, OnTerm};
 pub use netns::{Namespace, Net, have_root, root_or_skip};
 pub use payload::{BACKEND_HEADER, ID_HEADER, WANT_HEADER, unique_id};
 pub use place::Place;

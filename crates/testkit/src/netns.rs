@@ -27,20 +27,23 @@ pub fn have_root() -> bool {
 /// # Panics
 /// There is no root and no leave to skip.
 #[track_caller]
-#[allow(clippy::panic, reason = "this is how a test fails")]
 pub fn root_or_skip(test: &str) -> bool {
+    root_or_leave(test, "network namespaces")
+}
+
+/// As [`root_or_skip`], with what root is needed for.
+#[track_caller]
+#[allow(clippy::panic, reason = "this is how a test fails")]
+pub(crate) fn root_or_leave(test: &str, what: &str) -> bool {
     if have_root() {
         return true;
     }
     if std::env::var_os("PLIMSOLL_SKIP_ROOT").is_some_and(|value| value == "1") {
         // Written past the harness, which shows nothing of a test that passes when it is printed.
-        let _listed = writeln!(
-            io::stderr(),
-            "SKIPPED: {test}: needs root for network namespaces"
-        );
+        let _listed = writeln!(io::stderr(), "SKIPPED: {test}: needs root for {what}");
         return false;
     }
-    panic!("{test} needs root for network namespaces; PLIMSOLL_SKIP_ROOT=1 skips it");
+    panic!("{test} needs root for {what}; PLIMSOLL_SKIP_ROOT=1 skips it");
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -152,13 +155,17 @@ impl Namespace {
     pub fn ip(&self, args: &[&str]) -> Result<String, Error> {
         ip(&[&["-n", self.name.as_str()], args].concat())
     }
+
+    /// Removes its name at once; the namespace itself goes with its last process and socket.
+    pub(crate) fn remove(&self) {
+        remove(&self.name);
+    }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // The thread ends with the last place that somebody holds: it cannot be waited for. The name
-        // goes at once, the namespace with its last socket.
-        remove(&self.name);
+        // The thread ends with the last place that somebody holds: it cannot be waited for.
+        self.remove();
     }
 }
 

@@ -1,0 +1,130 @@
+//! What users type: `docker` and `docker-compose`, against a private engine.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::Engine;
+use crate::finish::succeed;
+use crate::{Error, TempDir};
+
+/// A command has so long.
+const BOUND: Duration = Duration::from_secs(120);
+
+/// Where a program is: in the folders of the system first. A newer client that somebody put
+/// elsewhere may not speak to the engine.
+pub(super) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    ["/usr/bin", "/usr/sbin"]
+        .into_iter()
+        .map(PathBuf::from)
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// What was asked for.
+#[track_caller]
+#[allow(clippy::panic, reason = "this is how a test fails")]
+pub(super) fn done<T>(result: Result<T, Error>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+impl Engine {
+    /// A client, with nothing of the user's own configuration and environment.
+    fn client(&self, program: &str) -> Result<Command, Error> {
+        let found = find(program);
+        let found = found.ok_or_else(|| Error::Failed(format!("there is no {program}")))?;
+        let mut command = Command::new(found);
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.dir())
+            .env("DOCKER_HOST", self.host())
+            // The other builder is a plugin that may not be there.
+            .env("DOCKER_BUILDKIT", "0")
+            .env("COMPOSE_DOCKER_CLI_BUILD", "0");
+        Ok(command)
+    }
+
+    /// Runs `docker` with these arguments; what it wrote to standard output, without white space
+    /// around it. Blocks the thread.
+    ///
+    /// # Errors
+    /// It fails, or takes longer than two minutes; with what it wrote.
+    pub fn try_docker(&self, args: &[&str]) -> Result<String, Error> {
+        let mut command = self.client("docker")?;
+        command.args(args);
+        Ok(succeed(command, BOUND)?.trim().to_owned())
+    }
+
+    /// As [`Self::try_docker`].
+    ///
+    /// # Panics
+    /// As that fails.
+    #[track_caller]
+    pub fn docker(&self, args: &[&str]) -> String {
+        done(self.try_docker(args))
+    }
+
+    /// Runs `docker-compose` with these arguments in a folder with a Compose file, as
+    /// [`Self::try_docker`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_compose(&self, dir: &Path, args: &[&str]) -> Result<String, Error> {
+        let mut command = self.client("docker-compose")?;
+        command.args(args).current_dir(dir);
+        Ok(succeed(command, BOUND)?.trim().to_owned())
+    }
+
+    /// As [`Self::try_compose`].
+    ///
+    /// # Panics
+    /// As that fails.
+    #[track_caller]
+    pub fn compose(&self, dir: &Path, args: &[&str]) -> String {
+        done(self.try_compose(dir, args))
+    }
+
+    /// Builds an image from the text of a Dockerfile, with these files beside it: names, and where
+    /// they are. There is no registry: it begins with `FROM scratch`.
+    ///
+    /// # Errors
+    /// A file cannot be copied, or the engine refuses; with what it said.
+    pub fn build(
+        &self,
+        name: &str,
+        dockerfile: &str,
+        files: &[(&str, &Path)],
+    ) -> Result<(), Error> {
+        let context = TempDir::new()?;
+        let path = context.path();
+        let put = |error| Error::io(format!("preparing the image {name}"))(error);
+        fs::write(path.join("Dockerfile"), dockerfile).map_err(put)?;
+        for (file, from) in files {
+            fs::copy(from, path.join(file)).map_err(put)?;
+        }
+        let mut command = self.client("docker")?;
+        command.args(["build", "--quiet", "--tag", name, "."]);
+        command.current_dir(path);
+        succeed(command, BOUND).map(drop)
+    }
+
+    /// The address of a container in a network, IPv4 if it has one.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn address(&self, container: &str, network: &str) -> IpAddr {
+        let found = self.api_get(&format!("/containers/{container}/json"));
+        let end = found.pointer(&format!("/NetworkSettings/Networks/{network}"));
+        let at = |key| end?.get(key)?.as_str()?.parse().ok();
+        let address = at("IPAddress").or_else(|| at("GlobalIPv6Address"));
+        done(address.ok_or_else(|| {
+            Error::Failed(format!("{container} has no address in {network}: {end:?}"))
+        }))
+    }
+}
