@@ -2,15 +2,27 @@
 //!
 //! What the engine says goes through these rooms, all of them pure but for the first:
 //!
+//! - [`host`] says where the engine is, [`connect`] and [`client`] ask it, [`events`] listens to
+//!   it; [`error`] says why that does not work;
+//! - [`whereami`] finds our own container, [`standing`] says what a container does;
 //! - [`wire`] is the JSON that is read, [`view`] what is known around a container;
 //! - [`labels`] and [`virtual_host`] read what a container says, and [`entries`](entries::entries)
 //!   makes its entries of it: its services and routes, or why it has none.
 
+pub mod client;
+pub mod connect;
 pub mod entries;
+pub mod error;
+pub mod events;
+pub mod host;
 pub mod labels;
 mod network;
 mod port;
 mod share;
+pub mod standing;
+mod time;
+mod tls;
 pub mod view;
 pub mod virtual_host;
+pub mod whereami;
 pub mod wire;

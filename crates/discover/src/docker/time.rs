@@ -1,0 +1,102 @@
+//! Times as the engine writes them.
+
+const SECOND: i64 = 1_000_000_000;
+
+/// Nanoseconds since 1970 of a time as RFC 3339 §5.6 writes it, with up to nine digits behind the
+/// second. None if it is no such time, or not between 1678 and 2262.
+pub(crate) fn nanos(text: &str) -> Option<i64> {
+    let (date, rest) = text.split_once(['T', 't', ' '])?;
+    let mut date = date.split('-');
+    let mut field = || number(date.next()?);
+    let (year, month, day) = (field()?, field()?, field()?);
+    if date.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let zone = rest.find(['Z', 'z', '+', '-'])?;
+    let (clock, zone) = rest.split_at_checked(zone)?;
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let mut clock = clock.split(':');
+    let mut field = || number(clock.next()?);
+    let (hour, minute, second) = (field()?, field()?, field()?);
+    if clock.next().is_some() || hour > 23 || minute > 59 || second > 60 || fraction.len() > 9 {
+        return None;
+    }
+    let places = u32::try_from(9 - fraction.len()).ok()?;
+    let fraction = number(fraction)?.checked_mul(10_i64.checked_pow(places)?)?;
+    let days = days_since_1970(year, month, day);
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset(zone)?;
+    seconds.checked_mul(SECOND)?.checked_add(fraction)
+}
+
+/// Seconds east of Greenwich.
+fn offset(zone: &str) -> Option<i64> {
+    if zone.eq_ignore_ascii_case("z") {
+        return Some(0);
+    }
+    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let seconds = hours * 3600 + minutes * 60;
+    Some(if zone.starts_with('-') {
+        -seconds
+    } else {
+        seconds
+    })
+}
+
+/// A number of up to nine digits.
+fn number(text: &str) -> Option<i64> {
+    let digits = (1..=9).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
+/// Days of the Gregorian calendar, counted in years that begin in March, so that the leap day is
+/// the last day of one.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    // From 1 March of the year 0 to 1 January 1970 there are 719 468 days.
+    year * 365 + leaps + (month * 153 + 2) / 5 + day - 1 - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("1970-01-01T00:00:01.5Z", Some(1_500_000_000)),
+            ("1969-12-31T23:59:59.000000001Z", Some(-999_999_999)),
+            ("2000-02-29T12:00:00Z", Some(951_825_600 * SECOND)),
+            (
+                "2024-05-01T10:00:00.123456789Z",
+                Some(1_714_557_600_123_456_789),
+            ),
+            (
+                "2024-05-01T12:00:00.123456789+02:00",
+                Some(1_714_557_600_123_456_789),
+            ),
+            ("2024-05-01T04:30:00-05:30", Some(1_714_557_600 * SECOND)),
+            ("0001-01-01T00:00:00Z", None),
+            ("9999-01-01T00:00:00Z", None),
+            ("2024-13-01T00:00:00Z", None),
+            ("2024-05-01T24:00:00Z", None),
+            ("2024-05-01T10:00:00", None),
+            ("2024-05-01T10:00:00.1234567890Z", None),
+            ("2024-05-01T10:00:00+2:0é", None),
+            ("", None),
+            ("T", None),
+            ("2024-05-01T10:00:00-", None),
+        ] {
+            assert_eq!(nanos(text), expected, "{text}");
+        }
+    }
+}
