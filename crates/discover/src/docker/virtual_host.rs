@@ -21,6 +21,18 @@ pub const VARIABLES: [&str; 7] = [
     "NETWORK_ACCESS",
 ];
 
+/// Whether the environment of a container asks for anything.
+pub fn is_there(container: &Inspect) -> bool {
+    let keys = ["VIRTUAL_HOST", "VIRTUAL_HOST_MULTIPORTS"];
+    keys.iter().any(|key| env(container, key).is_some())
+}
+
+/// The value of a variable, if it is there and not blank.
+fn env<'a>(container: &'a Inspect, key: &str) -> Option<&'a str> {
+    let value = container.env(key).map(str::trim);
+    value.filter(|value| !value.is_empty())
+}
+
 /// The shares that the environment of a container asks for, one for each host, so that containers
 /// of the same host are one service whatever else they are called.
 pub(crate) fn read(
@@ -35,10 +47,7 @@ pub(crate) fn read(
             reason,
         })
     };
-    let env = |key| {
-        let value = container.env(key).map(str::trim);
-        value.filter(|value| !value.is_empty())
-    };
+    let env = |key| env(container, key);
     if env("VIRTUAL_HOST_MULTIPORTS").is_some() {
         let reason = "VIRTUAL_HOST_MULTIPORTS is not read: say each service with labels \
                       plimsoll.NAME.host, .path and .port";

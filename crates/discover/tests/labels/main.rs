@@ -8,4 +8,7 @@
 )]
 
 mod basics;
+mod keys;
+mod places;
+mod virtual_host;
 mod world;

@@ -53,7 +53,9 @@ impl<'a> Group<'a> {
 /// key of that service.
 pub(crate) fn split(rest: &str) -> (&str, &str) {
     match rest.split_once('.') {
-        Some((name, key)) if !schema::heads().any(|head| head == name) => (name, key),
+        Some((name, key)) if !name.is_empty() && !schema::heads().any(|head| head == name) => {
+            (name, key)
+        }
         _ => ("", rest),
     }
 }

@@ -3,6 +3,7 @@
 //! `plimsoll.KEY` speaks of the container's default service, `plimsoll.NAME.KEY` of a further
 //! one. What is wrong with one service of a container does not touch its others.
 
+mod check;
 mod group;
 mod listen;
 pub mod schema;
@@ -17,6 +18,7 @@ use plimsoll_model::{Name, Origin};
 
 use super::share::{Refused, Share};
 use super::view::Settings;
+use super::virtual_host;
 use super::wire::Inspect;
 use schema::PREFIX;
 use value::{Faults, Value, cut, told};
@@ -57,10 +59,9 @@ pub fn is_wanted(container: &Inspect) -> bool {
 pub fn drain(container: &Inspect) -> Option<Duration> {
     let ours = container.config.labels.iter();
     let drains = ours.filter_map(|(label, text)| {
-        let (name, key) = group::split(label.strip_prefix(PREFIX)?);
+        let (_, key) = group::split(label.strip_prefix(PREFIX)?);
         let text = (key == "drain").then(|| Value::new(label, text).text)?;
-        // A name with a dot in it is none.
-        (!name.contains('.')).then(|| plimsoll_config::parse_duration(text).ok())?
+        plimsoll_config::parse_duration(text).ok()
     });
     drains.max()
 }
@@ -101,7 +102,9 @@ pub(crate) fn read(container: &Inspect, settings: &Settings) -> Result<Said, Ref
     if let Some(reason) = faults.reason() {
         return Err(whole(reason));
     }
-    let alone = groups.is_empty() && (enable.is_some() || named.is_some());
+    // To enable a container says nothing of a service where its environment does.
+    let enabled = enable.is_some() && !virtual_host::is_there(container);
+    let alone = groups.is_empty() && (enabled || named.is_some());
     if !default.is_empty() || alone {
         groups.insert("", default);
     }

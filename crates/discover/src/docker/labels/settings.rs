@@ -11,6 +11,7 @@ use plimsoll_model::{
 };
 
 use super::Common;
+use super::check;
 use super::group::Group;
 use super::listen::{self, Listens};
 use super::value::{Faults, Value, cut};
@@ -214,6 +215,7 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     }
     scheduler(spec, group, faults);
     spec.persistence = persistence(group, faults);
+    spec.check = check::read(group, faults);
     let timeouts = &mut spec.timeouts;
     let zero = Duration::ZERO;
     for (key, least, time) in [
