@@ -167,14 +167,18 @@ impl Control {
         changed.then(|| name.clone())
     }
 
-    /// A check said something about a backend. It counts from the next step on; unknown backends
-    /// are ignored.
-    pub fn verdict(&mut self, service: &Name, backend: &BackendAddr, verdict: Verdict) {
-        let known = |(_, s): (_, &Arc<Service>)| s.backends.contains_key(backend);
-        if self.catalog.service(service).is_some_and(known) {
-            self.overlay.verdict(service, backend, verdict);
+    /// A check said something about a backend. It counts from the next step on. Whether there is
+    /// something to do in that step; what is said of unknown backends, and of services that have
+    /// no check any more, is ignored.
+    pub fn verdict(&mut self, service: &Name, backend: &BackendAddr, verdict: Verdict) -> bool {
+        let known = self.catalog.service(service).is_some_and(|(_, service)| {
+            service.spec.check.is_some() && service.backends.contains_key(backend)
+        });
+        let news = known && self.overlay.verdict(service, backend, verdict);
+        if news {
             self.dirty.insert(service.clone());
         }
+        news
     }
 
     /// An admin asks something of a backend, named by its address or its unique name; `by` says
@@ -253,8 +257,9 @@ impl Control {
     fn refresh_service(&mut self, now: Instant, name: &Name) {
         let Some((plane, service)) = self.catalog.service(name) else {
             // What is put aside may come back: what an admin said of it holds until it is gone.
-            if !self.catalog.is_aside(name.as_str()) {
-                self.overlay.forget(name);
+            match self.catalog.is_aside(name.as_str()) {
+                true => self.overlay.suspend(name),
+                false => self.overlay.forget(name),
             }
             self.live.remove(name);
             if self.desired.services.contains_key(name) {

@@ -22,6 +22,12 @@ struct Override {
     weight: Option<u32>,
 }
 
+impl Override {
+    fn drains(&self) -> bool {
+        self.drain.is_some()
+    }
+}
+
 /// What is laid over the catalog's services.
 #[derive(Clone, Debug)]
 pub struct Overlay {
@@ -63,13 +69,19 @@ impl Overlay {
         all.retain(|_, o| o.drain.is_some() || o.weight.is_some());
     }
 
-    /// What a check says about a backend; `ready` takes an earlier verdict back.
-    pub fn verdict(&mut self, service: &Name, backend: &BackendAddr, verdict: Verdict) {
+    /// What a check says about a backend. Whether that is news. One that is ready after it was not
+    /// is forgiven its failures in traffic, too.
+    pub fn verdict(&mut self, service: &Name, backend: &BackendAddr, verdict: Verdict) -> bool {
         let all = self.verdicts.entry(service.clone()).or_default();
-        match verdict.state {
-            State::Ready => drop(all.remove(backend)),
-            _ => drop(all.insert(backend.clone(), verdict)),
+        if all.get(backend) == Some(&verdict) {
+            return false;
         }
+        let is_ready = verdict.state == State::Ready;
+        let before = all.insert(backend.clone(), verdict);
+        if is_ready && before.is_some_and(|before| before.state != State::Ready) {
+            self.passive.clear(service, backend);
+        }
+        true
     }
 
     /// A backend of this service failed. Whether its standing has changed. It is not put out if
@@ -85,7 +97,7 @@ impl Overlay {
         let name = service.name();
         let others = service.backends.iter().filter(|(a, _)| *a != backend);
         let mut others = others.filter(|(addr, _)| !self.passive.is_ejected(name, addr));
-        let may_eject = others.any(|(_, other)| self.could_serve(name, other));
+        let may_eject = others.any(|(_, other)| self.could_serve(service, other));
         let passive = &mut self.passive;
         passive.failure(now, name, backend, failure, reason, may_eject)
     }
@@ -110,6 +122,11 @@ impl Overlay {
         self.passive.counts(service, backend)
     }
 
+    /// A service is not in force: its backends are not under check.
+    pub fn suspend(&mut self, service: &Name) {
+        self.verdicts.remove(service);
+    }
+
     /// Forgets all about a service.
     pub fn forget(&mut self, service: &Name) {
         self.overrides.remove(service);
@@ -126,10 +143,13 @@ impl Overlay {
         before: Option<&Arc<Service>>,
     ) -> Arc<Service> {
         self.prune(service);
+        if before.is_some_and(|before| has_ready(before)) {
+            self.trust_the_unknown(service);
+        }
         self.spare_the_last(now, service);
         let name = service.name();
         let laid = |backend: &Arc<Backend>| -> Option<Arc<Backend>> {
-            let (status, weight) = (self.status(name, backend), self.weight_of(name, backend));
+            let (status, weight) = (self.status(service, backend), self.weight_of(name, backend));
             (status != backend.status || weight != backend.weight).then(|| {
                 let backend = Backend::clone(backend);
                 Arc::new(Backend {
@@ -163,15 +183,51 @@ impl Overlay {
         }
         keep(&mut self.overrides, service);
         keep(&mut self.verdicts, service);
+        if let Some(verdicts) = self.verdicts.get_mut(service.name()) {
+            // What is not under check has no verdict.
+            let overrides = &self.overrides;
+            verdicts.retain(|addr, _| {
+                let drained = get(overrides, service.name(), addr).is_some_and(Override::drains);
+                let backend = service.backends.get(addr).filter(|_| !drained);
+                let checked = backend.is_some_and(|b| b.status.state != State::Draining);
+                checked && service.spec.check.is_some()
+            });
+        }
         let there = |addr: &BackendAddr| service.backends.contains_key(addr);
         self.passive.retain(service.name(), there);
+    }
+
+    /// A service that was served does not stop for what is only not known yet, as can be when it
+    /// gets a check, or when all are replaced: if none could serve, those count as ready that no
+    /// check has said anything of, until one does.
+    fn trust_the_unknown(&mut self, service: &Service) {
+        if service.spec.check.is_none() {
+            return;
+        }
+        let mut backends = service.backends.values();
+        if backends.any(|backend| self.could_serve(service, backend)) {
+            return;
+        }
+        let name = service.name();
+        let known = self.verdicts.entry(name.clone()).or_default();
+        for (addr, backend) in &service.backends {
+            let drained = get(&self.overrides, name, addr).is_some_and(Override::drains);
+            if backend.status.state == State::Ready && !drained {
+                known.entry(addr.clone()).or_insert_with(|| Verdict {
+                    state: State::Ready,
+                    reason: "".into(),
+                });
+            }
+        }
     }
 
     /// Brings one backend back if all that could serve are out, as can be when the others leave.
     fn spare_the_last(&mut self, now: Instant, service: &Service) {
         let name = service.name();
         let candidates = service.backends.values();
-        let mut candidates = candidates.filter(|b| self.could_serve(name, b)).peekable();
+        let mut candidates = candidates
+            .filter(|b| self.could_serve(service, b))
+            .peekable();
         if candidates.peek().is_none() {
             return;
         }
@@ -182,26 +238,30 @@ impl Overlay {
     }
 
     /// Whether a backend would be given something new, failures in traffic aside.
-    fn could_serve(&self, service: &Name, backend: &Backend) -> bool {
+    fn could_serve(&self, service: &Service, backend: &Backend) -> bool {
         self.status_but_passive(service, backend).state == State::Ready
-            && self.weight_of(service, backend) > 0
+            && self.weight_of(service.name(), backend) > 0
     }
 
-    fn status_but_passive(&self, service: &Name, backend: &Backend) -> Status {
-        let addr = &backend.addr;
-        let drain = get(&self.overrides, service, addr).and_then(|o| o.drain.as_ref());
+    fn status_but_passive(&self, service: &Service, backend: &Backend) -> Status {
+        let (name, addr) = (service.name(), &backend.addr);
+        let drain = get(&self.overrides, name, addr).and_then(|o| o.drain.as_ref());
         if let Some(reason) = drain {
             return Status::new(State::Draining, reason.clone());
         }
-        match get(&self.verdicts, service, addr) {
-            Some(verdict) if backend.status.state == State::Ready => verdict.into(),
-            _ => backend.status.clone(),
+        if backend.status.state != State::Ready || service.spec.check.is_none() {
+            return backend.status.clone();
+        }
+        match get(&self.verdicts, name, addr) {
+            Some(verdict) if verdict.state == State::Ready => backend.status.clone(),
+            Some(verdict) => verdict.into(),
+            None => Status::new(State::Starting, "not checked yet"),
         }
     }
 
-    fn status(&self, service: &Name, backend: &Backend) -> Status {
+    fn status(&self, service: &Service, backend: &Backend) -> Status {
         let status = self.status_but_passive(service, backend);
-        let tracker = self.passive.tracker(service, &backend.addr);
+        let tracker = self.passive.tracker(service.name(), &backend.addr);
         match tracker.map(|tracker| tracker.standing().status()) {
             Some(passive) if status.state == State::Ready && passive != Status::default() => {
                 passive
@@ -214,6 +274,11 @@ impl Overlay {
         let known = get(&self.overrides, service, &backend.addr);
         known.and_then(|o| o.weight).unwrap_or(backend.weight)
     }
+}
+
+fn has_ready(service: &Service) -> bool {
+    let mut backends = service.backends.values();
+    backends.any(|backend| backend.takes_new())
 }
 
 fn get<'a, T>(all: &'a PerBackend<T>, service: &Name, backend: &BackendAddr) -> Option<&'a T> {

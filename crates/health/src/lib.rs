@@ -1,29 +1,43 @@
 //! Which backends can serve, as far as traffic and checks can tell.
 //!
-//! Pure: time and the seed of the jitter are passed in.
+//! Pure, with time and the seed of the jitter passed in:
 //!
 //! - [`Tracker`] is the state machine of one backend: failures seen by a plane put it out for a
 //!   growing while.
 //! - [`Passive`] holds the trackers of all backends that ever failed.
-//! - [`Verdict`] is what an active check says; it enters control at the same place.
+//! - [`Checkup`] is the state machine of one backend under check: successes and failures in a row
+//!   become a [`Verdict`], which enters control at the same place.
+//! - [`Schedule`] says which backend is checked when.
+//!
+//! With sockets: [`probe`] is one check, [`run_checks`] the task that does all of them.
 #![forbid(unsafe_code)]
 
+mod checker;
+mod checkup;
 mod passive;
+mod probe;
+mod schedule;
 mod tracker;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
-use plimsoll_model::{State, Status};
+use plimsoll_model::{BackendAddr, Name, State, Status};
 
+pub use checker::run_checks;
+pub use checkup::Checkup;
 pub use passive::Passive;
+pub use probe::probe;
+pub use schedule::{Finding, Job, Schedule};
 pub use tracker::{Counts, Failure, Settings, Standing, Tracker};
 
 /// What a check says about a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The state it should have; `ready` takes an earlier verdict back.
+    /// The state it should have: `ready`, `starting` until its first success, or `down`.
     pub state: State,
-    /// Why, for people.
+    /// Why, for people; empty for `ready`.
     pub reason: Arc<str>,
 }
 
@@ -31,4 +45,17 @@ impl From<&Verdict> for Status {
     fn from(verdict: &Verdict) -> Self {
         Status::new(verdict.state, verdict.reason.clone())
     }
+}
+
+/// A number of no meaning for the `nth` time that something is jittered.
+fn jitter(seed: u64, service: &Name, backend: &BackendAddr, nth: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, service, backend, nth).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A time shortened by up to a fifth by `jitter`.
+fn shortened(full: Duration, jitter: u64) -> Duration {
+    let share = u32::try_from(jitter % 1000).unwrap_or(0);
+    full - full / 5 * share / 1000
 }

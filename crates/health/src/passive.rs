@@ -1,7 +1,6 @@
 //! The trackers of all backends that ever failed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -84,7 +83,7 @@ impl Passive {
             .entry(backend.clone())
             .or_default();
         let nth = tracker.counts().ejections;
-        let jitter = jitter(self.seed, service, backend, nth);
+        let jitter = crate::jitter(self.seed, service, backend, nth);
         tracker.failure(now, failure, reason, may_eject, &self.settings, jitter)
     }
 
@@ -135,10 +134,4 @@ impl Passive {
     fn tracker_mut(&mut self, service: &Name, backend: &BackendAddr) -> Option<&mut Tracker> {
         self.services.get_mut(service)?.get_mut(backend)
     }
-}
-
-fn jitter(seed: u64, service: &Name, backend: &BackendAddr, nth: u64) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (seed, service, backend, nth).hash(&mut hasher);
-    hasher.finish()
 }

@@ -36,8 +36,7 @@ impl Settings {
     pub fn length(&self, nth: u32, jitter: u64) -> Duration {
         let doublings = nth.saturating_sub(1).min(31);
         let full = self.first.saturating_mul(1 << doublings).min(self.longest);
-        let share = u32::try_from(jitter % 1000).unwrap_or(0);
-        full - full / 5 * share / 1000
+        crate::shortened(full, jitter)
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod checks;
 mod convergence;
 mod order;
 mod overlay;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_control::{Command, CommandError, Verdict};
+use plimsoll_control::{Command, CommandError};
 use plimsoll_model::{Backend, MAX_WEIGHT, State, Status};
 use proptest::prelude::*;
 
-use crate::world::{World, file, name, nth, service};
+use crate::world::{World, checked, file, name, nth, service};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -220,11 +220,9 @@ fn when_the_others_leave_one_comes_back() {
         |world| world.command(2, Command::Weight(Some(0))),
         |world| world.put(&file(), "web", service("web", "web", &["*:80/http"], &[1])),
         |world| {
-            let verdict = Verdict {
-                state: State::Down,
-                reason: "check failed".into(),
-            };
-            world.control.verdict(&name("web"), &nth(2), verdict);
+            world.put(&file(), "web", checked(&[1, 2]));
+            world.step();
+            assert!(world.verdict(2, State::Down, "check failed"));
         },
     ] {
         let mut world = World::web(2);
@@ -235,29 +233,6 @@ fn when_the_others_leave_one_comes_back() {
         world.step();
         assert_eq!(world.backend(1).0, State::Ready);
     }
-}
-
-#[test]
-fn verdicts_of_checks_enter_at_the_same_place() {
-    let mut world = World::web(1);
-    let verdict = |state, reason: &str| Verdict {
-        state,
-        reason: reason.into(),
-    };
-    let web = name("web");
-    world
-        .control
-        .verdict(&web, &nth(1), verdict(State::Down, "HTTP 500"));
-    world
-        .control
-        .verdict(&web, &nth(9), verdict(State::Down, "unknown"));
-    world.step();
-    assert_eq!(world.backend(1), (State::Down, "HTTP 500".into(), 1));
-    world
-        .control
-        .verdict(&web, &nth(1), verdict(State::Ready, ""));
-    world.step();
-    assert_eq!(world.backend(1), (State::Ready, String::new(), 1));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What the tests of control share: a world of one control, one fake plane and virtual time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_control::{Command, Control, Settings, Step};
+use plimsoll_control::{Command, Control, Settings, Step, Verdict};
 use plimsoll_model::{
     Backend, BackendAddr, Desired, Entry, EntryKey, Item, Name, Origin, PathPrefix, Precedence,
     Route, Service, ServiceSpec, SourceId, SourceUpdate, State, Update, WeightedService,
@@ -40,6 +41,13 @@ pub fn service(entry: &str, text: &str, listens: &[&str], backends: &[u8]) -> Se
         ServiceSpec::new(name(text), origin.clone(), listens),
         backends.map(|n| Backend::new(nth(*n), origin.clone())),
     )
+}
+
+/// `web` with a check.
+pub fn checked(backends: &[u8]) -> Service {
+    let mut web = service("web", "web", &["*:80/http"], backends);
+    Arc::make_mut(&mut web.spec).check = "tcp".parse().ok();
+    web
 }
 
 /// A route of `example.com` said by an entry, to these services.
@@ -211,6 +219,13 @@ impl World {
             backend: nth(n),
         };
         self.control.event(self.now, event)
+    }
+
+    /// A check says something of a backend of `web`.
+    pub fn verdict(&mut self, n: u8, state: State, reason: &str) -> bool {
+        let reason = reason.into();
+        let verdict = Verdict { state, reason };
+        self.control.verdict(&name("web"), &nth(n), verdict)
     }
 
     pub fn command(&mut self, n: u8, command: Command) {
