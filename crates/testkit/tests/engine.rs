@@ -159,7 +159,9 @@ async fn compose_scales() {
         engine.compose(dir.path(), &["-p", "shop", "up", "-d", "--scale", &scale]);
         assert_eq!(running(), count);
     }
-    let address = (engine.address("shop_web_1", "shop_default"), 80).into();
+    let ids = engine.compose(dir.path(), &["-p", "shop", "ps", "-q", "web"]);
+    let first = ids.lines().next().unwrap();
+    let address = (engine.address(first, "shop_default"), 80).into();
     let plan = answers(&engine, address).await;
     Client::run(plan, 10).await.assert_clean();
     engine.compose(dir.path(), &["-p", "shop", "down", "-t", "5"]);

@@ -3,15 +3,18 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::Engine;
-use crate::finish::succeed;
+use crate::finish::{finish, succeed};
 use crate::{Error, TempDir};
 
 /// A command has so long.
 const BOUND: Duration = Duration::from_secs(120);
+
+/// A command that only shows something has so long.
+const SHOW: Duration = Duration::from_secs(10);
 
 /// Where a program is: in the folders of the system first. A newer client that somebody put
 /// elsewhere may not speak to the engine.
@@ -87,6 +90,43 @@ impl Engine {
     #[track_caller]
     pub fn compose(&self, dir: &Path, args: &[&str]) -> String {
         done(self.try_compose(dir, args))
+    }
+
+    /// Its containers, with the end of what each wrote; for people.
+    pub(super) fn containers(&self) -> String {
+        let said = |args: &[&str]| {
+            self.client("docker").and_then(|mut docker| {
+                docker.args(args);
+                finish(docker, SHOW)
+            })
+        };
+        let ids = match said(&["ps", "-aq"]) {
+            Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+            Err(error) => return error.to_string(),
+        };
+        let mut text = String::new();
+        for id in ids.lines() {
+            let format = "{{.ID}} {{.Names}} {{.Status}}: {{.Image}} {{.Command}}";
+            let filter = format!("id={id}");
+            for args in [
+                [
+                    "ps",
+                    "-a",
+                    "--no-trunc",
+                    "--filter",
+                    &filter,
+                    "--format",
+                    format,
+                ]
+                .as_slice(),
+                &["logs", "--tail", "50", id],
+            ] {
+                if let Ok(Output { stdout, stderr, .. }) = said(args) {
+                    text += &String::from_utf8_lossy(&[stdout, stderr].concat());
+                }
+            }
+        }
+        text
     }
 
     /// Builds an image from the text of a Dockerfile, with these files beside it: names, and where

@@ -74,7 +74,7 @@ pub struct EnginePlan {
 
 /// A running engine. When this is dropped, or the test's process ends, everything of it is removed:
 /// processes, containers, images, namespaces, mounts, cgroups. If the test is failing, what the
-/// engine wrote is shown.
+/// engine and its containers wrote is shown.
 #[derive(Debug)]
 pub struct Engine {
     plan: EnginePlan,
@@ -259,6 +259,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the engine wrote:\n{}", self.log());
+            eprintln!("its containers:\n{}", self.containers());
         }
         self.room.shut();
         if let Some(mut child) = lock(&self.daemon).take() {

@@ -1,0 +1,16 @@
+//! Ring 3: the daemon in front of containers of a real Docker engine. Needs root.
+//!
+//! Every test starts an engine of its own (see [`dock`]), which takes less than half a second, and
+//! makes sure at its end that nothing is left.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod dock;
+mod packed;
