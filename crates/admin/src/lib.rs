@@ -20,4 +20,4 @@ pub use api::{
 pub use client::{Client, ClientError, encode};
 pub use metrics::render as render_metrics;
 pub use server::{serve_admin, serve_metrics};
-pub use socket::{AdminSocket, SocketError};
+pub use socket::{Access, Socket, SocketError};

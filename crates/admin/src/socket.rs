@@ -1,10 +1,10 @@
-//! The Unix socket of the admin API: mode 0600 from its first moment, replaced if its owner is
-//! dead, removed at the end.
+//! Listening Unix sockets: with their mode from the first moment, replaced if their owner is dead,
+//! removed at the end.
 
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -13,13 +13,14 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::umask;
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// A process that is alive listens there.
     #[error(
-        "{path} is in use by {}: stop it, or choose another socket with --admin",
+        "{path} is in use by {}: stop it, or choose another socket with {option}",
         .pid.map_or("a process that is too busy to answer".into(), |pid| format!("process {pid}"))
     )]
     InUse {
@@ -27,26 +28,32 @@ pub enum SocketError {
         path: PathBuf,
         /// The process that listens; none if it has no room for one who asks.
         pid: Option<i32>,
+        /// The option that names the path.
+        option: &'static str,
     },
     /// Something else is at the path.
-    #[error("{path} is there and is no socket: remove it, or choose another path with --admin")]
+    #[error("{path} is there and is no socket: remove it, or choose another path with {option}")]
     NoSocket {
         /// The path.
         path: PathBuf,
+        /// The option that names the path.
+        option: &'static str,
     },
     /// Somebody keeps the lock on the folder.
     #[error(
         "{path}: its folder {folder} is locked by another process, and stays so: see \
-         `fuser {folder}`, or choose another socket with --admin"
+         `fuser {folder}`, or choose another socket with {option}"
     )]
     Locked {
         /// The path.
         path: PathBuf,
         /// Its folder.
         folder: PathBuf,
+        /// The option that names the path.
+        option: &'static str,
     },
     /// The system refused something.
-    #[error("{path}: {what}: {source}; choose another socket with --admin")]
+    #[error("{path}: {what}: {source}; choose another socket with {option}")]
     Io {
         /// The path.
         path: PathBuf,
@@ -55,7 +62,31 @@ pub enum SocketError {
         /// What the system said.
         #[source]
         source: io::Error,
+        /// The option that names the path.
+        option: &'static str,
     },
+}
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The mode of the socket, such as 0o600.
+    pub mode: u32,
+    /// Its group; none is that of the process.
+    pub group: Option<u32>,
+    /// What names the path on the command line, for messages.
+    pub option: &'static str,
+}
+
+impl Default for Access {
+    /// Nobody but the user of the process, as for the admin API.
+    fn default() -> Self {
+        Self {
+            mode: 0o600,
+            group: None,
+            option: "--admin",
+        }
+    }
 }
 
 /// Tells a file from others at the same path; inodes alone are used again.
@@ -79,46 +110,48 @@ impl FileId {
 
 /// A listening socket; its file is removed when this is dropped, unless it is another's by then.
 #[derive(Debug)]
-pub struct AdminSocket {
+pub struct Socket {
     path: PathBuf,
     id: FileId,
     listener: Option<UnixListener>,
 }
 
-impl AdminSocket {
-    /// Listens at a path.
+impl Socket {
+    /// Listens at a path. A mode that lets others in is for programs that have not started threads
+    /// yet: what these create meanwhile would get a mode without the umask.
     ///
     /// # Errors
     /// Somebody listens there, or the socket cannot be made.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
-        let fail = |what: &'static str| {
-            move |source: io::Error| SocketError::Io {
-                path: path.into(),
-                what,
-                source,
-            }
-        };
+    pub fn bind(path: &Path, access: Access) -> Result<Self, SocketError> {
+        let fail = failed(path, access);
         let parent = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
         // Whoever else wants this path waits here, so that nobody removes what is just being made.
-        let folder = File::open(parent).map_err(fail("its folder cannot be opened"))?;
+        let folder = File::open(parent).map_err(|e| fail("its folder cannot be opened", e))?;
         lock(&folder).map_err(|errno| match errno {
             Errno::WOULDBLOCK => SocketError::Locked {
                 path: path.into(),
                 folder: parent.into(),
+                option: access.option,
             },
-            errno => fail("its folder cannot be locked")(errno.into()),
+            errno => fail("its folder cannot be locked", errno.into()),
         })?;
-        remove_if_dead(path)?;
-        let listener = listen(path).map_err(|errno| fail("cannot be listened on")(errno.into()))?;
-        let file = fs::symlink_metadata(path).map_err(fail("cannot be looked at"))?;
-        Ok(Self {
+        remove_if_dead(path, access)?;
+        let listener = listen(path, access.mode)
+            .map_err(|errno| fail("cannot be listened on", errno.into()))?;
+        let file = fs::symlink_metadata(path).map_err(|e| fail("cannot be looked at", e))?;
+        let socket = Self {
             path: path.into(),
             id: FileId::of(&file),
             listener: Some(listener),
-        })
+        };
+        if access.group.is_some() {
+            lchown(path, None, access.group)
+                .map_err(|e| fail("cannot be given to its group", e))?;
+        }
+        Ok(socket)
     }
 
     /// The listener, which does not block; given out once.
@@ -132,7 +165,7 @@ impl AdminSocket {
     }
 }
 
-impl Drop for AdminSocket {
+impl Drop for Socket {
     fn drop(&mut self) {
         let ours = |file: Metadata| file.file_type().is_socket() && FileId::of(&file) == self.id;
         if fs::symlink_metadata(&self.path).is_ok_and(ours) {
@@ -161,42 +194,50 @@ fn lock(folder: &File) -> Result<(), Errno> {
 /// Connections that may wait.
 const BACKLOG: i32 = 128;
 
-fn listen(path: &Path) -> Result<UnixListener, Errno> {
+fn listen(path: &Path, mode: u32) -> Result<UnixListener, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     // Linux gives the file the mode that the socket has when it is bound (unix_bind, net/unix):
     // there is no moment at which others could connect.
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    fchmod(&socket, Mode::from_raw_mode(mode))?;
+    let address = SocketAddrUnix::new(path)?;
+    // It takes away from that what the umask says, which all threads share.
+    let umask = (mode & 0o077 != 0).then(|| umask(Mode::empty()));
+    let bound = rustix::net::bind(&socket, &address);
+    if let Some(before) = umask {
+        rustix::process::umask(before);
+    }
+    bound?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
 
-fn remove_if_dead(path: &Path) -> Result<(), SocketError> {
-    let fail = |what: &'static str| {
-        move |source: io::Error| SocketError::Io {
-            path: path.into(),
-            what,
-            source,
-        }
-    };
+/// Makes errors about a path.
+fn failed(path: &Path, access: Access) -> impl Fn(&'static str, io::Error) -> SocketError {
+    move |what, source| SocketError::Io {
+        path: path.into(),
+        what,
+        source,
+        option: access.option,
+    }
+}
+
+fn remove_if_dead(path: &Path, access: Access) -> Result<(), SocketError> {
+    let fail = failed(path, access);
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(fail("cannot be looked at")(error)),
+        Err(error) => return Err(fail("cannot be looked at", error)),
     };
+    let (path, option) = (path.to_owned(), access.option);
     if !file.file_type().is_socket() {
-        return Err(SocketError::NoSocket { path: path.into() });
+        return Err(SocketError::NoSocket { path, option });
     }
-    match owner(path) {
-        Ok(Owner::Alive(pid)) => Err(SocketError::InUse {
-            path: path.into(),
-            pid,
-        }),
-        Ok(Owner::None) => {
-            fs::remove_file(path).map_err(fail("the file of a dead process cannot be removed"))
-        }
-        Err(errno) => Err(fail("it is there and cannot be connected to")(errno.into())),
+    match owner(&path) {
+        Ok(Owner::Alive(pid)) => Err(SocketError::InUse { path, pid, option }),
+        Ok(Owner::None) => fs::remove_file(&path)
+            .map_err(|e| fail("the file of a dead process cannot be removed", e)),
+        Err(errno) => Err(fail("it is there and cannot be connected to", errno.into())),
     }
 }
 
@@ -233,16 +274,38 @@ mod tests {
 
     use super::*;
 
+    fn bind(path: &Path) -> Result<Socket, SocketError> {
+        Socket::bind(path, Access::default())
+    }
+
+    #[test]
+    fn a_mode_is_there_from_the_first_moment_and_messages_name_the_option() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("proxy.sock");
+        let group = rustix::process::getgid().as_raw();
+        rustix::process::umask(Mode::from_raw_mode(0o027));
+        let access = Access {
+            mode: 0o660,
+            group: Some(group),
+            option: "--listen",
+        };
+        let _first = Socket::bind(&path, access).unwrap();
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!((file.mode() & 0o777, file.gid()), (0o660, group));
+        let error = Socket::bind(&path, access).unwrap_err();
+        assert!(error.to_string().contains("with --listen"), "{error}");
+    }
+
     #[test]
     fn private_exclusive_and_gone_at_the_end() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("admin.sock");
-        let first = AdminSocket::bind(&path).unwrap();
+        let first = bind(&path).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        match AdminSocket::bind(&path) {
+        match bind(&path) {
             Err(SocketError::InUse { pid, .. }) => {
                 assert_eq!(pid, i32::try_from(std::process::id()).ok());
             }
@@ -259,17 +322,14 @@ mod tests {
         // The file outlives its listener, as after SIGKILL.
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let mut socket = AdminSocket::bind(&path).unwrap();
+        let mut socket = bind(&path).unwrap();
         assert!(socket.take().is_some());
         // Somebody else's file is left alone.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "mine").unwrap();
         drop(socket);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
-        assert!(matches!(
-            AdminSocket::bind(&path),
-            Err(SocketError::NoSocket { .. })
-        ));
+        assert!(matches!(bind(&path), Err(SocketError::NoSocket { .. })));
     }
 
     #[test]
@@ -277,7 +337,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let folder = File::open(dir.path()).unwrap();
         flock(&folder, FlockOperation::LockExclusive).unwrap();
-        let error = AdminSocket::bind(&dir.path().join("admin.sock")).unwrap_err();
+        let error = bind(&dir.path().join("admin.sock")).unwrap_err();
         let named = format!("its folder {} is locked", dir.path().display());
         assert!(error.to_string().contains(&named), "{error}");
     }
@@ -286,7 +346,7 @@ mod tests {
     fn a_busy_owner_is_alive() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("admin.sock");
-        let _busy = AdminSocket::bind(&path).unwrap();
+        let _busy = bind(&path).unwrap();
         // Nobody accepts, so in the end the queue is full.
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let address = SocketAddrUnix::new(&path).unwrap();
@@ -299,14 +359,14 @@ mod tests {
             }
             waiting.push(socket);
         }
-        let error = AdminSocket::bind(&path).unwrap_err();
+        let error = bind(&path).unwrap_err();
         assert!(matches!(error, SocketError::InUse { pid: None, .. }));
         assert!(error.to_string().contains("too busy"), "{error}");
     }
 
     #[test]
     fn a_missing_folder_is_named() {
-        let error = AdminSocket::bind(Path::new("/nonexistent/x.sock")).unwrap_err();
+        let error = bind(Path::new("/nonexistent/x.sock")).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/x.sock"), "{error}");
     }
 }

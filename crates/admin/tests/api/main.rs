@@ -14,7 +14,7 @@ mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plimsoll_admin::{AdminSocket, Ask, Done, NotTaken, Readiness, Report};
+use plimsoll_admin::{Access, Ask, Done, NotTaken, Readiness, Report, Socket};
 use plimsoll_control::status::{
     AsideStatus, BackendStatus, ListenStatus, PlaneStatus, ServiceStatus, SourceStatus,
 };
@@ -120,7 +120,7 @@ impl Api {
     ) -> Self {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("admin.sock");
-        let mut socket = AdminSocket::bind(&path).unwrap();
+        let mut socket = Socket::bind(&path, Access::default()).unwrap();
         let listener = UnixListener::from_std(socket.take().unwrap()).unwrap();
         tokio::spawn(async move {
             let _kept = socket;

@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use plimsoll_admin::{AdminSocket, serve_admin, serve_metrics};
+use plimsoll_admin::{Access, Socket, serve_admin, serve_metrics};
 use plimsoll_config::{Daemon as Settings, LogFormat};
 use plimsoll_discover::file::FileSource;
 use tokio::net::{TcpListener, UnixListener};
@@ -82,8 +82,8 @@ impl Run {
             Signals::new().map_err(|why| Error::Failed(format!("signals: {why}")))?
         };
         let socket = match self.admin.admin.or_else(|| settings.admin.clone()) {
-            Some(path) => AdminSocket::bind(&path),
-            None => AdminSocket::bind(&place::make_default()?),
+            Some(path) => Socket::bind(&path, Access::default()),
+            None => Socket::bind(&place::make_default()?, Access::default()),
         };
         let socket = socket.map_err(Error::failed)?;
         let metrics = settings.metrics.map(bind_metrics).transpose()?;
@@ -140,7 +140,7 @@ fn warn_of_change(used: Settings) -> impl Fn(&Settings) + Send + Sync {
 
 async fn serve(
     source: FileSource,
-    mut socket: AdminSocket,
+    mut socket: Socket,
     metrics: Option<std::net::TcpListener>,
     workers: usize,
     drain: Duration,
@@ -204,7 +204,7 @@ async fn serve(
 }
 
 fn listen(
-    socket: &mut AdminSocket,
+    socket: &mut Socket,
     metrics: Option<std::net::TcpListener>,
     handle: &Handle,
 ) -> io::Result<()> {
