@@ -8,7 +8,9 @@
 )]
 
 mod basics;
+mod catalog;
 mod keys;
 mod places;
+mod properties;
 mod virtual_host;
 mod world;

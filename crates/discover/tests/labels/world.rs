@@ -8,6 +8,7 @@ use plimsoll_discover::docker::wire::{Endpoint, Inspect, Network, PortBinding};
 use plimsoll_model::{Backend, Entry, Item, Route, Service, Status};
 
 /// What is around containers.
+#[derive(Debug)]
 pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) whereabouts: Whereabouts,
