@@ -4,6 +4,8 @@
 //!
 //! - [`host`] says where the engine is, [`connect`] and [`client`] ask it, [`events`] listens to
 //!   it; [`error`] says why that does not work;
+//! - [`source`] is the loop that drives them all, [`watch`] knows what is to be asked and said
+//!   next;
 //! - [`whereami`] finds our own container, [`standing`] says what a container does;
 //! - [`wire`] is the JSON that is read, [`view`] what is known around a container;
 //! - [`labels`] and [`virtual_host`] read what a container says, and [`entries`](entries::entries)
@@ -15,14 +17,19 @@ pub mod entries;
 pub mod error;
 pub mod events;
 pub mod host;
+mod known;
 pub mod labels;
 mod network;
 mod port;
+mod print;
+mod sent;
 mod share;
+pub mod source;
 pub mod standing;
 mod time;
 mod tls;
 pub mod view;
 pub mod virtual_host;
+pub mod watch;
 pub mod whereami;
 pub mod wire;

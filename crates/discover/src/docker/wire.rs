@@ -175,6 +175,9 @@ pub struct Endpoint {
     /// The network.
     #[serde(rename = "NetworkID", deserialize_with = "nullable")]
     pub network_id: String,
+    /// This end; another one after every start.
+    #[serde(rename = "EndpointID", deserialize_with = "nullable")]
+    pub endpoint_id: String,
     /// IPv4 address; empty if it has none now.
     #[serde(rename = "IPAddress", deserialize_with = "nullable")]
     pub ip_address: String,
@@ -235,6 +238,9 @@ pub struct SummaryEndpoint {
     /// The network.
     #[serde(rename = "NetworkID", deserialize_with = "nullable")]
     pub network_id: String,
+    /// This end; another one after every start.
+    #[serde(rename = "EndpointID", deserialize_with = "nullable")]
+    pub endpoint_id: String,
     /// IPv4 address.
     #[serde(rename = "IPAddress", deserialize_with = "nullable")]
     pub ip_address: String,

@@ -1,0 +1,165 @@
+//! What is around the containers: where we run, networks, and containers that share one.
+
+use std::time::Instant;
+
+use super::Watch;
+use crate::docker::known::{Cause, Known};
+use crate::docker::view::{View, Whereabouts};
+use crate::docker::whereami;
+use crate::docker::wire::{Inspect, Network};
+
+impl Watch {
+    /// A new connection: whatever was asked before is not answered any more. `outside` is where we
+    /// run if `own`, our own container, is none.
+    pub fn begin(&mut self, outside: Whereabouts, own: Option<Inspect>, now: Instant) {
+        self.listed = false;
+        self.networks_due = true;
+        self.missing.clear();
+        self.untold.clear();
+        let retries = std::mem::take(&mut self.retries);
+        let asked = self.known.iter().filter(|(_, known)| known.asked);
+        let mut again: Vec<String> = asked.map(|(id, _)| id.clone()).collect();
+        again.extend(retries.into_keys());
+        let before = self.own.take();
+        self.own = own.as_ref().map(|own| own.id.clone());
+        if before != self.own {
+            again.extend(before);
+        }
+        for id in again {
+            if let Some(known) = self.known.get_mut(&id) {
+                (known.asked, known.due) = (false, false);
+                self.want(&id, Cause::Told);
+            }
+        }
+        self.outside = outside;
+        match own {
+            Some(own) => {
+                self.known.entry(own.id.clone()).or_default();
+                self.learn(own, Cause::Told, now);
+            }
+            None => self.look_around(now),
+        }
+    }
+
+    /// Whether the networks are to be asked for; they are, from now on.
+    pub fn take_networks_due(&mut self) -> bool {
+        std::mem::take(&mut self.networks_due)
+    }
+
+    /// The networks of the engine.
+    pub fn networks(&mut self, networks: Vec<Network>, now: Instant) {
+        let networks = networks
+            .into_iter()
+            .map(|network| (network.id.clone(), network));
+        let networks = networks.collect();
+        if self.networks != networks {
+            self.networks = networks;
+            self.say_all(now);
+        }
+    }
+
+    /// A container uses the network of another one, which has to be known for that.
+    pub(super) fn join(&mut self, id: &str, owner: String) {
+        let owners = self
+            .known
+            .iter()
+            .filter(|(id, known)| known.is_called(id, &owner));
+        let unknown = owners.filter(|(_, known)| known.is_foreign());
+        let unknown: Vec<String> = unknown.map(|(id, _)| id.clone()).collect();
+        self.joined.insert(id.to_owned(), owner);
+        for id in unknown {
+            self.want(&id, Cause::Told);
+        }
+    }
+
+    pub(super) fn is_needed(&self, id: &str, name: &str) -> bool {
+        let known = |owner: &String| {
+            owner == id || owner == name || (owner.len() >= 12 && id.starts_with(owner.as_str()))
+        };
+        self.joined.values().any(known)
+    }
+
+    /// Says anew what those say that use the network of this container.
+    pub(super) fn say_joined(&mut self, owner: &str, now: Instant) {
+        let name = self
+            .known
+            .get(owner)
+            .map_or("", |known| known.name.as_str());
+        let called = |called: &str| {
+            called == owner || called == name || (called.len() >= 12 && owner.starts_with(called))
+        };
+        let users = self.joined.iter().filter(|(_, owner)| called(owner));
+        let users: Vec<String> = users.map(|(id, _)| id.clone()).collect();
+        for id in users {
+            if self.own.as_ref() == Some(&id) {
+                self.look_around(now);
+            } else {
+                self.say(&id, now);
+            }
+        }
+    }
+
+    /// Asks for the networks if a container is in one that is not known.
+    pub(super) fn look_for_networks(&mut self, id: &str) {
+        let Some(inspect) = self.known.get(id).and_then(Known::inspect) else {
+            return;
+        };
+        for end in inspect.network_settings.networks.values() {
+            let network = &end.network_id;
+            if !network.is_empty()
+                && !self.networks.contains_key(network)
+                && self.missing.insert(network.clone())
+            {
+                self.networks_due = true;
+            }
+        }
+    }
+
+    /// Finds out where we run, and says all anew if that has changed.
+    pub(super) fn look_around(&mut self, now: Instant) {
+        let own = self
+            .own
+            .as_ref()
+            .and_then(|id| self.known.get(id)?.inspect());
+        let whereabouts = match own {
+            Some(own) => whereami::whereabouts(own, self.shared(own)),
+            None => self.outside.clone(),
+        };
+        if self.whereabouts != whereabouts {
+            self.whereabouts = whereabouts;
+            self.say_all(now);
+        }
+    }
+
+    /// The container whose network this one uses.
+    pub(super) fn shared(&self, inspect: &Inspect) -> Option<&Inspect> {
+        let owner = inspect
+            .host_config
+            .network_mode
+            .strip_prefix("container:")?;
+        let exact = self.known.get(owner).and_then(Known::inspect);
+        exact.or_else(|| {
+            let mut owners = self
+                .known
+                .iter()
+                .filter(|(id, known)| known.is_called(id, owner));
+            owners.find_map(|(_, known)| known.inspect())
+        })
+    }
+
+    pub(super) fn view<'a>(&'a self, inspect: &Inspect) -> View<'a> {
+        View {
+            settings: &self.settings,
+            whereabouts: &self.whereabouts,
+            networks: &self.networks,
+            shared: self.shared(inspect),
+        }
+    }
+
+    fn say_all(&mut self, now: Instant) {
+        let ids: Vec<String> = self.known.keys().cloned().collect();
+        for id in ids {
+            self.say(&id, now);
+        }
+    }
+}
