@@ -1,11 +1,12 @@
 //! The daemon: sources, control and planes wired together.
 //!
 //! Control lives here and nowhere else, in one task. Everything that wants something of it comes
-//! through a channel: updates of sources, events of planes, asks of admins. [`Daemon::turn`] waits
-//! for the next of them, works it in, and says what changed.
+//! through a channel: updates of sources, events of planes, findings of checks, asks of admins.
+//! [`Daemon::turn`] waits for the next of them, works it in, and says what changed.
 
 mod announce;
 mod answer;
+mod checks;
 pub(crate) mod logs;
 pub(crate) mod place;
 mod rates;
@@ -24,6 +25,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep_until;
 
 use announce::Announcer;
+use checks::Checks;
 use rates::RateBook;
 
 /// Updates, asks and events that wait at most; whoever sends more waits, too.
@@ -50,6 +52,7 @@ pub(crate) struct Daemon {
     updates: mpsc::Receiver<SourceUpdate>,
     asks: mpsc::Receiver<Ask>,
     events: mpsc::Receiver<Event>,
+    checks: Checks,
     /// Each makes a source read again.
     reloads: Vec<Arc<Notify>>,
     deadline: Instant,
@@ -98,6 +101,7 @@ impl Daemon {
             updates,
             asks,
             events,
+            checks: Checks::start(WAITING, settings.seed),
             reloads: Vec::new(),
             deadline: now,
             finishing: false,
@@ -125,6 +129,7 @@ impl Daemon {
     pub(crate) async fn turn(&mut self) {
         let mut updates = Vec::new();
         let mut events = Vec::new();
+        let mut findings = Vec::new();
         let idle = self.finishing;
         // Without steps the deadline of the last one stays, and would be over for ever.
         let deadline = match idle {
@@ -134,6 +139,7 @@ impl Daemon {
         let stepping = tokio::select! {
             n = self.updates.recv_many(&mut updates, BATCH), if !idle => n > 0,
             n = self.events.recv_many(&mut events, BATCH), if !idle => n > 0,
+            n = self.checks.recv_many(&mut findings, BATCH), if !idle => n > 0,
             Some(ask) = self.asks.recv() => {
                 self.answer(ask);
                 false
@@ -145,12 +151,13 @@ impl Daemon {
             announce::source(&update, self.control.has_listed(&update.source));
             self.control.update(now, update);
         }
-        let mut changed = true;
-        if !events.is_empty() {
-            changed = false;
-            for event in events {
-                changed |= self.control.event(now, event);
-            }
+        let mut changed = events.is_empty() && findings.is_empty();
+        for event in events {
+            changed |= self.control.event(now, event);
+        }
+        for found in findings {
+            let (service, backend) = (&found.service, &found.backend);
+            changed |= self.control.verdict(service, backend, found.verdict);
         }
         if now >= self.rates.deadline() {
             self.rates.sample(now, &mut self.control);
@@ -168,6 +175,7 @@ impl Daemon {
         let step = self.control.step(now);
         self.deadline = step.next_deadline;
         self.announcer.stepped(now, &self.control, &step);
+        self.checks.tell(self.control.desired());
     }
 
     /// Whether the first configuration has been tried on the planes.
@@ -203,6 +211,7 @@ impl Daemon {
     /// Whether all has ended.
     pub(crate) async fn finish(&mut self, limit: Duration) -> bool {
         self.finishing = true;
+        self.checks.stop();
         let until = Instant::now() + limit;
         while !self.control.finish() {
             let now = Instant::now();

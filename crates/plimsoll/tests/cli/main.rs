@@ -9,6 +9,7 @@
 )]
 
 mod check;
+mod checks;
 mod demo;
 mod demo_server;
 mod generated;
