@@ -1,6 +1,6 @@
 //! The native configuration file: text in, model or spanned errors out.
 //!
-//! A file is TOML 1.1 with `[[service]]`, `[[route]]` and `[daemon]` tables; `docs/configuration.md`
+//! A file is TOML 1.1 with `[[service]]`, `[[route]]`, `[docker]` and `[daemon]` tables; `docs/configuration.md`
 //! describes every key. [`parse`] reads the whole text and reports everything that is wrong with
 //! it, each [`Diagnostic`] at the exact place. [`render`] shows diagnostics beside their source
 //! lines. This room is pure: the caller reads files.
@@ -9,6 +9,7 @@ mod backend;
 mod check;
 mod daemon;
 mod diagnostic;
+mod docker;
 mod duration;
 mod fields;
 mod health;
@@ -23,6 +24,7 @@ mod syntax;
 
 pub use daemon::{Daemon, LogFormat};
 pub use diagnostic::{Diagnostic, render, render_warnings};
+pub use docker::Docker;
 pub use duration::{format_duration, parse_duration};
 pub use nearest::nearest;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The routes. Their origins have an entry such as `route NAME`.
     pub routes: Vec<Route>,
+    /// An engine to watch; none if there is no `[docker]`.
+    pub docker: Option<Docker>,
     /// Settings of the process.
     pub daemon: Daemon,
 }
@@ -84,6 +88,7 @@ fn read(source: &str, text: &Source<'_>, faults: &mut Faults) -> Config {
         .get("daemon")
         .map(|node| daemon::read(&node, faults))
         .unwrap_or_default();
+    config.docker = root.get("docker").map(|node| docker::read(&node, faults));
     let services = tables(&root, "service", faults, |table, faults| {
         service::read(&source, table, faults)
     });

@@ -1,7 +1,7 @@
 //! The keys that the file knows, table by table.
 
 /// The tables at the top of the file.
-pub const FILE: &[&str] = &["service", "route", "daemon"];
+pub const FILE: &[&str] = &["service", "route", "docker", "daemon"];
 
 /// Keys of `[[service]]`.
 pub const SERVICE: &[&str] = &[
@@ -57,6 +57,9 @@ pub const ROUTE: &[&str] = &["name", "host", "path", "listen", "priority", "serv
 /// Keys of a service that a route leads to.
 pub const WEIGHTED_SERVICE: &[&str] = &["service", "weight"];
 
+/// Keys of `[docker]`.
+pub const DOCKER: &[&str] = &["host", "listen", "tls"];
+
 /// Keys of `[daemon]`.
 pub const DAEMON: &[&str] = &["workers", "admin", "metrics", "drain", "log"];
 
@@ -72,5 +75,6 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a timeouts table", TIMEOUTS),
     ("a route", ROUTE),
     ("a service of a route", WEIGHTED_SERVICE),
+    ("the docker table", DOCKER),
     ("the daemon table", DAEMON),
 ];

@@ -111,6 +111,31 @@ fn top() {
 }
 
 #[test]
+fn docker() {
+    check("docker = true\n", &["1:10: docker: wrong type, a boolean"]);
+    check(
+        "[docker]\nhots = \"x\"\n",
+        &["2:1: docker.hots: unknown key `hots` … did you mean `host`?"],
+    );
+    check("[docker]\nhost = \" \"\n", &["2:8: docker.host: nothing"]);
+    check(
+        "[docker]\nlisten = \"*:80/tcp\"\n",
+        &["2:10: docker.listen: it is for HTTP services"],
+    );
+    check(
+        "[docker]\nlisten = \"*:80-81/http\"\n",
+        &["2:10: docker.listen: several ports"],
+    );
+    check(
+        "[docker]\ntls = \"certs\"\n",
+        &[
+            "2:7: docker.tls: a path that is not absolute",
+            "2:7: docker.tls: certificates of an engine that is not named",
+        ],
+    );
+}
+
+#[test]
 fn daemon() {
     check(
         "[daemon]\nworkers = 0\n",

@@ -58,6 +58,7 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::TIMEOUTS => ("### Timeouts", 0),
         t if t == schema::ROUTE => ("## `[[route]]`", 0),
         t if t == schema::WEIGHTED_SERVICE => ("## `[[route]]`", 1),
+        t if t == schema::DOCKER => ("## `[docker]`", 0),
         t if t == schema::DAEMON => ("## `[daemon]`", 0),
         other => panic!("where in the manual is {other:?}?"),
     };

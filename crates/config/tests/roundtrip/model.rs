@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::{Config, Daemon, LogFormat};
+use plimsoll_config::{Config, Daemon, Docker, LogFormat};
 use plimsoll_model::*;
 use proptest::prelude::*;
 use proptest::{collection::vec, option, sample::select};
@@ -346,11 +346,28 @@ fn daemon() -> BoxedStrategy<Daemon> {
         .boxed()
 }
 
+fn docker() -> BoxedStrategy<Option<Docker>> {
+    let named = option::of((
+        Just("tcp://a\"b:1".to_owned()),
+        option::of(Just("/a b".into())),
+    ));
+    let listen = option::of(select(vec!["*:80/http", "[::1]:8080/http"]));
+    let docker = (named, listen).prop_map(|(named, listen)| {
+        let (host, tls) = named.unzip();
+        Docker {
+            host,
+            listen: listen.map(|text| text.parse().unwrap()),
+            tls: tls.flatten(),
+        }
+    });
+    option::of(docker).boxed()
+}
+
 pub(crate) fn config() -> BoxedStrategy<Config> {
     let services = (service(0), service(1), service(2), service(3), 0..5usize);
     let routes = (route(0), route(1), route(2), 0..4usize);
-    (services, routes, daemon())
-        .prop_map(|(services, routes, daemon)| {
+    (services, routes, docker(), daemon())
+        .prop_map(|(services, routes, docker, daemon)| {
             let mut made = vec![services.0, services.1, services.2, services.3];
             made.truncate(services.4);
             let mut said = vec![routes.0, routes.1, routes.2];
@@ -383,6 +400,7 @@ pub(crate) fn config() -> BoxedStrategy<Config> {
                     .map(|(spec, backends)| checkable(Service::new(spec, backends)))
                     .collect(),
                 routes: said,
+                docker,
                 daemon,
             }
         })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use plimsoll_config::{Config, Daemon, LogFormat, format_duration};
+use plimsoll_config::{Config, Daemon, Docker, LogFormat, format_duration};
 use plimsoll_model::*;
 
 /// A table being written: `key = value` parts.
@@ -52,8 +52,23 @@ pub(crate) fn config(config: &Config, short: bool) -> String {
     for item in &config.services {
         out.push_str(&service(item, short));
     }
+    out.push_str(&config.docker.as_ref().map(docker).unwrap_or_default());
     out.push_str(&daemon(&config.daemon));
     out
+}
+
+fn docker(docker: &Docker) -> String {
+    let mut parts = Parts::default();
+    if let Some(host) = &docker.host {
+        parts.add(true, "host", text(host));
+    }
+    if let Some(listen) = &docker.listen {
+        parts.add(true, "listen", text(listen));
+    }
+    if let Some(tls) = &docker.tls {
+        parts.add(true, "tls", text(tls.display()));
+    }
+    parts.table("[docker]")
 }
 
 fn daemon(daemon: &Daemon) -> String {
