@@ -7,7 +7,7 @@ use plimsoll_control::Command;
 use plimsoll_model::{State, Status};
 use proptest::prelude::*;
 
-use crate::world::{World, checked, file, name, nth, service};
+use crate::world::{World, checked, docker, file, name, nth, service};
 
 use State::{Down, Draining, Ready, Starting};
 
@@ -226,6 +226,43 @@ fn the_word_of_the_source_counts_before_that_of_a_check() {
     world.put(&file(), "web", checked(&[1, 2]));
     world.step();
     assert_eq!(world.states(), [Ready, Ready]);
+}
+
+/// The containers of a rolling replacement with another setting come into force all at once, and
+/// have not been checked before.
+#[test]
+fn a_replacement_with_another_setting_is_served_all_the_time() {
+    let container = |n: u8, retries: u32, state: State| {
+        let mut web = checked(&[n]);
+        let spec = Arc::make_mut(&mut web.spec);
+        spec.retries = retries;
+        let backend = web.backends.get_mut(&nth(n)).unwrap();
+        Arc::make_mut(backend).status = Status::new(state, "");
+        web
+    };
+    let mut world = World::new();
+    for n in [1, 2] {
+        world.put(&docker(), &format!("c{n}"), container(n, 3, Ready));
+    }
+    world.step();
+    for n in [1, 2] {
+        world.verdict(n, Ready, "");
+    }
+    world.step();
+    for (old, new) in [(1, 3), (2, 4)] {
+        world.put(&docker(), &format!("c{new}"), container(new, 9, Ready));
+        world.step();
+        assert!(world.states().contains(&Ready));
+        world.put(&docker(), &format!("c{old}"), container(old, 3, Draining));
+        world.step();
+        assert!(world.states().contains(&Ready), "{old} leaves");
+    }
+    let held = world.held();
+    let web = &held.services[&name("web")];
+    assert_eq!((web.spec.retries, web.backends.len()), (9, 2));
+    world.verdict(3, Down, "status 500");
+    world.step();
+    assert_eq!(world.states(), [Down, Ready]);
 }
 
 #[derive(Clone, Debug)]
