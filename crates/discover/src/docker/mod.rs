@@ -9,7 +9,8 @@
 //! - [`whereami`] finds our own container, [`standing`] says what a container does;
 //! - [`wire`] is the JSON that is read, [`view`] what is known around a container;
 //! - [`labels`] and [`virtual_host`] read what a container says, and [`entries`](entries::entries)
-//!   makes its entries of it: its services and routes, or why it has none.
+//!   makes its entries of it: its services and routes, or why it has none;
+//! - [`links`] reads what legacy links left in our own environment.
 
 pub mod client;
 pub mod connect;
@@ -19,6 +20,7 @@ pub mod events;
 pub mod host;
 mod known;
 pub mod labels;
+pub mod links;
 mod network;
 mod port;
 mod print;
