@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use plimsoll_plane_proxy::{Framing, Limits, Outcome, Then};
+use plimsoll_plane_proxy::{Framing, Limits, Outcome, Then, hide_close};
 
 fuzz_target!(|input: &[u8]| {
     let Some((cut, bytes)) = input.split_first() else {
@@ -35,6 +35,16 @@ fn judge(bytes: &[u8], piece: usize) -> Judged {
         let Outcome { pass, then: now } = framing.feed(&held);
         then = now;
         assert!(pass <= held.len());
+        if let Then::Last { close } = &mut then {
+            assert!(
+                held[*close..pass]
+                    .to_ascii_lowercase()
+                    .starts_with(b"close")
+            );
+            hide_close(&mut held, *close);
+            // Where it stands in all that has passed.
+            *close += passed.len();
+        }
         passed.extend(held.drain(..pass));
         match then {
             Then::More => assert!(held.is_empty()),
@@ -56,6 +66,11 @@ fn judge(bytes: &[u8], piece: usize) -> Judged {
                 break;
             }
             Then::Upgrade => break,
+            Then::Last { .. } => {
+                assert_eq!(framing.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").pass, 0);
+                last(&passed);
+                break;
+            }
         }
     }
     if !matches!(then, Then::Hold) {
@@ -67,6 +82,27 @@ fn judge(bytes: &[u8], piece: usize) -> Judged {
         then,
         heads: framing.heads(),
     }
+}
+
+/// The last head, its word hidden, is one of HTTP/1.1 with a `Connection` field that says nothing
+/// and no other, and asks for no upgrade.
+fn last(passed: &[u8]) {
+    let text = passed.to_ascii_lowercase();
+    let text = text.strip_suffix(b"\r\n\r\n").expect("the end of a head");
+    let from = text.windows(4).rposition(|window| window == b"\r\n\r\n");
+    let head = String::from_utf8_lossy(&text[from.map_or(0, |at| at + 4)..]).into_owned();
+    let lines: Vec<&str> = head.split("\r\n").collect();
+    let named = |name: &str| -> Vec<&str> {
+        let fields = lines.iter().filter_map(|line| line.split_once(':'));
+        let named = fields.filter(|(field, _)| *field == name);
+        named.map(|(_, value)| value.trim()).collect()
+    };
+    assert_eq!(named("connection"), [""], "{head:?}");
+    assert!(named("upgrade").is_empty(), "{head:?}");
+    assert!(
+        lines.iter().any(|line| line.ends_with(" http/1.1")),
+        "{head:?}"
+    );
 }
 
 /// Reads what has passed once more, in the simplest way: heads whose lines end with CRLF, and bodies

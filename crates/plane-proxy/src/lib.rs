@@ -26,5 +26,5 @@ mod splice;
 mod tcp;
 mod worker;
 
-pub use http::framing::{Framing, Limits, Outcome, Then};
+pub use http::framing::{Framing, Limits, Outcome, Then, hide_close};
 pub use plane::{Options, ProxyPlane};

@@ -15,20 +15,25 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use plimsoll_plane_proxy::{Framing, Limits, Then};
+use plimsoll_plane_proxy::{Framing, Limits, Then, hide_close};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const MARKER: &str = "GET /marker HTTP/1.1\r\nHost: marker\r\n\r\n";
 
-/// What passes as whole messages; none if what passes ends within one.
-fn whole_messages(bytes: &[u8]) -> Option<&[u8]> {
+/// What passes as whole messages, the last request's word that it is the last hidden; none if what
+/// passes ends within a message.
+fn whole_messages(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut framing = Framing::new(Limits::default());
     let outcome = framing.feed(bytes);
-    let passed = bytes.get(..outcome.pass)?;
+    let mut passed = bytes.get(..outcome.pass)?.to_vec();
     match outcome.then {
         Then::More if !framing.in_head() => None,
         Then::More | Then::Hold | Then::Reject(_) | Then::Upgrade => Some(passed),
+        Then::Last { close } => {
+            hide_close(&mut passed, close);
+            Some(passed)
+        }
         Then::Break => None,
     }
 }
@@ -92,9 +97,13 @@ async fn the_next_request_is_seen_behind_whole_messages() {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nT: v\r\n\r\n",
             1,
         ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            1,
+        ),
     ] {
         let passed = whole_messages(bytes.as_bytes()).unwrap();
-        let (seen, _) = serve(&[passed, MARKER.as_bytes()].concat()).await;
+        let (seen, _) = serve(&[&passed, MARKER.as_bytes()].concat()).await;
         assert_eq!(seen.len(), messages + 1, "{bytes:?}: {seen:?}");
         assert_eq!(seen[messages], ("/marker".to_owned(), 1, 0));
     }
@@ -119,6 +128,8 @@ proptest! {
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \tChunked \r\n\r\n",
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
                 "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nconnection:\tClose \r\n\r\n",
                 "5\r\nhello\r\n", "5;x=y\r\nhello\r\n", "00005\r\nhello\r\n", "0\r\n\r\n",
                 "0\r\nT: v\r\n\r\n", "0;x\r\n\r\n", "hello", "\r\n",
             ]).prop_map(str::to_owned),
@@ -132,7 +143,7 @@ proptest! {
     ) {
         let bytes = parts.concat();
         let Some(passed) = whole_messages(bytes.as_bytes()) else { return Ok(()) };
-        let mut all = passed.to_vec();
+        let mut all = passed;
         all.extend_from_slice(MARKER.as_bytes());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (seen, open) = runtime.block_on(serve(&all));

@@ -99,6 +99,7 @@ impl Engines {
     pub(crate) fn lend(&self, client: &Rc<Client>) -> Engine {
         let engine = self.0.borrow_mut().pop().unwrap_or_else(Engine::new);
         *engine.slot.borrow_mut() = Some(client.clone());
+        client.gate.lend();
         engine
     }
 

@@ -4,7 +4,7 @@
 //! reads every byte a client sends before hyper does, refuses all that is ambiguous, and so makes
 //! sure that there is only one reading. Pure: bytes in, verdict out.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 /// What is refused by its size.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,26 @@ pub enum Then {
     Break,
     /// The head that has just passed asks for an upgrade: the rest waits for the answer.
     Upgrade,
+    /// The head that has just passed is the last: nothing after it counts (RFC 9112 §9.6). It is one
+    /// of HTTP/1.1 without a body, and its only `Connection` field is `close`, a word that
+    /// [`hide_close`] can take out of it.
+    Last {
+        /// Where that word begins, counted from the first of the bytes that were shown.
+        close: usize,
+    },
+}
+
+const CLOSE: &[u8] = b"close";
+
+/// Makes the word that [`Then::Last`] has found blank, so that the `Connection` field is there and
+/// says nothing; `bytes` and `close` are those of the verdict.
+pub fn hide_close(bytes: &mut [u8], close: usize) {
+    let word = bytes
+        .get_mut(close..)
+        .and_then(|b| b.get_mut(..CLOSE.len()));
+    if let Some(word) = word.filter(|word| word.eq_ignore_ascii_case(CLOSE)) {
+        word.fill(b' ');
+    }
 }
 
 /// The verdict on some bytes.
@@ -80,6 +100,8 @@ struct Head {
     line: usize,
     /// Up to where there is no further end of line.
     seen: usize,
+    /// Lines read.
+    lines: usize,
     fields: usize,
     started: bool,
     http10: bool,
@@ -87,6 +109,10 @@ struct Head {
     length: Option<u64>,
     hosts: u8,
     upgrade: bool,
+    /// `Connection` fields.
+    connections: u8,
+    /// Where the word begins of one that is just `close`; 0 if there is none.
+    close: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -160,15 +186,12 @@ impl Framing {
                         };
                     }
                     Ok(Some(length)) => {
+                        let (state, then) = head.body(pass);
                         pass += length;
                         self.heads += 1;
-                        let (body, upgrade) = head.body();
-                        self.state = body;
-                        if upgrade {
-                            return Outcome {
-                                pass,
-                                then: Then::Upgrade,
-                            };
+                        self.state = state;
+                        if then != Then::More {
+                            return Outcome { pass, then };
                         }
                     }
                     Err(status) => {
@@ -229,34 +252,37 @@ impl Head {
                     _ => Ok(None),
                 };
             };
-            let line = bytes.get(self.line..end).unwrap_or_default();
+            let at = self.line;
+            let line = bytes.get(at..end).unwrap_or_default();
             self.line = end + 1;
             self.seen = end + 1;
+            self.lines += 1;
             if self.seen > limits.head {
                 return Err(431);
             }
-            match self.line(line, limits) {
+            match self.line(line, at, limits) {
                 Line::Ok => {}
-                Line::End => return self.complete().map(|()| Some(end + 1)),
+                Line::End => {
+                    let head = bytes.get(..=end).unwrap_or_default();
+                    return self.complete(head).map(|()| Some(head.len()));
+                }
                 Line::Bad(status) => return Err(status),
             }
         }
     }
 
-    fn line(&mut self, line: &[u8], limits: &Limits) -> Line {
-        // A lone LF or CR is an end of line to some and a byte like others to some: RFC 9112 §2.2.
+    /// A line that begins `at` so many bytes from the first of the head.
+    fn line(&mut self, line: &[u8], at: usize, limits: &Limits) -> Line {
+        // A lone LF is an end of line to some and a byte like others to some: RFC 9112 §2.2.
         let Some((b'\r', line)) = line.split_last() else {
             return Line::Bad(400);
         };
-        if memchr(b'\r', line).is_some() {
-            return Line::Bad(400);
-        }
         match (line.first(), self.started) {
             // RFC 9112 §2.2: a server ignores empty lines before a request line.
             (None, false) => Line::Ok,
             (None, true) => Line::End,
             (Some(_), false) => self.request_line(line, limits),
-            (Some(_), true) => self.field(line, limits),
+            (Some(_), true) => self.field(line, at, limits),
         }
     }
 
@@ -277,7 +303,7 @@ impl Head {
         }
     }
 
-    fn field(&mut self, line: &[u8], limits: &Limits) -> Line {
+    fn field(&mut self, line: &[u8], at: usize, limits: &Limits) -> Line {
         self.fields += 1;
         if self.fields > limits.fields {
             return Line::Bad(431);
@@ -297,6 +323,13 @@ impl Head {
                 self.hosts = self.hosts.saturating_add(1);
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.connections = self.connections.saturating_add(1);
+                if value.eq_ignore_ascii_case(CLOSE) {
+                    let after = line.trim_ascii_end().len();
+                    self.close = at + after - CLOSE.len();
+                }
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = match value {
                     digits if digits.iter().all(u8::is_ascii_digit) => std::str::from_utf8(digits)
@@ -328,24 +361,37 @@ impl Head {
         Line::Ok
     }
 
-    /// Whether the fields fit each other.
-    fn complete(&self) -> Result<(), u16> {
+    /// Whether the fields fit each other, and lines end where they seem to.
+    fn complete(&self, head: &[u8]) -> Result<(), u16> {
+        // The same is true of a lone CR. There is one at the end of each line; all at once, for
+        // searching every line would cost more.
+        let lone = memchr_iter(b'\r', head).count() != self.lines;
         let ambiguous = self.chunked && (self.length.is_some() || self.http10);
         let host = if self.http10 {
             self.hosts <= 1
         } else {
             self.hosts == 1
         };
-        if ambiguous || !host { Err(400) } else { Ok(()) }
+        if lone || ambiguous || !host {
+            Err(400)
+        } else {
+            Ok(())
+        }
     }
 
-    /// What follows the head, and whether it asks for an upgrade. One with a body does not: what is
-    /// body and what is tunnel could be confused.
-    fn body(&self) -> (State, bool) {
+    /// What follows the head, which began `at` so many bytes from the first that were shown. One with
+    /// a body asks for no upgrade: what is body and what is tunnel could be confused.
+    fn body(&self, at: usize) -> (State, Then) {
         match self.length {
-            _ if self.chunked => (State::Chunk(FIRST_SIZE), false),
-            Some(length) if length > 0 => (State::Body(length), false),
-            _ => (State::Head(Head::default()), self.upgrade && !self.http10),
+            _ if self.chunked => (State::Chunk(FIRST_SIZE), Then::More),
+            Some(length) if length > 0 => (State::Body(length), Then::More),
+            _ if self.http10 => (State::Head(Head::default()), Then::More),
+            _ if self.upgrade => (State::Head(Head::default()), Then::Upgrade),
+            _ if self.close > 0 && self.connections == 1 => {
+                let close = at + self.close;
+                (State::Dead, Then::Last { close })
+            }
+            _ => (State::Head(Head::default()), Then::More),
         }
     }
 }

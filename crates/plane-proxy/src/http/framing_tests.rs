@@ -147,6 +147,105 @@ fn an_upgrade_stops_what_comes_after_its_head() {
     );
 }
 
+#[test]
+fn the_last_request_is_found_and_its_word_can_be_hidden() {
+    for field in [
+        "Connection: close",
+        "connection:close",
+        "CONNECTION: \t CLOSE \t",
+        "Content-Length: 0\r\nConnection: Close",
+        "Connection: close\r\nTE: trailers\r\nExpect: 100-continue",
+        "Proxy-Connection: keep-alive\r\nConnection: close\r\nX-Connection: close",
+    ] {
+        let before = "GET /0 HTTP/1.1\r\nHost: a\r\n\r\n";
+        let head = format!("{before}\r\nGET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        let mut framing = Framing::new(Limits::default());
+        let mut bytes = format!("{head}GET /more HTTP/1.1\r\n").into_bytes();
+        let outcome = framing.feed(&bytes);
+        let Then::Last { close } = outcome.then else {
+            panic!("{field:?}: {outcome:?}");
+        };
+        assert_eq!(
+            (outcome.pass, framing.heads()),
+            (head.len(), 2),
+            "{field:?}"
+        );
+        let nothing = Outcome {
+            pass: 0,
+            then: Then::Break,
+        };
+        assert_eq!(framing.feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), nothing);
+        assert!(bytes[close..].to_ascii_lowercase().starts_with(b"close"));
+        hide_close(&mut bytes, close);
+        let hidden = String::from_utf8(bytes).unwrap();
+        let names = |text: &str| -> Vec<String> {
+            let names = text
+                .split("\r\n")
+                .map(|line| line.split(':').next().unwrap().to_owned());
+            names.collect()
+        };
+        assert_eq!(
+            names(&hidden),
+            names(&format!("{head}GET /more HTTP/1.1\r\n"))
+        );
+        let rest = &hidden[..outcome.pass];
+        assert_eq!(
+            feed(rest),
+            Outcome {
+                pass: rest.len(),
+                then: Then::More
+            },
+            "{rest:?}"
+        );
+    }
+}
+
+#[test]
+fn hiding_touches_nothing_else() {
+    for (text, close) in [
+        ("close", 1),
+        ("clos", 0),
+        ("close", 5),
+        ("close", usize::MAX),
+        ("cloze", 0),
+    ] {
+        let mut bytes = text.as_bytes().to_vec();
+        hide_close(&mut bytes, close);
+        assert_eq!(bytes, text.as_bytes());
+    }
+}
+
+#[test]
+fn what_is_not_plainly_the_last_goes_on() {
+    let more = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for head in [
+        "GET / HTTP/1.0\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close,\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: closed\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: \"close\"\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection:\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nconnection: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Connection: close\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx",
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let both = format!("{head}{more}");
+        let outcome = Outcome {
+            pass: both.len(),
+            then: Then::More,
+        };
+        assert_eq!(feed(&both), outcome, "{head:?}");
+    }
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nUpgrade: x\r\n\r\n";
+    assert_eq!(feed(upgrade).then, Then::Upgrade);
+    assert_eq!(rejected("GET / HTTP/1.1\r\nConnection: close\r\n\r\n"), 400);
+    let lone = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\r\n\r\n";
+    assert_eq!(rejected(lone), 400);
+}
+
 /// Feeds in pieces as a connection does, and gives all that passed and the last verdict.
 fn in_pieces(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Then) {
     let mut framing = Framing::new(Limits::default());
@@ -162,8 +261,13 @@ fn in_pieces(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Then) {
             continue;
         }
         let outcome = framing.feed(&held);
-        passed.extend(held.drain(..outcome.pass));
         last = outcome.then;
+        if let Then::Last { close } = &mut last {
+            hide_close(&mut held, *close);
+            // Where it stands in all that has passed.
+            *close += passed.len();
+        }
+        passed.extend(held.drain(..outcome.pass));
         if !matches!(last, Then::More | Then::Hold) {
             break;
         }
@@ -179,7 +283,8 @@ proptest! {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
             "\r\n", "GET", " / ", "HTTP/1.1\r\n", "Host: b\r\n", "\n", "\r", "X: y\r\n", "0\r\n",
-            "Upgrade: x\r\n", "Content-Length: 1\r\n",
+            "Upgrade: x\r\n", "Content-Length: 1\r\n", "Connection: close\r\n", "\r\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         ]), 1..8),
         cuts in proptest::collection::vec(any::<usize>(), 0..12),
     ) {

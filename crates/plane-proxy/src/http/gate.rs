@@ -13,7 +13,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use super::framing::{Framing, Limits, Then};
+use super::farewell::Farewell;
+use super::framing::{Framing, Limits, Then, hide_close};
 use crate::conn::{Conn, Phase};
 use crate::socket::Socket;
 use crate::worker::Worker;
@@ -47,6 +48,24 @@ pub(crate) struct Gate {
     ended: Cell<bool>,
     /// Nothing has been read yet.
     untouched: Cell<bool>,
+    /// How many requests hyper had given to the service when it was lent to the client.
+    served_before: Cell<u64>,
+    last: Cell<Last>,
+    farewell: Cell<Farewell>,
+}
+
+/// Whether the client has sent a request that is the last by its own word, and has no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    No,
+    /// hyper knows, and ends the connection after it.
+    Told {
+        /// The client has sent more, which nobody will read.
+        more: bool,
+    },
+    /// hyper does not know, and so can serve another client after it. Saying so in the response and
+    /// ending the connection is left to us.
+    Hidden,
 }
 
 /// What has been received and not yet been given on.
@@ -96,6 +115,9 @@ impl Gate {
             in_body: Cell::new(false),
             ended: Cell::new(false),
             untouched: Cell::new(true),
+            served_before: Cell::new(0),
+            last: Cell::new(Last::No),
+            farewell: Cell::default(),
         }
     }
 
@@ -148,9 +170,23 @@ impl Gate {
         self.unflushed.set(false);
     }
 
+    /// hyper, in which nothing is left of anybody, serves this client from now on.
+    pub(crate) fn lend(&self) {
+        self.served_before.set(self.served.get());
+    }
+
     /// The service has been given a request.
     pub(crate) fn serve(&self) {
         self.served.set(self.served.get() + 1);
+        if self.is_last() {
+            self.farewell.set(Farewell::DUE);
+        }
+    }
+
+    /// Whether the connection ends after the answer to the request that is being served, of which
+    /// hyper knows nothing.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last.get() == Last::Hidden
     }
 
     /// Whether the client has had all its answers and hyper holds nothing of it: all that was
@@ -188,9 +224,11 @@ impl Gate {
         self.early.get() || self.socket.borrow().has_bytes()
     }
 
-    /// A response was given before the request had been read to its end.
+    /// A response was given before the request had been read to its end, or without trust in what
+    /// follows. It says itself that it is the last, to hyper as well.
     pub(crate) fn set_unread(&self) {
         self.unread.set(true);
+        self.farewell.set(self.farewell.get().cancel());
     }
 
     /// The last response is a part that the client would take for the whole.
@@ -210,7 +248,10 @@ impl Gate {
 
     /// Whether the client has sent, or is likely to be sending, what nobody will read.
     pub(crate) fn has_unread(&self) -> bool {
-        self.unread.get() || self.refusal.get().is_some() || self.broken.get()
+        self.unread.get()
+            || self.refusal.get().is_some()
+            || self.broken.get()
+            || self.last.get() == Last::Told { more: true }
     }
 
     /// Reads for hyper.
@@ -224,7 +265,11 @@ impl Gate {
             if inlet.give(buf) {
                 return Poll::Ready(Ok(()));
             }
-            if self.refusal.get().is_some() || self.paused.get() || self.ended.get() {
+            if self.refusal.get().is_some()
+                || self.paused.get()
+                || self.ended.get()
+                || self.last.get() != Last::No
+            {
                 // Nothing more counts, or not before an answer, which wakes this task.
                 return Poll::Pending;
             }
@@ -260,8 +305,12 @@ impl Gate {
                 self.in_body.set(inlet.framing.in_body());
                 if outcome.then != Then::More {
                     let rest = read.get(outcome.pass..).unwrap_or_default().to_vec();
-                    self.settle(&mut inlet, outcome.then, rest);
                     buf.set_filled(before + outcome.pass);
+                    if let Then::Last { close } = outcome.then {
+                        let passed = buf.filled_mut().get_mut(before..).unwrap_or_default();
+                        self.end_after(&inlet.framing, passed, close, &rest);
+                    }
+                    self.settle(&mut inlet, outcome.then, rest);
                 }
                 if outcome.pass > 0 {
                     return Poll::Ready(Ok(()));
@@ -281,9 +330,16 @@ impl Gate {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.unflushed.set(true);
-        self.socket
-            .borrow_mut()
-            .poll_write(cx, bufs, &self.worker.scratch)
+        let mut socket = self.socket.borrow_mut();
+        let mut write =
+            |bufs: &[io::IoSlice<'_>]| socket.poll_write(cx, bufs, &self.worker.scratch);
+        let mut farewell = self.farewell.get();
+        if farewell.is_over() {
+            return write(bufs);
+        }
+        let written = farewell.poll_write(bufs, write);
+        self.farewell.set(farewell);
+        written
     }
 
     /// Judges what is held.
@@ -292,14 +348,32 @@ impl Gate {
         let outcome = inlet.framing.feed(&held);
         self.in_body.set(inlet.framing.in_body());
         let rest = held.split_off(outcome.pass);
+        if let Then::Last { close } = outcome.then {
+            self.end_after(&inlet.framing, &mut held, close, &rest);
+        }
         inlet.ready.append(&mut held);
         self.settle(inlet, outcome.then, rest);
+    }
+
+    /// No request counts after the one at the end of `passed`, which says so in the word at `close`.
+    /// hyper is not told if it gets this request and no other while it serves the client: then what
+    /// it writes next is the answer to it. `rest` is what the client has sent besides.
+    fn end_after(&self, framing: &Framing, passed: &mut [u8], close: usize, rest: &[u8]) {
+        let alone = framing.heads() == self.served_before.get() + 1;
+        self.last.set(if alone && rest.is_empty() {
+            hide_close(passed, close);
+            Last::Hidden
+        } else {
+            Last::Told {
+                more: !rest.is_empty(),
+            }
+        });
     }
 
     /// Acts on a verdict; `rest` is what may not pass.
     fn settle(&self, inlet: &mut Inlet, then: Then, rest: Vec<u8>) {
         match then {
-            Then::More => {}
+            Then::More | Then::Last { .. } => {}
             Then::Hold => {
                 inlet.held = rest;
                 if self.conn.phase() == Phase::Idle {

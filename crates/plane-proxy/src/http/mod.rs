@@ -4,6 +4,7 @@ mod answer;
 pub(crate) mod body;
 pub(crate) mod engine;
 mod exchange;
+mod farewell;
 pub(crate) mod forwarded;
 pub(crate) mod framing;
 pub(crate) mod gate;
@@ -143,6 +144,9 @@ pub(crate) async fn serve(
             Served::AtRest if !closing => client.worker.engines.give_back(engine),
             _ => break,
         }
+        if client.gate.is_last() {
+            break;
+        }
     }
     client.worker.spares.give(client.spare.take());
     let tunnel = client.tunnel.borrow_mut().take();
@@ -195,7 +199,10 @@ fn drive(
     // one that has just arrived; behind the head it would close without a word.
     if client.worker.is_draining() && !*closing && client.conn.phase() == Phase::Request {
         *closing = true;
-        engine.close_after_response();
+        // To a last request it says so already.
+        if !client.gate.is_last() {
+            engine.close_after_response();
+        }
     }
     if let Poll::Ready(result) = engine.poll(cx) {
         if let Err(error) = result

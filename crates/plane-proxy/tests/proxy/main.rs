@@ -11,6 +11,7 @@ mod abuse;
 mod bad_backend;
 mod bodies;
 mod change;
+mod close;
 mod common;
 mod conformance;
 mod drain;

@@ -1,0 +1,518 @@
+//! Requests that their clients say are the last of their connections.
+//!
+//! hyper does not get to know where it can be avoided, so that it can serve others afterwards. Only
+//! the client must see that its connection is over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use plimsoll_testkit::{
+    Answer, Client, ClientPlan, Ending, HttpBackend, HttpBehaviour, ID_HEADER, Phase, Raw,
+    Response, Reuse, WireError, wait_until_async,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::common::{BOUND, MOMENT, Proxy, Scripted, limited, ms, pattern, put_route, route};
+
+const CLOSE: &str = "Connection: close\r\n";
+
+fn request(method: &str, id: &str, more: &str) -> String {
+    format!("{method} /{id} HTTP/1.1\r\nHost: a\r\n{ID_HEADER}: {id}\r\n{more}\r\n")
+}
+
+fn get(id: &str, more: &str) -> String {
+    request("GET", id, more)
+}
+
+/// Reads the answer to a request that was the last: it says so, once, and nothing comes after it.
+async fn last_answer(client: &mut Raw, method: &str) -> Response {
+    let answer = client.read_response_to(method, BOUND).await.unwrap();
+    let said: Vec<&str> = answer.head.all("connection").collect();
+    assert_eq!(said, ["close"], "{:?}", answer.head);
+    let (rest, ending) = client.read_to_end(BOUND).await.unwrap();
+    assert!(rest.is_empty(), "{}", rest.escape_ascii());
+    assert_eq!(ending, Ending::Close);
+    answer
+}
+
+/// Sends a last request on a connection of its own.
+async fn last(proxy: &Proxy, method: &str, id: &str) -> Response {
+    let mut client = proxy.connect().await;
+    client.send(request(method, id, CLOSE)).await.unwrap();
+    last_answer(&mut client, method).await
+}
+
+#[tokio::test]
+async fn everybody_gets_his_own_answer_and_is_closed() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = Proxy::http(&[backend.address()]);
+    let mut kept = proxy.connect().await;
+    for n in 0..100 {
+        let id = format!("c{n}");
+        let answer = last(&proxy, "GET", &id).await;
+        assert_eq!(answer.head.get(ID_HEADER), Some(id.as_str()), "{answer:?}");
+        assert!(answer.status == 200 && answer.head.start.starts_with("HTTP/1.1 200"));
+        // Between them one that stays, and sees nothing of all this.
+        let id = format!("k{n}");
+        kept.send(get(&id, "")).await.unwrap();
+        let answer = kept.read_response(BOUND).await.unwrap();
+        assert_eq!(answer.head.get(ID_HEADER), Some(id.as_str()), "{answer:?}");
+        assert_eq!(answer.head.get("connection"), None, "{answer:?}");
+    }
+    assert_eq!(backend.stats().requests, 200);
+    let plan = ClientPlan {
+        reuse: Reuse::Never,
+        post_every: 4,
+        want: vec![0, 300, 100_000],
+        ..ClientPlan::http(proxy.address(), "a")
+    };
+    Client::run(plan, 400).await.assert_clean();
+    drop(kept);
+    assert!(wait_until_async(BOUND, || proxy.listen().connections == 0).await);
+    proxy.settled().await;
+}
+
+#[tokio::test]
+async fn the_last_of_several_requests_closes() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = Proxy::http(&[backend.address()]);
+    // One after the other, where the last comes alone.
+    let mut client = proxy.connect().await;
+    for id in ["1", "2", "3"] {
+        client.send(get(id, "")).await.unwrap();
+        let answer = client.read_response(BOUND).await.unwrap();
+        assert!(answer.head.get(ID_HEADER) == Some(id) && !answer.closes());
+    }
+    client.send(get("4", CLOSE)).await.unwrap();
+    let answer = last_answer(&mut client, "GET").await;
+    assert_eq!(answer.head.get(ID_HEADER), Some("4"));
+    // All at once, where it is behind others; whole, and cut anywhere.
+    let all = [get("1", ""), get("2", ""), get("3", CLOSE)].concat();
+    for size in [1_000, 90, 40, 7] {
+        let mut client = proxy.connect().await;
+        let pieces: Vec<&[u8]> = all.as_bytes().chunks(size).collect();
+        client.send_pieces(&pieces, ms(1)).await.unwrap();
+        for id in ["1", "2"] {
+            let answer = client.read_response(BOUND).await.unwrap();
+            assert!(answer.head.get(ID_HEADER) == Some(id) && !answer.closes());
+        }
+        let answer = last_answer(&mut client, "GET").await;
+        assert_eq!(answer.head.get(ID_HEADER), Some("3"), "pieces of {size}");
+    }
+    // Behind one whose answer is still on its way.
+    backend.behave(HttpBehaviour::slow(ms(100)));
+    let mut client = proxy.connect().await;
+    client.send(get("1", "")).await.unwrap();
+    assert!(wait_until_async(BOUND, || backend.stats().active == 1).await);
+    client.send(get("2", CLOSE)).await.unwrap();
+    let answer = client.read_response(BOUND).await.unwrap();
+    assert!(answer.head.get(ID_HEADER) == Some("1") && !answer.closes());
+    let answer = last_answer(&mut client, "GET").await;
+    assert_eq!(answer.head.get(ID_HEADER), Some("2"));
+    proxy.settled().await;
+}
+
+#[tokio::test]
+async fn answers_of_every_shape_say_it_once() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = Proxy::http(&[backend.address()]);
+    let chunked = |chunk, trailers| Answer::Chunked { chunk, trailers };
+    for (answer, bytes) in [
+        (Answer::Length, 0),
+        (Answer::Length, 1 << 20),
+        (chunked(100, Vec::new()), 5_000),
+        (chunked(64 << 10, Vec::new()), 1 << 20),
+        (chunked(7, vec![("Sum".into(), "1".into())]), 100),
+        (Answer::UntilClose, 50_000),
+        (
+            Answer::Slow {
+                piece: 13,
+                pause: ms(1),
+            },
+            500,
+        ),
+    ] {
+        backend.behave(HttpBehaviour {
+            bytes,
+            // A backend says it of its own connection.
+            headers: vec![("Connection".into(), "keep-alive, X-Own".into())],
+            ..HttpBehaviour::answering(answer.clone())
+        });
+        let got = last(&proxy, "GET", "x").await;
+        assert_eq!(got.status, 200);
+        assert!(got.body.bytes.len() >= bytes, "{answer:?}: {:?}", got.head);
+        let got = last(&proxy, "HEAD", "x").await;
+        assert!(got.status == 200 && got.body.bytes.is_empty());
+    }
+    for status in [204, 304, 404, 500, 599] {
+        backend.behave(HttpBehaviour {
+            status,
+            ..HttpBehaviour::default()
+        });
+        assert_eq!(last(&proxy, "GET", "x").await.status, status);
+    }
+    backend.behave(HttpBehaviour {
+        announce_close: true,
+        ..HttpBehaviour::default()
+    });
+    for method in ["GET", "DELETE", "OPTIONS", "POST", "PUT", "PURGE"] {
+        assert_eq!(last(&proxy, method, "x").await.status, 200, "{method}");
+    }
+    let mut client = proxy.connect().await;
+    let length = format!("{CLOSE}Content-Length: 0\r\n");
+    client.send(request("POST", "x", &length)).await.unwrap();
+    assert_eq!(last_answer(&mut client, "POST").await.status, 200);
+    proxy.settled().await;
+}
+
+#[tokio::test]
+async fn the_word_comes_first_in_the_head() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = Proxy::http(&[backend.address()]);
+    for field in [CLOSE, "connection:CLOSE\r\n", "CONNECTION: \t close \t\r\n"] {
+        let mut client = proxy.connect().await;
+        client.send(get("1", field)).await.unwrap();
+        let (answer, _) = client.read_to_end(BOUND).await.unwrap();
+        let text = String::from_utf8_lossy(&answer).to_lowercase();
+        let (line, rest) = text.split_once("\r\n").unwrap();
+        assert!(line.starts_with("http/1.1 200 "), "{text}");
+        assert!(rest.starts_with("connection: close\r\n"), "{text}");
+        assert_eq!(text.matches("connection:").count(), 1, "{text}");
+        let seen = backend.seen().pop().unwrap().head;
+        assert_eq!(seen.get("connection"), None, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn other_ways_to_ask_are_left_to_hyper() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = Proxy::http(&[backend.address()]);
+    for fields in [
+        "Connection: close, X-Foo\r\nX-Foo: 1\r\n",
+        "Connection: X-Foo, close\r\nX-Foo: 1\r\n",
+        "Connection: close\r\nConnection: X-Foo\r\nX-Foo: 1\r\n",
+        "Connection: X-Foo\r\nX-Foo: 1\r\nConnection: close\r\n",
+        "Connection: close\r\nConnection: close\r\n",
+    ] {
+        let mut client = proxy.connect().await;
+        client.send(get("1", fields)).await.unwrap();
+        assert_eq!(last_answer(&mut client, "GET").await.status, 200);
+        let seen = backend.seen().pop().unwrap().head;
+        assert!(
+            seen.get("x-foo").is_none() && seen.get("connection").is_none(),
+            "{fields:?}: {seen:?}"
+        );
+    }
+    let plain = format!("{CLOSE}Content-Length: 5\r\n\r\nhello");
+    let chunked = format!("{CLOSE}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n");
+    for (framed, end) in [(plain, ""), (chunked, "\r\n")] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{ID_HEADER}: 1\r\n");
+        let behind = get("2", "");
+        let mut client = proxy.connect().await;
+        client
+            .send(format!("{head}{framed}{end}{behind}"))
+            .await
+            .unwrap();
+        let answer = client.read_response(BOUND).await.unwrap();
+        assert!(answer.closes() && answer.text().contains("length=5"));
+        assert!(client.read_to_end(BOUND).await.unwrap().0.is_empty());
+    }
+    // An upgrade that is not granted, and one that is: that is no end.
+    let upgrade = format!("{CLOSE}Upgrade: x\r\n");
+    let mut client = proxy.connect().await;
+    client.send(get("1", &upgrade)).await.unwrap();
+    assert_eq!(last_answer(&mut client, "GET").await.status, 200);
+    let upgrade = "Connection: upgrade, close\r\nUpgrade: x\r\n";
+    let mut client = proxy.connect().await;
+    client.send(get("1", upgrade)).await.unwrap();
+    let head = client.read_head(BOUND).await.unwrap();
+    assert_eq!(head.status().unwrap(), 101, "{head:?}");
+    client.send("ping").await.unwrap();
+    assert_eq!(client.read_exact(4, BOUND).await.unwrap(), b"ping");
+    // HTTP/1.0.
+    let mut client = proxy.connect().await;
+    let old = format!("GET / HTTP/1.0\r\nHost: a\r\n{CLOSE}\r\n");
+    client.send(old).await.unwrap();
+    let answer = client.read_response(BOUND).await.unwrap();
+    assert!(answer.status == 200 && answer.closes(), "{answer:?}");
+    assert!(client.read_to_end(BOUND).await.unwrap().0.is_empty());
+}
+
+#[tokio::test]
+async fn what_follows_the_last_request_is_nobodys() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = Proxy::http(&[backend.address()]);
+    let first = get("mine", CLOSE);
+    for behind in [
+        get("other", ""),
+        get("other", CLOSE),
+        get("other", "").repeat(100),
+        "\r\n".to_owned(),
+        "GET /other".to_owned(),
+        "GET / HTTP/9.9\r\n\r\n".to_owned(),
+        "x".repeat(100_000),
+    ] {
+        let before = backend.stats().requests;
+        for round in 0..12 {
+            let mut client = proxy.connect().await;
+            match round % 3 {
+                0 => client.send(format!("{first}{behind}")).await.unwrap(),
+                1 => {
+                    let both = [first.as_str(), &behind];
+                    client.send_pieces(&both, ms(0)).await.unwrap();
+                }
+                _ => {
+                    // A part of the head first, and the rest of it together with what follows.
+                    let (one, two) = first.split_at(9);
+                    let two = format!("{two}{behind}");
+                    client.send_pieces(&[one, &two], ms(3)).await.unwrap();
+                }
+            }
+            // What was sent too late for anybody to read may have the answer cut off by a reset.
+            if let Ok(answer) = client.read_response(BOUND).await {
+                assert_eq!(answer.head.get(ID_HEADER), Some("mine"), "{answer:?}");
+                assert!(answer.closes(), "{answer:?}");
+                let (rest, ending) = client.read_to_end(BOUND).await.unwrap();
+                assert!(rest.is_empty(), "{}", rest.escape_ascii());
+                assert!(ending == Ending::Close || round % 3 == 1, "it was known");
+            } else {
+                assert!(round % 3 == 1, "it was known, and the answer was lost");
+            }
+            let next = last(&proxy, "GET", "next").await;
+            assert_eq!(next.head.get(ID_HEADER), Some("next"), "{next:?}");
+        }
+        assert_eq!(backend.stats().requests - before, 24, "{:.20}", behind);
+        assert!(
+            backend
+                .seen()
+                .iter()
+                .all(|seen| seen.head.target() != "/other")
+        );
+    }
+    proxy.settled().await;
+}
+
+#[tokio::test]
+async fn what_follows_while_the_answer_is_on_its_way_is_nobodys() {
+    let backend = HttpBackend::start("b").unwrap();
+    backend.behave(HttpBehaviour::slow(ms(250)));
+    let proxy = Proxy::http(&[backend.address()]);
+    let mut client = proxy.connect().await;
+    client.send(get("mine", CLOSE)).await.unwrap();
+    assert!(wait_until_async(BOUND, || backend.stats().active == 1).await);
+    client.send(get("other", "")).await.unwrap();
+    // It lies unread when the connection is closed, so the end may be a reset.
+    if let Ok(answer) = client.read_response(BOUND).await {
+        assert!(
+            answer.closes() && answer.head.get(ID_HEADER) == Some("mine"),
+            "{answer:?}"
+        );
+        assert!(client.read_to_end(BOUND).await.unwrap().0.is_empty());
+    }
+    proxy.settled().await;
+    assert_eq!(
+        last(&proxy, "GET", "next").await.head.get(ID_HEADER),
+        Some("next")
+    );
+    assert_eq!(backend.stats().requests, 2);
+}
+
+#[tokio::test]
+async fn answers_of_our_own_say_it_too() {
+    let backend = HttpBackend::start("b").unwrap();
+    let garbage = HttpBackend::start("g").unwrap();
+    garbage.behave(HttpBehaviour::answering(Answer::Garbage(
+        b"no HTTP\r\n\r\n".to_vec(),
+    )));
+    let mut proxy = Proxy::http(&[backend.address()]);
+    proxy.change(|desired| put_route(desired, route("r", "a", "/", &[("web", 1)])));
+    proxy.change(|desired| put_route(desired, route("n", "nobody", "/", &[("nobody", 1)])));
+    let to = |host: &str, line: &str| format!("{line} HTTP/1.1\r\nHost: {host}\r\n{CLOSE}\r\n");
+    for (bytes, status) in [
+        (to("unknown", "GET /"), 404),
+        (to("nobody", "GET /"), 503),
+        (to("a", "CONNECT a:443"), 501),
+        (to("a", "GET http://b/"), 400),
+        (to("a b", "GET /"), 400),
+        (
+            to("a", "GET /").replace("\r\n\r\n", "\r\nExpect: x\r\n\r\n"),
+            417,
+        ),
+        (
+            to("a", "GET /").replace("\r\n\r\n", "\r\nHost: a\r\n\r\n"),
+            400,
+        ),
+        // hyper is stricter with names than the framing.
+        (
+            to("a", "GET /").replace("\r\n\r\n", "\r\nn@me: x\r\n\r\n"),
+            400,
+        ),
+        (to("a", "G@T /"), 400),
+    ] {
+        let mut client = proxy.connect().await;
+        client.send(&bytes).await.unwrap();
+        assert_eq!(
+            last_answer(&mut client, "GET").await.status,
+            status,
+            "{bytes}"
+        );
+        assert_eq!(last(&proxy, "GET", "x").await.status, 200, "after {bytes}");
+    }
+    proxy.remove_backend(backend.address());
+    assert_eq!(last(&proxy, "GET", "x").await.status, 503);
+    proxy.add_backend(crate::common::at(garbage.address()));
+    assert_eq!(last(&proxy, "GET", "x").await.status, 502);
+    proxy.settled().await;
+}
+
+/// A backend whose answer is far more than sockets hold; counts the connections it has served.
+async fn endless(size: usize) -> (Scripted, Arc<AtomicU64>) {
+    let served = Arc::new(AtomicU64::new(0));
+    let count = served.clone();
+    let body = Arc::new(pattern(size));
+    let backend = Scripted::start(move |mut stream| {
+        let (count, body) = (count.clone(), body.clone());
+        async move {
+            while stream.read(&mut [0; 1_000]).await.is_ok_and(|n| n > 0) {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                if stream.write_all(head.as_bytes()).await.is_err()
+                    || stream.write_all(&body).await.is_err()
+                {
+                    return;
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    (backend, served)
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_all_of_it() {
+    const SIZE: usize = 24 << 20;
+    let (backend, served) = endless(SIZE).await;
+    let proxy = Proxy::http(&[backend.address]);
+    let mut slow = proxy.connect().await;
+    slow.send(get("slow", CLOSE)).await.unwrap();
+    slow.read_exact(1 << 20, BOUND).await.unwrap();
+    tokio::time::sleep(MOMENT).await;
+    assert_eq!(served.load(Ordering::SeqCst), 0, "it waits for its reader");
+    // Others are served meanwhile.
+    assert_eq!(last(&proxy, "GET", "x").await.body.bytes.len(), SIZE);
+    let (rest, ending) = slow.read_to_end(BOUND).await.unwrap();
+    assert!(rest.ends_with(&pattern(SIZE)[SIZE / 2..]), "{}", rest.len());
+    assert_eq!(ending, Ending::Close);
+    proxy.settled().await;
+}
+
+#[tokio::test]
+async fn clients_that_go_away_leave_nothing_to_others() {
+    let backend = HttpBackend::start("b").unwrap();
+    let (large, _) = endless(24 << 20).await;
+    let mut proxy = Proxy::http(&[backend.address()]);
+    for round in 0..6 {
+        backend.behave(HttpBehaviour::slow(ms(400)));
+        let mut gone = proxy.connect().await;
+        gone.send(get("gone", CLOSE)).await.unwrap();
+        assert!(wait_until_async(BOUND, || backend.stats().active == 1).await);
+        if round % 2 == 0 {
+            gone.reset().unwrap();
+        } else {
+            drop(gone);
+        }
+        proxy.settled().await;
+        assert!(wait_until_async(BOUND, || proxy.listen().connections == 0).await);
+        backend.behave(HttpBehaviour::default());
+        let answer = last(&proxy, "GET", "next").await;
+        assert_eq!(answer.head.get(ID_HEADER), Some("next"), "{answer:?}");
+        let mut client = proxy.connect().await;
+        client.send(get("kept", "")).await.unwrap();
+        let answer = client.read_response(BOUND).await.unwrap();
+        assert!(answer.head.get(ID_HEADER) == Some("kept") && !answer.closes());
+    }
+    // In the middle of an answer.
+    proxy.edit(|web| web.backends.clear());
+    proxy.add_backend(crate::common::at(large.address));
+    for _ in 0..3 {
+        let mut gone = proxy.connect().await;
+        gone.send(get("gone", CLOSE)).await.unwrap();
+        gone.read_exact(100, BOUND).await.unwrap();
+        gone.reset().unwrap();
+        proxy.settled().await;
+        assert_eq!(last(&proxy, "GET", "x").await.body.bytes.len(), 24 << 20);
+    }
+    assert!(wait_until_async(BOUND, || proxy.listen().connections == 0).await);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = Proxy::http(&[backend.address()]);
+    for answer in [
+        Answer::TooLittle(500),
+        Answer::Cut(Phase::Body, Ending::Close),
+        Answer::Cut(Phase::Body, Ending::Reset),
+    ] {
+        backend.behave(HttpBehaviour {
+            bytes: 1_000,
+            ..HttpBehaviour::answering(answer.clone())
+        });
+        let mut client = proxy.connect().await;
+        client.send(get("1", CLOSE)).await.unwrap();
+        let got = client.read_response(BOUND).await;
+        assert!(
+            matches!(
+                &got,
+                Err(WireError::Closed { .. } | WireError::Reset { .. })
+            ),
+            "{answer:?}: {got:?}"
+        );
+    }
+    backend.behave(HttpBehaviour::default());
+    assert_eq!(
+        last(&proxy, "GET", "next").await.head.get(ID_HEADER),
+        Some("next")
+    );
+}
+
+#[tokio::test]
+async fn who_waits_in_a_queue_is_closed_after_its_turn() {
+    let backend = HttpBackend::start("b").unwrap();
+    backend.behave(HttpBehaviour::slow(ms(30)));
+    let proxy = Proxy::http_with(vec![limited(backend.address(), 1)], |_| {});
+    let mut clients = Vec::new();
+    for n in 0..10 {
+        let mut client = proxy.connect().await;
+        client.send(get(&format!("q{n}"), CLOSE)).await.unwrap();
+        clients.push(client);
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        let answer = last_answer(client, "GET").await;
+        let id = format!("q{n}");
+        assert_eq!(answer.head.get(ID_HEADER), Some(id.as_str()), "{answer:?}");
+    }
+    proxy.settled().await;
+}
+
+#[tokio::test]
+async fn it_is_said_once_when_the_plane_ends_too() {
+    let backend = HttpBackend::start("b").unwrap();
+    backend.behave(HttpBehaviour::slow(ms(500)));
+    let mut proxy = Proxy::http(&[backend.address()]);
+    let mut clients = Vec::new();
+    for n in 0..8 {
+        let mut client = proxy.connect().await;
+        let id = format!("d{n}");
+        client.send(get(&id, CLOSE)).await.unwrap();
+        clients.push((id, client));
+    }
+    assert!(wait_until_async(BOUND, || backend.stats().active == 8).await);
+    let drained = tokio::task::spawn_blocking(move || (proxy.plane.drain(BOUND), proxy));
+    for (id, client) in &mut clients {
+        let answer = last_answer(client, "GET").await;
+        assert_eq!(answer.head.get(ID_HEADER), Some(id.as_str()), "{answer:?}");
+    }
+    let (all, proxy) = drained.await.unwrap();
+    assert!(all && proxy.listen().connections == 0);
+}
