@@ -10,6 +10,7 @@
 mod basics;
 mod catalog;
 mod keys;
+mod manual;
 mod places;
 mod properties;
 mod virtual_host;
