@@ -9,6 +9,7 @@
 //! - [`Net`] builds network namespaces that are gone when it is dropped; a [`Place`] says where a
 //!   socket is opened.
 //! - [`Engine`] is a Docker engine of the test's own; [`Instance`] is what runs in its containers.
+//! - [`FakeEngine`] is a Docker Engine whose containers only exist in memory.
 //! - [`Daemon`] runs a program with a configuration in a folder of its own.
 //!
 //! Everything works on any tokio runtime, and nothing waits without a bound.
@@ -18,6 +19,7 @@ mod conn;
 mod daemon;
 mod engine;
 mod exchange;
+mod fake_engine;
 mod finish;
 mod http_backend;
 mod http_behaviour;
@@ -41,6 +43,7 @@ pub use client::{Client, ClientPlan, Protocol, Reuse};
 pub use daemon::{Daemon, DaemonPlan, Ready};
 pub use engine::{Engine, EnginePlan, engine_or_skip};
 pub use finish::finish;
+pub use fake_engine::{Ask, EngineBehaviour, FakeContainer, FakeEngine, Fault, Telling, World};
 pub use http_backend::{HttpBackend, Seen};
 pub use http_behaviour::{Answer, Continue, HttpBehaviour, Phase};
 pub use image::static_program;
