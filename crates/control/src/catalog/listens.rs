@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use plimsoll_model::{Listen, Name, Ports, Proto, Subject};
+use plimsoll_model::{Listen, Name, Ports, Proto, Service, Subject};
 
 use super::merge::Accepted;
 use crate::Aside;
@@ -57,6 +58,17 @@ pub(super) fn losers<'a>(
         }
     }
     losers
+}
+
+/// A service as it is, but for its HTTP listens; the same if it has none.
+pub(super) fn without_http(service: &Arc<Service>) -> Arc<Service> {
+    if !service.spec.listens.iter().any(Listen::is_http) {
+        return service.clone();
+    }
+    let mut rest = Service::clone(service);
+    let spec = Arc::make_mut(&mut rest.spec);
+    spec.listens.retain(|listen| !listen.is_http());
+    rest.into()
 }
 
 /// Why one service comes before another of the same precedence, where it is not by its name.

@@ -54,6 +54,8 @@ pub struct Catalog {
     /// Services of routes that contradict each other: whether these have backends decides.
     contested: BTreeSet<Name>,
     routes: BTreeMap<Name, (&'static str, Arc<Route>)>,
+    /// Services that routes name of which none is in force, as they can be in force.
+    unrouted: BTreeMap<Name, Arc<Service>>,
     route_asides: Vec<Aside>,
     quarantine: Quarantine,
 }
@@ -166,6 +168,9 @@ impl Catalog {
             (before, after) => before.is_none() && after.is_none(),
         };
         let still_known = merged.accepted.is_some() || !merged.asides.is_empty();
+        if let (Some(unrouted), Some(accepted)) = (self.unrouted.get_mut(name), &merged.accepted) {
+            *unrouted = listens::without_http(&accepted.service);
+        }
         if still_known {
             self.merged.insert(name.clone(), merged);
         }
@@ -179,7 +184,9 @@ impl Catalog {
         // reason to let them have what no route decides.
         let routed = self.routed.values();
         let routed = routed.flat_map(|entries| self.entries(Some(entries)));
-        let losers = listens::losers(accepted, &routes::named(routed.map(|(_, item)| item)));
+        let named = routes::named(routed.map(|(_, item)| item));
+        let losers = listens::losers(accepted, &named);
+        let named: BTreeSet<Name> = named.into_iter().cloned().collect();
         let (old, new) = (self.losers.keys(), losers.keys());
         changes.services.extend(
             old.filter(|name| !losers.contains_key(*name))
@@ -225,6 +232,30 @@ impl Catalog {
         changes.routes = bound != self.routes;
         self.routes = bound;
         self.route_asides = asides;
+        self.unroute(named, changes);
+    }
+
+    /// Finds the services that routes name of which none is in force. They keep no HTTP listen:
+    /// there they would get what no route decides.
+    fn unroute(&mut self, mut named: BTreeSet<Name>, changes: &mut Changes) {
+        let routes = self.routes.values().flat_map(|(_, route)| &route.services);
+        for routed in routes {
+            named.remove(&routed.service);
+        }
+        let accepted = |name: &Name| self.merged.get(name)?.accepted.as_ref();
+        let service = |name: Name| {
+            let service = listens::without_http(&accepted(&name)?.service);
+            Some((name, service))
+        };
+        let unrouted: BTreeMap<Name, Arc<Service>> =
+            named.into_iter().filter_map(service).collect();
+        let (old, new) = (self.unrouted.keys(), unrouted.keys());
+        changes.services.extend(
+            old.filter(|name| !unrouted.contains_key(*name))
+                .chain(new.filter(|name| !self.unrouted.contains_key(*name)))
+                .cloned(),
+        );
+        self.unrouted = unrouted;
     }
 
     fn entries<'a>(
@@ -262,10 +293,12 @@ impl Catalog {
         (!self.losers.contains_key(name)).then_some(accepted)
     }
 
-    /// A service that can be in force, as its sources say it, and the plane that is to carry it.
+    /// A service that can be in force, as its sources say it, and the plane that is to carry it. One
+    /// whose routes are all put aside is without its HTTP listens.
     pub fn service(&self, name: &Name) -> Option<(&'static str, &Arc<Service>)> {
         let accepted = self.accepted(name)?;
-        Some((accepted.plane, &accepted.service))
+        let service = self.unrouted.get(name).unwrap_or(&accepted.service);
+        Some((accepted.plane, service))
     }
 
     /// The routes that can be in force, by name, and the plane that is to carry each.

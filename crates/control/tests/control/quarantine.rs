@@ -288,6 +288,40 @@ fn a_route_of_unknown_services() {
 }
 
 #[test]
+fn a_service_whose_route_is_aside_does_not_take_all() {
+    let mut world = World::new();
+    let http = ["*:80/http"];
+    for (key, wanted) in [("c1", "zebra"), ("c2", "aardvark")] {
+        world.put(&docker(), key, service(key, wanted, &http, &[1]));
+        world.put(&docker(), &format!("{key} r"), route(key, "web", &[wanted]));
+    }
+    world.put(&docker(), "c3", service("c3", "middle", &http, &[3]));
+    world.step();
+    world.assert_aside("route `web`", "c2", &["aardvark"]);
+    let listens = |world: &World, text: &str| {
+        let held = world.held();
+        held.services[&name(text)].spec.listens.len()
+    };
+    // What no route decides is for the one that nobody routes.
+    assert_eq!(listens(&world, "aardvark"), 0);
+    assert_eq!(
+        (listens(&world, "zebra"), listens(&world, "middle")),
+        (1, 1)
+    );
+    // Its backends are followed all the same.
+    world.put(&docker(), "c2", service("c2", "aardvark", &http, &[1, 2]));
+    world.step();
+    assert_eq!(listens(&world, "aardvark"), 0);
+    let held = world.held();
+    assert_eq!(held.services[&name("aardvark")].backends.len(), 2);
+    // It listens when its route is in force.
+    world.remove(&docker(), "c1 r");
+    world.step();
+    assert_eq!(listens(&world, "aardvark"), 1);
+    assert_eq!(world.aside().len(), 1, "{:?}", world.aside());
+}
+
+#[test]
 fn a_route_to_what_is_aside() {
     let mut world = World::new();
     let bad = with_spec(service("web", "web", &[], &[1]), |s| {
