@@ -16,6 +16,7 @@ use super::connect::{Connection, Ends};
 use super::error::{EngineError, clean, innermost};
 use super::events::{EVENTS, Events};
 use super::host::{ApiVersion, EngineHost, VERSIONS};
+use super::time::http_nanos;
 use super::wire::{Inspect, Network, Summary, Version};
 
 /// The head of an answer may take so long: lists of many containers take the engine a while.
@@ -32,6 +33,7 @@ pub struct Engine {
     host: EngineHost,
     name: Arc<str>,
     version: ApiVersion,
+    clock: Option<i64>,
     ends: Option<Ends>,
     idle: Mutex<Vec<Connection>>,
 }
@@ -68,10 +70,12 @@ impl Engine {
             host: host.clone(),
             name: host.to_string().into(),
             version: VERSIONS.0,
+            clock: None,
             ends: first.ends(),
             idle: Mutex::new(vec![first]),
         };
         let pinged = engine.ping().await?;
+        engine.clock = pinged.clock;
         // Only this says the oldest version. A filter before the socket may keep it from us.
         let about = match engine.get::<Version>("/version", MAX_ONE).await {
             Ok(about) => about,
@@ -124,6 +128,12 @@ impl Engine {
     /// The version that was agreed on.
     pub fn version(&self) -> ApiVersion {
         self.version
+    }
+
+    /// What the engine's clock showed when it was connected to, in whole seconds, as nanoseconds
+    /// since 1970; none if it did not say.
+    pub fn clock(&self) -> Option<i64> {
+        self.clock
     }
 
     /// The addresses of the TCP connection to the engine; none for a Unix socket.
@@ -378,6 +388,7 @@ impl Engine {
 struct Ping {
     newest: Option<ApiVersion>,
     os: String,
+    clock: Option<i64>,
 }
 
 impl Ping {
@@ -386,6 +397,7 @@ impl Ping {
         Self {
             newest: text("api-version").and_then(|text| text.parse().ok()),
             os: text("ostype").unwrap_or_default().to_owned(),
+            clock: text("date").and_then(http_nanos),
         }
     }
 }

@@ -212,7 +212,7 @@ fn explain_tls(error: &rustls::Error) -> String {
         Tls::InvalidMessage(_) => "it does not speak TLS: unset DOCKER_TLS_VERIFY, DOCKER_TLS and DOCKER_CERT_PATH, or \
              name its TLS port"
             .into(),
-        Tls::InvalidCertificate(Bad::UnknownIssuer) => {
+        Tls::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
             "its certificate is not signed by the CA in ca.pem: take the ca.pem that belongs to this engine".into()
         }
         Tls::InvalidCertificate(Bad::NotValidForNameContext { .. } | Bad::NotValidForName) => {

@@ -19,19 +19,18 @@ pub(crate) struct Known {
     pub(crate) facts: Facts,
     /// Its name without the slash, or nothing.
     pub(crate) name: String,
-    /// As it was inspected last, and as a list showed the same state if it did so otherwise.
+    /// As it was inspected last.
     pub(crate) print: Option<Print>,
-    pub(crate) alias: Option<Print>,
-    /// As the last list showed it.
-    pub(crate) listed: Option<Print>,
-    /// The last list before which something was learnt of it.
+    /// The last list that was asked for before what is known of it was asked for, or told.
     pub(crate) learnt: u64,
+    /// The last list that was asked for before its inspection was.
+    pub(crate) asked_at: u64,
     pub(crate) due: bool,
     pub(crate) asked: bool,
     /// Why it is due, or asked for.
     pub(crate) cause: Cause,
-    /// A weak hint came while it was being inspected.
-    pub(crate) hint: bool,
+    /// What was hinted at while it was being inspected.
+    pub(crate) hints: Hints,
     pub(crate) failures: u32,
     pub(crate) kill: Option<Kill>,
     /// Signals from before the first inspection.
@@ -86,6 +85,13 @@ impl Known {
         self.kill = Some(kill);
         true
     }
+}
+
+/// Whether a container is to be inspected once more, should it turn out to be so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hints {
+    pub(crate) if_running: bool,
+    pub(crate) if_stopped: bool,
 }
 
 /// Why a container is to be inspected.

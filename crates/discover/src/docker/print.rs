@@ -64,13 +64,6 @@ impl Print {
         )
     }
 
-    /// Of a text.
-    pub(crate) fn of_text(text: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        Self(hasher.finish())
-    }
-
     fn new(
         name: &str,
         state: &str,
@@ -79,6 +72,9 @@ impl Print {
         ends: Ends<'_>,
     ) -> Self {
         let state = state.to_ascii_lowercase();
+        // Nobody reaches what has no process.
+        let reached = matches!(&*state, "running" | "paused" | "restarting");
+        let ends = if reached { ends } else { Ends::new() };
         // Lists say it of running containers only.
         let health = health.filter(|health| state == "running" && *health != "none");
         let mut hasher = DefaultHasher::new();

@@ -34,9 +34,7 @@ impl Sent {
     pub(crate) fn put(&mut self, id: &str, entries: Vec<Entry>) -> bool {
         // An id does not come back; if it does, its own word counts.
         let removed = self.removed.remove(id).map(|removed| removed.entries);
-        let before = self.containers.remove(id);
-        let before = before.or(removed).unwrap_or_default();
-        self.count(id, entries);
+        let before = self.exchange(id, entries).or(removed).unwrap_or_default();
         let after = self.containers.get(id).map_or(&[][..], Vec::as_slice);
         let due = difference(&before, after);
         let changed = !due.is_empty();
@@ -49,8 +47,7 @@ impl Sent {
 
     /// A container is gone; `rest` is what stays of it for a while. Whether anything changed.
     pub(crate) fn remove(&mut self, id: &str, rest: Vec<Entry>, now: Instant) -> bool {
-        let before = self.containers.get(id).cloned().unwrap_or_default();
-        self.count(id, Vec::new());
+        let before = self.exchange(id, Vec::new()).unwrap_or_default();
         let rest: Vec<Entry> = rest
             .into_iter()
             .filter(|entry| !matches!(entry.item, Item::Invalid { .. }))
@@ -71,8 +68,8 @@ impl Sent {
         true
     }
 
-    /// Takes note of what a container says, and of the services in it.
-    fn count(&mut self, id: &str, entries: Vec<Entry>) {
+    /// Takes note of what a container says, and of the services in it; what it said before.
+    fn exchange(&mut self, id: &str, entries: Vec<Entry>) -> Option<Vec<Entry>> {
         for service in services(&entries) {
             *self.services.entry(service.clone()).or_default() += 1;
         }
@@ -80,7 +77,7 @@ impl Sent {
             true => self.containers.remove(id),
             false => self.containers.insert(id.to_owned(), entries),
         };
-        for service in services(&before.unwrap_or_default()) {
+        for service in services(before.as_deref().unwrap_or_default()) {
             if let Some(count) = self.services.get_mut(service) {
                 *count -= 1;
                 if *count == 0 {
@@ -88,6 +85,7 @@ impl Sent {
                 }
             }
         }
+        before
     }
 
     /// Lets go of removed containers whose services others have.

@@ -28,6 +28,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(10);
 /// A session that lasted so long was a good one: the next one begins at once.
 const GOOD: Duration = Duration::from_secs(5);
+/// At first, what happened in so many nanoseconds before is told, too: the usual stop time-out.
+const RECENT: i64 = 10_000_000_000;
 /// What could not be read in the stream of events is looked up in a list after so long.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
@@ -189,10 +191,11 @@ impl DockerSource {
         let Open {
             engine,
             events,
+            since,
             outside,
             own,
         } = opened?;
-        watch.begin(outside, own, now());
+        watch.begin(since, outside, own, now());
         let begun = Instant::now();
         let mut session = Session {
             timing: self.timing,
@@ -251,12 +254,14 @@ impl DockerSource {
             }
             _ => Whereabouts::Host,
         };
-        let events = engine
-            .events(last.map(|last| last.saturating_add(1)))
-            .await?;
+        // Containers may have been told to stop before anybody listened.
+        let recent = || Some(engine.clock()?.saturating_sub(RECENT));
+        let since = last.map(|last| last.saturating_add(1)).or_else(recent);
+        let events = engine.events(since).await?;
         Ok(Open {
             engine,
             events,
+            since,
             outside,
             own,
         })
@@ -283,6 +288,7 @@ enum Never {}
 struct Open {
     engine: Engine,
     events: Events,
+    since: Option<i64>,
     outside: Whereabouts,
     own: Option<Inspect>,
 }

@@ -28,6 +28,21 @@ pub(crate) fn nanos(text: &str) -> Option<i64> {
     seconds.checked_mul(SECOND)?.checked_add(fraction)
 }
 
+/// Nanoseconds since 1970 of a time as HTTP writes it (RFC 9110 §5.6.7, IMF-fixdate), e.g.
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(crate) fn http_nanos(text: &str) -> Option<i64> {
+    let (_, text) = text.split_once(", ")?;
+    let mut fields = text.strip_suffix(" GMT")?.split(' ');
+    let (day, name) = (number(fields.next()?)?, fields.next()?);
+    let (year, clock) = (fields.next()?, fields.next()?);
+    let month = MONTHS.iter().position(|month| *month == name)? + 1;
+    nanos(&format!("{year}-{month:02}-{day:02}T{clock}Z"))
+}
+
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
 /// Seconds east of Greenwich.
 fn offset(zone: &str) -> Option<i64> {
     if zone.eq_ignore_ascii_case("z") {
@@ -68,6 +83,22 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_http_are_read() {
+        for (text, expected) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777 * SECOND)),
+            (
+                "Wed, 01 May 2024 10:00:00 GMT",
+                Some(1_714_557_600 * SECOND),
+            ),
+            ("Wed, 01 Mai 2024 10:00:00 GMT", None),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("", None),
+        ] {
+            assert_eq!(http_nanos(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn times_are_read() {

@@ -110,6 +110,12 @@ impl World {
         }))
     }
 
+    /// What time it is, as HTTP writes it.
+    pub(super) fn http_date(&self) -> String {
+        let (hour, minute, second, _) = clock(self.clock).unwrap_or_default();
+        format!("Wed, 01 May 2024 {hour:02}:{minute:02}:{second:02} GMT")
+    }
+
     /// The answer to `/networks`.
     pub fn networks(&self) -> Value {
         let network = |(name, driver): &(String, &str)| {
@@ -121,17 +127,20 @@ impl World {
     }
 }
 
+/// Hours, minutes, seconds and nanoseconds of a time of the one day that there is.
+fn clock(nanos: i64) -> Option<(i64, i64, i64, i64)> {
+    let since = nanos - DAY;
+    let (seconds, rest) = (since / 1_000_000_000, since % 1_000_000_000);
+    let day = (0..86_400_000_000_000).contains(&since);
+    day.then_some((seconds / 3600, seconds / 60 % 60, seconds % 60, rest))
+}
+
 /// A time of the one day that there is, as the engine writes it; any other is the year 1.
 fn time(nanos: i64) -> String {
-    let since = nanos - DAY;
-    if !(0..86_400_000_000_000).contains(&since) {
-        return "0001-01-01T00:00:00Z".into();
+    match clock(nanos) {
+        Some((hour, minute, second, rest)) => {
+            format!("2024-05-01T{hour:02}:{minute:02}:{second:02}.{rest:09}Z")
+        }
+        None => "0001-01-01T00:00:00Z".into(),
     }
-    let (seconds, rest) = (since / 1_000_000_000, since % 1_000_000_000);
-    let (minutes, second) = (seconds / 60, seconds % 60);
-    format!(
-        "2024-05-01T{:02}:{:02}:{second:02}.{rest:09}Z",
-        minutes / 60,
-        minutes % 60
-    )
 }

@@ -219,7 +219,8 @@ impl Shared {
             if ask == Ask::Events && status == 200 && fault.is_none() {
                 return self.tell(&mut wire.stream, since(path)).await;
             }
-            let mut answer = preface(status, &body, &behaviour);
+            let date = lock(&self.state).world.http_date();
+            let mut answer = preface(status, &body, &date, &behaviour);
             if head.method() != "HEAD" {
                 answer.push_str(&body);
             }
@@ -351,7 +352,7 @@ impl Shared {
     }
 }
 
-fn preface(status: u16, body: &str, behaviour: &EngineBehaviour) -> String {
+fn preface(status: u16, body: &str, date: &str, behaviour: &EngineBehaviour) -> String {
     let version = match behaviour.says_version {
         true => format!(
             "Api-Version: {}\r\nOstype: {}\r\n",
@@ -360,7 +361,7 @@ fn preface(status: u16, body: &str, behaviour: &EngineBehaviour) -> String {
         false => String::new(),
     };
     format!(
-        "HTTP/1.1 {status} Something\r\n{version}Server: Docker/20.10.24 (linux)\r\nContent-Type: application/json\r\n\
+        "HTTP/1.1 {status} Something\r\n{version}Date: {date}\r\nServer: Docker/20.10.24 (linux)\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()
     )

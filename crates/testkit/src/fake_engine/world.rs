@@ -37,7 +37,7 @@ impl Container {
 /// Containers and networks, and what happened to them.
 #[derive(Clone, Debug)]
 pub struct World {
-    clock: i64,
+    pub(super) clock: i64,
     made: u64,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) networks: Vec<(String, &'static str)>,

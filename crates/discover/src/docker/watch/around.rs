@@ -3,15 +3,24 @@
 use std::time::Instant;
 
 use super::Watch;
+use crate::docker::client::Listed;
 use crate::docker::known::{Cause, Known};
 use crate::docker::view::{View, Whereabouts};
 use crate::docker::whereami;
 use crate::docker::wire::{Inspect, Network};
 
 impl Watch {
-    /// A new connection: whatever was asked before is not answered any more. `outside` is where we
-    /// run if `own`, our own container, is none.
-    pub fn begin(&mut self, outside: Whereabouts, own: Option<Inspect>, now: Instant) {
+    /// A new connection: whatever was asked before is not answered any more. Events are told that
+    /// happened since this time, in nanoseconds after 1970 by the engine's clock. `outside` is
+    /// where we run if `own`, our own container, is none.
+    pub fn begin(
+        &mut self,
+        since: Option<i64>,
+        outside: Whereabouts,
+        own: Option<Inspect>,
+        now: Instant,
+    ) {
+        self.last_event = self.last_event.max(since);
         self.listed = false;
         self.networks_due = true;
         self.missing.clear();
@@ -131,20 +140,38 @@ impl Watch {
         }
     }
 
-    /// The container whose network this one uses.
+    /// If the engine's address is the one of a container of its own, a filter before its socket
+    /// runs there, and we reach that container: this is the engine's host.
+    pub(super) fn recognise(&mut self, items: &[Listed], now: Instant) {
+        let Whereabouts::Remote { host } = self.outside else {
+            return;
+        };
+        let containers = items.iter().filter_map(|item| match item {
+            Listed::Container(summary) => Some(&summary.network_settings.networks),
+            Listed::Unreadable(..) => None,
+        });
+        let mut ends = containers.flat_map(|networks| networks.values());
+        let is_it = |text: &str| text.parse() == Ok(host);
+        if ends.any(|end| is_it(&end.ip_address) || is_it(&end.global_ipv6_address)) {
+            self.outside = Whereabouts::Host;
+            self.look_around(now);
+        }
+    }
+
+    /// The container whose network this one uses. One that does not run has no network, and gets
+    /// another one when it is started.
     pub(super) fn shared(&self, inspect: &Inspect) -> Option<&Inspect> {
         let owner = inspect
             .host_config
             .network_mode
             .strip_prefix("container:")?;
-        let exact = self.known.get(owner).and_then(Known::inspect);
-        exact.or_else(|| {
-            let mut owners = self
-                .known
-                .iter()
-                .filter(|(id, known)| known.is_called(id, owner));
-            owners.find_map(|(_, known)| known.inspect())
-        })
+        let exact = self.known.get(owner);
+        let found = exact.or_else(|| {
+            let mut all = self.known.iter();
+            all.find_map(|(id, known)| known.is_called(id, owner).then_some(known))
+        });
+        let found = found.and_then(Known::inspect);
+        found.filter(|owner| owner.state.running)
     }
 
     pub(super) fn view<'a>(&'a self, inspect: &Inspect) -> View<'a> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Watch;
 use crate::docker::known::{Cause, Facts};
-use crate::docker::wire::{Event, Inspect};
+use crate::docker::wire::Event;
 
 /// Signals that are remembered of a container before it is inspected.
 const EARLY_SIGNALS: usize = 4;
@@ -16,14 +16,11 @@ impl Watch {
         let actor = &event.actor;
         match (event.kind.as_str(), event.action.as_str()) {
             ("network", "connect" | "disconnect") => {
-                let id = actor
-                    .attributes
-                    .get("container")
-                    .cloned()
-                    .unwrap_or_default();
-                self.untold.remove(&id);
+                let container = actor.attributes.get("container");
+                let id = container.map_or("", String::as_str);
+                self.untold.remove(id);
                 // A container that does not run is not reached by any network.
-                self.hint(&id, |container| container.state.running);
+                self.hint(id, true);
             }
             ("container", action) if !actor.id.is_empty() => {
                 self.untold.remove(&actor.id);
@@ -33,8 +30,8 @@ impl Watch {
                         self.gone(&actor.id, now);
                     }
                     // `die` and `start` have told it already.
-                    "stop" => self.hint(&actor.id, |container| container.state.running),
-                    "restart" => self.hint(&actor.id, |container| !container.state.running),
+                    "stop" => self.hint(&actor.id, true),
+                    "restart" => self.hint(&actor.id, false),
                     // Nothing changes by what happens inside.
                     action if action.starts_with("exec_") => {}
                     _ => self.changed(&actor.id),
@@ -54,14 +51,19 @@ impl Watch {
         }
     }
 
-    /// Something may have happened to a container; it has if what is known of it is of this kind.
-    fn hint(&mut self, id: &str, if_it: impl Fn(&Inspect) -> bool) {
+    /// Something may have happened to a container; it has if, as far as is known, it runs, or does
+    /// not.
+    fn hint(&mut self, id: &str, if_running: bool) {
         let Some(known) = self.known.get_mut(id) else {
             return;
         };
         if known.asked {
-            known.hint = true;
-        } else if known.inspect().is_some_and(if_it) {
+            known.hints.if_running |= if_running;
+            known.hints.if_stopped |= !if_running;
+        } else if known
+            .inspect()
+            .is_some_and(|it| it.state.running == if_running)
+        {
             self.changed(id);
         }
     }

@@ -16,7 +16,7 @@ use plimsoll_model::{Origin, Update};
 
 use super::client::{Inspected, Listed};
 use super::entries::entries;
-use super::known::{Cause, Facts, Known, slim, speaks};
+use super::known::{Cause, Facts, Hints, Known, slim, speaks};
 use super::print::Print;
 use super::sent::Sent;
 use super::standing::standing;
@@ -109,6 +109,7 @@ impl Watch {
 
     /// What the last list that was asked for says.
     pub fn list(&mut self, items: Vec<Listed>, now: Instant) {
+        self.recognise(&items, now);
         let cause = if self.listed {
             Cause::List
         } else {
@@ -120,24 +121,21 @@ impl Watch {
                 Listed::Container(summary) => {
                     let print = Print::of_summary(&summary);
                     let name = summary.names.into_iter().next().unwrap_or_default();
-                    (summary.id, name, print)
+                    (summary.id, name, Some(print))
                 }
-                // As long as it cannot be read for the same reason it is the same.
-                Listed::Unreadable(id, why) => (id, String::new(), Print::of_text(&why)),
+                Listed::Unreadable(id, _) => (id, String::new(), None),
             };
             if id.is_empty() {
                 continue;
             }
-            let lists = self.lists;
             let known = self.known.entry(id.clone()).or_default();
-            if known.inspect().is_none() {
+            if known.inspect().is_none() && !name.is_empty() {
                 known.name = name.trim_start_matches('/').to_owned();
             }
-            known.listed = Some(print);
-            let same = known.print == Some(print) || known.alias == Some(print);
+            let same = print.is_some() && known.print == print;
             // What was learnt after the list was asked for is newer than the list.
-            let newer =
-                known.learnt == lists && (known.print.is_some() || known.due || known.asked);
+            let newer = known.learnt == self.lists;
+            let newer = newer && (known.print.is_some() || known.due || known.asked);
             if !same && !newer && !known.is_foreign() {
                 self.want(&id, cause);
             }
@@ -167,7 +165,9 @@ impl Watch {
                 continue;
             };
             if known.due && !known.asked {
-                (known.due, known.asked, known.hint) = (false, true, false);
+                (known.due, known.asked) = (false, true);
+                known.hints = Hints::default();
+                known.asked_at = self.lists;
                 wanted.push(id);
             }
         }
@@ -181,21 +181,23 @@ impl Watch {
 
     /// What came of the inspection of a container, or why nothing did.
     pub fn inspected(&mut self, id: &str, answer: Result<Inspected, String>, now: Instant) {
-        let lists = self.lists;
         let Some(known) = self.known.get_mut(id) else {
             return;
         };
         known.asked = false;
-        known.learnt = lists;
-        let hint = std::mem::take(&mut known.hint);
+        known.learnt = known.learnt.max(known.asked_at);
+        let hints = std::mem::take(&mut known.hints);
         match answer {
             Ok(Inspected::Container(inspect)) if inspect.id == id => {
                 known.failures = 0;
-                let running = inspect.state.running;
+                let hinted = match inspect.state.running {
+                    true => hints.if_running,
+                    false => hints.if_stopped,
+                };
                 let cause = known.cause;
                 self.learn(*inspect, cause, now);
                 // What it was about may have happened after this was said.
-                if hint && running {
+                if hinted {
                     self.want(id, Cause::Told);
                 }
             }
@@ -227,8 +229,7 @@ impl Watch {
     /// A container that is there and says nothing.
     fn unreadable(&mut self, id: &str, why: String, now: Instant) {
         if let Some(known) = self.known.get_mut(id) {
-            known.print = known.listed;
-            known.alias = None;
+            known.print = None;
             known.facts = Facts::Unreadable(why);
             self.joined.remove(id);
             self.say(id, now);
@@ -246,8 +247,6 @@ impl Watch {
             return;
         };
         known.print = Some(Print::of_inspect(&inspect));
-        known.alias = known.listed.filter(|_| cause != Cause::Told);
-        known.learnt = self.lists;
         known.name = name;
         let speaks = !is_own && speaks(&inspect);
         // No event leads into these.
