@@ -28,6 +28,9 @@ _plimsoll() {
             plimsoll,demo-server)
                 cmd="plimsoll__subcmd__demo__subcmd__server"
                 ;;
+            plimsoll,docker-proxy)
+                cmd="plimsoll__subcmd__docker__subcmd__proxy"
+                ;;
             plimsoll,drain)
                 cmd="plimsoll__subcmd__drain"
                 ;;
@@ -70,6 +73,9 @@ _plimsoll() {
             plimsoll__subcmd__help,demo-server)
                 cmd="plimsoll__subcmd__help__subcmd__demo__subcmd__server"
                 ;;
+            plimsoll__subcmd__help,docker-proxy)
+                cmd="plimsoll__subcmd__help__subcmd__docker__subcmd__proxy"
+                ;;
             plimsoll__subcmd__help,drain)
                 cmd="plimsoll__subcmd__help__subcmd__drain"
                 ;;
@@ -107,7 +113,7 @@ _plimsoll() {
 
     case "${cmd}" in
         plimsoll)
-            opts="-h -V --help --version demo run check status drain ready weight explain flows healthcheck demo-server completions man help"
+            opts="-h -V --help --version demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -186,6 +192,40 @@ _plimsoll() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__docker__subcmd__proxy)
+            opts="-h -V --listen --engine --mode --group --log --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --engine)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -297,7 +337,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__help)
-            opts="demo run check status drain ready weight explain flows healthcheck demo-server completions man help"
+            opts="demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -353,6 +393,20 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__help__subcmd__demo__subcmd__server)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__help__subcmd__docker__subcmd__proxy)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -539,7 +593,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__run)
-            opts="-c -h -V --config --admin --workers --log-format --log --drain-timeout --help --version"
+            opts="-c -h -V --config --docker --links --listen --user --admin --workers --log-format --log --drain-timeout --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -550,6 +604,18 @@ _plimsoll() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --docker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -23,7 +23,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
             cand demo 'See it work: a few small web servers, the balancer in front of them, and load'
-            cand run 'Balance: read the configuration, listen, and follow every change until told to stop'
+            cand run 'Balance: find backends, listen, and follow every change until told to stop'
             cand check 'Say whether configuration files are valid, and if not, where and why'
             cand status 'Show services, listens, backends, routes, sources, and what is put aside'
             cand drain 'Give a backend nothing new; what it has in flight may end'
@@ -32,6 +32,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand explain 'Say where a connection or request would go now, and why'
             cand flows 'List live connections and requests, the oldest first'
             cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
+            cand docker-proxy 'Serve what a load balancer reads of a Docker Engine on a socket'
             cand demo-server 'Serve HTTP that tells who answers: something to try a balancer with'
             cand completions 'Print completions for a shell'
             cand man 'Write the manual pages into a folder'
@@ -47,13 +48,17 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand --version 'Print version'
         }
         &'plimsoll;run'= {
-            cand -c 'Configuration file [default: /etc/plimsoll/plimsoll.toml]'
-            cand --config 'Configuration file [default: /etc/plimsoll/plimsoll.toml]'
+            cand -c 'Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]'
+            cand --config 'Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]'
+            cand --docker 'Balance the containers of this engine, unix:///PATH or tcp://HOST:PORT [default without a configuration: $DOCKER_HOST, else /var/run/docker.sock]'
+            cand --listen 'Where HTTP services of containers and links listen that do not say it themselves; `*` is any address [default: *:80]'
+            cand --user 'Started as root, become this user once root is not needed any more; the group of the engine''s socket is kept, and the right to listen on ports below 1024'
             cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
             cand --workers 'Worker threads of the proxy plane, 1 to 256 [default: one per core]'
             cand --log-format 'Log lines on standard error for people or as JSON [default: text]'
             cand --log 'What is logged: error, warn, info, debug or trace, or by part (info,plimsoll_control=debug)'
             cand --drain-timeout 'How long connections and requests may take to end after SIGTERM [default: 30s]'
+            cand --links 'Balance what legacy links of this container say (docker run --link WEB_1:WEB_1), read once from the environment; no engine is needed for it'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
             cand -V 'Print version'
@@ -129,6 +134,17 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
         }
+        &'plimsoll;docker-proxy'= {
+            cand --listen 'Socket to listen on'
+            cand --engine 'Socket of the engine, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]'
+            cand --mode 'Mode of the socket, in octal digits'
+            cand --group 'Group of the socket, by number or as in /etc/group [default: that of this process]'
+            cand --log 'What is logged: error, warn, info, debug (each request that is refused) or trace'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
         &'plimsoll;demo-server'= {
             cand --listen 'Where to listen; `*` is any address of this host. May be given several times'
             cand --name 'The name in answers [default: the name of this host]'
@@ -151,7 +167,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         }
         &'plimsoll;help'= {
             cand demo 'See it work: a few small web servers, the balancer in front of them, and load'
-            cand run 'Balance: read the configuration, listen, and follow every change until told to stop'
+            cand run 'Balance: find backends, listen, and follow every change until told to stop'
             cand check 'Say whether configuration files are valid, and if not, where and why'
             cand status 'Show services, listens, backends, routes, sources, and what is put aside'
             cand drain 'Give a backend nothing new; what it has in flight may end'
@@ -160,6 +176,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand explain 'Say where a connection or request would go now, and why'
             cand flows 'List live connections and requests, the oldest first'
             cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
+            cand docker-proxy 'Serve what a load balancer reads of a Docker Engine on a socket'
             cand demo-server 'Serve HTTP that tells who answers: something to try a balancer with'
             cand completions 'Print completions for a shell'
             cand man 'Write the manual pages into a folder'
@@ -184,6 +201,8 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         &'plimsoll;help;flows'= {
         }
         &'plimsoll;help;healthcheck'= {
+        }
+        &'plimsoll;help;docker-proxy'= {
         }
         &'plimsoll;help;demo-server'= {
         }

@@ -27,7 +27,7 @@ end
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -s h -l help -d 'Print help'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "demo" -d 'See it work: a few small web servers, the balancer in front of them, and load'
-complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "run" -d 'Balance: read the configuration, listen, and follow every change until told to stop'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "run" -d 'Balance: find backends, listen, and follow every change until told to stop'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "check" -d 'Say whether configuration files are valid, and if not, where and why'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "status" -d 'Show services, listens, backends, routes, sources, and what is put aside'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "drain" -d 'Give a backend nothing new; what it has in flight may end'
@@ -36,6 +36,7 @@ complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "weight" -d 'Chang
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "explain" -d 'Say where a connection or request would go now, and why'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "flows" -d 'List live connections and requests, the oldest first'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "healthcheck" -d 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
+complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "docker-proxy" -d 'Serve what a load balancer reads of a Docker Engine on a socket'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "demo-server" -d 'Serve HTTP that tells who answers: something to try a balancer with'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "man" -d 'Write the manual pages into a folder'
@@ -45,13 +46,17 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -l listen -d 'Wh
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -l instances -d 'How many servers, 1 to 9' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -s V -l version -d 'Print version'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s c -l config -d 'Configuration file [default: /etc/plimsoll/plimsoll.toml]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s c -l config -d 'Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l docker -d 'Balance the containers of this engine, unix:///PATH or tcp://HOST:PORT [default without a configuration: $DOCKER_HOST, else /var/run/docker.sock]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l listen -d 'Where HTTP services of containers and links listen that do not say it themselves; `*` is any address [default: *:80]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l user -d 'Started as root, become this user once root is not needed any more; the group of the engine\'s socket is kept, and the right to listen on ports below 1024' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l workers -d 'Worker threads of the proxy plane, 1 to 256 [default: one per core]' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l log-format -d 'Log lines on standard error for people or as JSON [default: text]' -r -f -a "text\t''
 json\t''"
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l log -d 'What is logged: error, warn, info, debug or trace, or by part (info,plimsoll_control=debug)' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l drain-timeout -d 'How long connections and requests may take to end after SIGTERM [default: 30s]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l links -d 'Balance what legacy links of this container say (docker run --link WEB_1:WEB_1), read once from the environment; no engine is needed for it'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand check" -l json -d 'Print JSON'
@@ -92,6 +97,13 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -l timeou
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -l ready -d 'Ask for /readyz: whether all that is wanted is in force, too'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l listen -d 'Socket to listen on' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l engine -d 'Socket of the engine, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l mode -d 'Mode of the socket, in octal digits' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l group -d 'Group of the socket, by number or as in /etc/group [default: that of this process]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l log -d 'What is logged: error, warn, info, debug (each request that is refused) or trace' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo-server" -l listen -d 'Where to listen; `*` is any address of this host. May be given several times' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo-server" -l name -d 'The name in answers [default: the name of this host]' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo-server" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -100,17 +112,18 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand completions" -s h -l h
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand completions" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand man" -s h -l help -d 'Print help'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand man" -s V -l version -d 'Print version'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "demo" -d 'See it work: a few small web servers, the balancer in front of them, and load'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "run" -d 'Balance: read the configuration, listen, and follow every change until told to stop'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "check" -d 'Say whether configuration files are valid, and if not, where and why'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "status" -d 'Show services, listens, backends, routes, sources, and what is put aside'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "drain" -d 'Give a backend nothing new; what it has in flight may end'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "ready" -d 'Give a drained backend traffic again, and one that is out after failures at once'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "weight" -d 'Change a backend\'s share of what is new'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "explain" -d 'Say where a connection or request would go now, and why'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "flows" -d 'List live connections and requests, the oldest first'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "healthcheck" -d 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "demo-server" -d 'Serve HTTP that tells who answers: something to try a balancer with'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "completions" -d 'Print completions for a shell'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "man" -d 'Write the manual pages into a folder'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck demo-server completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "demo" -d 'See it work: a few small web servers, the balancer in front of them, and load'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "run" -d 'Balance: find backends, listen, and follow every change until told to stop'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "check" -d 'Say whether configuration files are valid, and if not, where and why'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "status" -d 'Show services, listens, backends, routes, sources, and what is put aside'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "drain" -d 'Give a backend nothing new; what it has in flight may end'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "ready" -d 'Give a drained backend traffic again, and one that is out after failures at once'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "weight" -d 'Change a backend\'s share of what is new'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "explain" -d 'Say where a connection or request would go now, and why'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "flows" -d 'List live connections and requests, the oldest first'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "healthcheck" -d 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "docker-proxy" -d 'Serve what a load balancer reads of a Docker Engine on a socket'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "demo-server" -d 'Serve HTTP that tells who answers: something to try a balancer with'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "completions" -d 'Print completions for a shell'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "man" -d 'Write the manual pages into a folder'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight explain flows healthcheck docker-proxy demo-server completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -67,11 +67,11 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// A file in the native format. `settings` is told the `[daemon]` table of every new text that
-    /// can be parsed.
+    /// A file in the native format. `settings` is told of every new text that can be parsed, for
+    /// those of its tables that are no services and routes.
     pub fn native(
         path: impl Into<PathBuf>,
-        settings: impl Fn(&plimsoll_config::Daemon) + Send + Sync + 'static,
+        settings: impl Fn(&plimsoll_config::Config) + Send + Sync + 'static,
     ) -> Self {
         let path = path.into();
         let name = path.display().to_string();
@@ -79,7 +79,7 @@ impl FileSource {
         Self::new(path, move |text| {
             match plimsoll_config::parse(&source, text) {
                 Ok(config) => {
-                    settings(&config.daemon);
+                    settings(&config);
                     Ok((config.services, config.routes))
                 }
                 Err(faults) => {

@@ -292,8 +292,8 @@ async fn reads_the_native_format() {
     let reload = Arc::new(Notify::new());
     let drains = Arc::new(Mutex::new(Vec::new()));
     let seen = drains.clone();
-    let source = FileSource::native(&path, move |settings| {
-        seen.lock().unwrap().push(settings.drain);
+    let source = FileSource::native(&path, move |config| {
+        seen.lock().unwrap().push(config.daemon.drain);
     });
     tokio::spawn(source.run(sender, reload.clone()));
     let update = timeout(BOUND, updates.recv()).await.unwrap().unwrap();

@@ -21,7 +21,8 @@ const EXAMPLES: &str = "\
 Examples:
   plimsoll demo                                  see it work; needs nothing
   plimsoll check plimsoll.toml                   is this configuration valid?
-  plimsoll run --config plimsoll.toml            balance
+  plimsoll run                                   balance the containers of the local Docker Engine
+  plimsoll run --config plimsoll.toml            balance what a file says
   plimsoll status                                what goes where, and why
   plimsoll drain web 10.0.0.7:80 --wait          take a backend out without losing a request
 

@@ -6,9 +6,12 @@ mod daemon;
 mod demo;
 mod error;
 mod out;
+mod privileges;
 mod probe;
 mod table;
+mod users;
 mod vetted;
+mod watched;
 
 use std::process::ExitCode;
 

@@ -17,6 +17,7 @@ use plimsoll_plane_proxy::{Options, ProxyPlane};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::Error;
+use crate::watched;
 
 /// A file and what is wrong with it.
 pub(crate) struct Vetted {
@@ -46,7 +47,10 @@ impl Vetted {
         let text = read(path).map_err(|why| Error::Usage(format!("{file}: {why}")))?;
         let source = format!("file:{file}");
         let (config, faults) = match plimsoll_config::parse(&source, &text) {
-            Ok(config) => (config, Vec::new()),
+            Ok(config) => {
+                let fault = engine(&config, &text);
+                (config, fault.into_iter().collect())
+            }
             Err(faults) => (Config::default(), faults),
         };
         let warnings = warnings(&source, &config, &text)?;
@@ -112,6 +116,31 @@ fn read(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|why| {
         let at = why.utf8_error().valid_up_to();
         format!("is not UTF-8 text: byte {at} cannot be part of it")
+    })
+}
+
+/// What is wrong with the engine of `[docker]`, whose address is not the file's business.
+fn engine(config: &Config, text: &str) -> Option<Diagnostic> {
+    let table = config
+        .docker
+        .as_ref()
+        .filter(|table| table.host.is_some())?;
+    let error = watched::of_table(table, |_| None).err()?;
+    let host = || {
+        let root = DeTable::parse(text).ok()?;
+        let table = root.get_ref().get("docker")?.get_ref().as_table()?;
+        Some(table.get("host")?.span())
+    };
+    let span = host().unwrap_or(0..0);
+    let (line, column) = position(text, span.start);
+    Some(Diagnostic {
+        line,
+        column,
+        key: "docker.host".into(),
+        message: error.to_string(),
+        expected: "unix:///PATH or tcp://HOST:PORT".into(),
+        nearest: None,
+        span,
     })
 }
 

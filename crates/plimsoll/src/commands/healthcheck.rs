@@ -97,7 +97,7 @@ mod tests {
     fn the_first_process_says_whom_to_ask() {
         let probe = |text: &str| parse(text.as_bytes())?.command.probe("/healthz");
         assert_eq!(
-            probe("/plimsoll\0demo-server\0--listen\00.0.0.0:81\0"),
+            probe("/plimsoll\0demo-server\0--listen\x000.0.0.0:81\0"),
             Probe::url("http://127.0.0.1:81/health").ok()
         );
         assert_eq!(

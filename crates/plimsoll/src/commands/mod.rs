@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod demo_server;
+mod docker_proxy;
 mod drain;
 mod explain;
 mod flows;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Explain(explain::Explain),
     Flows(flows::Flows),
     Healthcheck(healthcheck::Healthcheck),
+    DockerProxy(docker_proxy::DockerProxy),
     DemoServer(demo_server::DemoServer),
     Completions(generate::Completions),
     #[command(hide = true)]
@@ -54,6 +56,7 @@ impl Command {
             Command::Explain(explain) => explain.run(),
             Command::Flows(flows) => flows.run(),
             Command::Healthcheck(check) => check.run(),
+            Command::DockerProxy(proxy) => proxy.run(),
             Command::DemoServer(server) => server.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
@@ -65,6 +68,7 @@ impl Command {
     fn probe(&self, target: &str) -> Option<Probe> {
         match self {
             Command::Run(run) => Some(run.probe(target)),
+            Command::DockerProxy(proxy) => Some(proxy.probe()),
             Command::DemoServer(server) => server.probe(),
             _ => None,
         }

@@ -1,5 +1,7 @@
 //! `plimsoll run`: the daemon.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -8,32 +10,59 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use plimsoll_admin::{Access, Socket, serve_admin, serve_metrics};
-use plimsoll_config::{Daemon as Settings, LogFormat};
+use plimsoll_config::{Config, LogFormat};
+use plimsoll_discover::docker::host::EngineHost;
+use plimsoll_discover::docker::links::LinksSource;
+use plimsoll_discover::docker::source::DockerSource;
 use plimsoll_discover::file::FileSource;
+use plimsoll_model::Listen;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::daemon::{Daemon, Handle, logs, place};
 use crate::error::Error;
+use crate::privileges;
 use crate::probe::Probe;
 use crate::vetted::Vetted;
+use crate::watched::Wish;
 
-/// Balance: read the configuration, listen, and follow every change until told to stop.
+/// Balance: find backends, listen, and follow every change until told to stop.
 ///
-/// The configuration file is watched; SIGHUP reads it at once. A change that is invalid changes
-/// nothing. SIGTERM and SIGINT accept nothing more, let what is in flight end, and stop; a second
-/// one stops at once.
+/// Without a configuration the containers of the local Docker Engine are balanced, as their labels
+/// say; with one what the file says, and containers, too, where the file or --docker asks for them.
+///
+/// A configuration file is watched; SIGHUP reads it at once. A change that is invalid changes
+/// nothing. An engine that is away changes nothing either, and is waited for. SIGTERM and SIGINT
+/// accept nothing more, let what is in flight end, and stop; a second one stops at once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  plimsoll run --config plimsoll.toml
-  plimsoll run --config plimsoll.toml --admin /tmp/lb.sock --log-format json
+  plimsoll run                                   the containers of the local engine
+  plimsoll run --listen *:8080 --docker tcp://10.0.0.5:2376
+  plimsoll run --config plimsoll.toml            a file
+  plimsoll run --config plimsoll.toml --docker   both
   kill -HUP $(pidof plimsoll)                    read the configuration again")]
 pub(crate) struct Run {
-    /// Configuration file [default: /etc/plimsoll/plimsoll.toml]
+    /// Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Balance the containers of this engine, unix:///PATH or tcp://HOST:PORT [default without a
+    /// configuration: $DOCKER_HOST, else /var/run/docker.sock]
+    #[arg(long, value_name = "HOST", num_args = 0..=1)]
+    docker: Option<Option<String>>,
+    /// Balance what legacy links of this container say (docker run --link WEB_1:WEB_1), read once
+    /// from the environment; no engine is needed for it
+    #[arg(long)]
+    links: bool,
+    /// Where HTTP services of containers and links listen that do not say it themselves; `*` is any address
+    /// [default: *:80]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::cli::http_listen)]
+    listen: Option<Listen>,
+    /// Started as root, become this user once root is not needed any more; the group of the
+    /// engine's socket is kept, and the right to listen on ports below 1024
+    #[arg(long, value_name = "UID[:GID]", value_parser = crate::users::user)]
+    user: Option<(u32, u32)>,
     #[command(flatten)]
     admin: crate::cli::Admin,
     /// Worker threads of the proxy plane, 1 to 256 [default: one per core]
@@ -56,22 +85,22 @@ enum Format {
     Json,
 }
 
-/// Used if it is there and no other is named.
-const DEFAULT_CONFIG: &str = "/etc/plimsoll/plimsoll.toml";
+/// What is watched.
+struct Sources {
+    file: Option<FileSource>,
+    docker: Option<DockerSource>,
+    links: Option<LinksSource>,
+}
 
 impl Run {
     pub(crate) fn run(self) -> Result<(), Error> {
-        let path = self.config_path()?;
-        let vetted = Vetted::watched(&path)?;
-        let config = vetted.config()?;
-        let settings = &config.daemon;
-        let format = match self.log_format {
-            Some(Format::Text) => LogFormat::Text,
-            Some(Format::Json) => LogFormat::Json,
-            None => settings.log.unwrap_or_default(),
-        };
-        let _flush = logs::start(format, &self.log)?;
-        raise_descriptors();
+        let wish = self.wish();
+        let path = wish.file();
+        let vetted = path.as_deref().map(Vetted::watched).transpose()?;
+        let config = vetted.as_ref().map(Vetted::config).transpose()?;
+        let engine = wish.engine(config, |name| std::env::var(name).ok())?;
+        let config = &config.cloned().unwrap_or_default();
+        let (settings, http) = (&config.daemon, wish.http(config));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -81,65 +110,117 @@ impl Run {
             let _on = runtime.enter();
             Signals::new().map_err(|why| Error::Failed(format!("signals: {why}")))?
         };
-        let socket = match self.admin.admin.or_else(|| settings.admin.clone()) {
-            Some(path) => Socket::bind(&path, Access::default()),
+        let socket = match self.admin.admin.as_ref().or(settings.admin.as_ref()) {
+            Some(path) => Socket::bind(path, Access::default()),
             None => Socket::bind(&place::make_default()?, Access::default()),
         };
         let socket = socket.map_err(Error::failed)?;
         let metrics = settings.metrics.map(bind_metrics).transpose()?;
+        if let Some(user) = self.user {
+            become_user(user, engine.as_ref(), path.as_deref())?;
+        }
+        // Starts a thread, so it comes after that.
+        let format = match self.log_format {
+            Some(Format::Text) => LogFormat::Text,
+            Some(Format::Json) => LogFormat::Json,
+            None => settings.log.unwrap_or_default(),
+        };
+        let _flush = logs::start(format, &self.log)?;
+        raise_descriptors();
         let cores = available_parallelism().map_or(1, usize::from);
-        let workers = self
-            .workers
-            .map(usize::from)
-            .or(settings.workers)
-            .unwrap_or(cores);
+        let workers = self.workers.map(usize::from).or(settings.workers);
+        let workers = workers.unwrap_or(cores);
         let drain = self.drain_timeout.unwrap_or(settings.drain);
-        let source = FileSource::native(&path, warn_of_change(settings.clone()));
-        let result = runtime.block_on(serve(source, socket, metrics, workers, drain, signals));
+        let sources = Sources {
+            file: path.map(|path| FileSource::native(path, warn_of_change(config))),
+            docker: engine.map(|host| DockerSource::new(host, http)),
+            links: self.links.then(|| LinksSource::new(variables(), http)),
+        };
+        let result = runtime.block_on(serve(sources, socket, metrics, workers, drain, signals));
         // Whoever still waits for an answer does not hold the process up.
         runtime.shutdown_background();
         result
     }
 
+    fn wish(&self) -> Wish {
+        Wish {
+            config: self.config.clone(),
+            docker: self.docker.clone(),
+            listen: self.listen,
+            links: self.links,
+        }
+    }
+
     /// How to ask a daemon that was started so whether it is well.
     pub(crate) fn probe(&self, target: &str) -> Probe {
         let admin = self.admin.admin.clone().or_else(|| {
-            let text = std::fs::read_to_string(self.config_path().ok()?).ok()?;
+            let text = std::fs::read_to_string(self.wish().file()?).ok()?;
             plimsoll_config::parse("", &text).ok()?.daemon.admin
         });
         Probe::unix(admin.unwrap_or_else(place::default), target)
     }
+}
 
-    fn config_path(&self) -> Result<PathBuf, Error> {
-        match &self.config {
-            Some(path) => Ok(path.clone()),
-            None if Path::new(DEFAULT_CONFIG).exists() => Ok(DEFAULT_CONFIG.into()),
-            None => Err(Error::Usage(format!(
-                "no configuration: name one with --config FILE, or write {DEFAULT_CONFIG}; \
-                 `plimsoll demo` shows plimsoll at work without any"
-            ))),
-        }
+/// The environment, as far as it is text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let text = |(key, value): (OsString, OsString)| {
+        Some((key.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text)
+}
+
+/// Gives up root, and makes sure that what is watched can still be read.
+fn become_user(
+    (user, group): (u32, u32),
+    engine: Option<&EngineHost>,
+    file: Option<&Path>,
+) -> Result<(), Error> {
+    let socket = engine.and_then(EngineHost::socket);
+    let also = socket.and_then(privileges::group_of);
+    privileges::give_up(user, group, also.as_slice())?;
+    let lost = |path: &Path, what: &str| {
+        Error::Failed(format!(
+            "--user {user}:{group}: {}: {what}, or leave --user out",
+            path.display()
+        ))
+    };
+    if let Some(path) = file
+        && File::open(path).is_err()
+    {
+        return Err(lost(path, "cannot be read as this user: let it (chmod)"));
+    }
+    match socket {
+        Some(path) if !privileges::may_write(path) => Err(lost(
+            path,
+            "cannot be used as this user, nor by its group: let its group write to it",
+        )),
+        _ => Ok(()),
     }
 }
 
-/// Says when the `[daemon]` table is another than the one that is in use, once for each change.
-fn warn_of_change(used: Settings) -> impl Fn(&Settings) + Send + Sync {
+/// Says when `[daemon]` or `[docker]` is another than the one that is in use, once for each change.
+fn warn_of_change(used: &Config) -> impl Fn(&Config) + Send + Sync + use<> {
+    let used = (used.daemon.clone(), used.docker.clone());
     let last = Mutex::new(used.clone());
     move |read| {
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last == *read {
-            return;
-        }
-        match *read == used {
-            true => info!("[daemon] is as it was at the start again"),
-            false => warn!("[daemon] has changed: that counts from the next start on"),
-        }
-        *last = read.clone();
+        let read = (read.daemon.clone(), read.docker.clone());
+        say_change("[daemon]", &used.0, &last.0, &read.0);
+        say_change("[docker]", &used.1, &last.1, &read.1);
+        *last = read;
+    }
+}
+
+fn say_change<T: PartialEq>(table: &str, used: &T, last: &T, read: &T) {
+    match read {
+        read if read == last => {}
+        read if read == used => info!("{table} is as it was at the start again"),
+        _ => warn!("{table} has changed: that counts from the next start on"),
     }
 }
 
 async fn serve(
-    source: FileSource,
+    sources: Sources,
     mut socket: Socket,
     metrics: Option<std::net::TcpListener>,
     workers: usize,
@@ -148,37 +229,49 @@ async fn serve(
 ) -> Result<(), Error> {
     let (mut daemon, handle) = Daemon::start(workers)
         .map_err(|why| Error::Failed(format!("the workers cannot be started: {why}")))?;
-    let name = source.id().name.clone();
-    let reload = daemon.expect(source.id().clone());
-    tokio::spawn(source.run(handle.updates.clone(), reload));
+    let mut names = Vec::new();
+    // A file that nothing can be listened on for is a mistake of whoever starts this. What
+    // containers ask for comes and goes, and none may stand in the way of others.
+    let whole = sources.docker.is_none();
+    if let Some(file) = sources.file {
+        names.push(file.id().name.clone());
+        let reload = daemon.expect(file.id().clone());
+        tokio::spawn(file.run(handle.updates.clone(), reload));
+    }
+    if let Some(docker) = sources.docker {
+        names.push(docker.id().name.clone());
+        let reload = daemon.expect(docker.id().clone());
+        tokio::spawn(docker.run(handle.updates.clone(), reload));
+    }
+    if let Some(links) = sources.links {
+        names.push(links.id().name.clone());
+        daemon.expect(links.id().clone());
+        tokio::spawn(links.run(handle.updates.clone()));
+    }
     if let Err(why) = listen(&mut socket, metrics, &handle) {
         return Err(Error::Failed(format!("{}: {why}", socket.path().display())));
     }
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        source = %name,
+        source = %names.join(", "),
         admin = %socket.path().display(),
         workers,
         "plimsoll starts"
     );
-    // The first configuration, before anything else is said.
-    while !daemon.is_settled() {
-        tokio::select! {
-            () = daemon.turn() => {}
-            told = signals.next() => match told {
-                Told::Reload => daemon.reload(),
-                Told::Stop => return Ok(()),
-            },
-        }
-    }
-    daemon.any_listens().map_err(Error::Failed)?;
-    info!("plane proxy carries all services: no other plane is in this build");
+    let mut settled = false;
     loop {
+        if !settled && daemon.is_settled() {
+            settled = true;
+            if whole {
+                daemon.any_listens().map_err(Error::Failed)?;
+            }
+            info!("plane proxy carries all services: no other plane is in this build");
+        }
         tokio::select! {
             () = daemon.turn() => {}
             told = signals.next() => match told {
                 Told::Reload => {
-                    info!("SIGHUP: reads the configuration again");
+                    info!("SIGHUP: reads the sources again");
                     daemon.reload();
                 }
                 Told::Stop => break,

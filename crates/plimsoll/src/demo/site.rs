@@ -124,9 +124,11 @@ async fn connection(site: Arc<impl Site>, stream: TcpStream, mut mode: watch::Re
 }
 
 fn twins(stream: TcpStream) -> io::Result<(TcpStream, std::net::TcpStream, Ends)> {
+    // A socket of both families shows IPv4 in a dress of IPv6.
+    let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let ends = Ends {
-        client: stream.peer_addr()?,
-        server: stream.local_addr()?,
+        client: plain(stream.peer_addr()?),
+        server: plain(stream.local_addr()?),
     };
     let stream = stream.into_std()?;
     let twin = stream.try_clone()?;

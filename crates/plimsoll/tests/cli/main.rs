@@ -12,6 +12,8 @@ mod check;
 mod checks;
 mod demo;
 mod demo_server;
+mod docker;
+mod docker_proxy;
 mod generated;
 mod healthcheck;
 mod looking;

@@ -316,22 +316,3 @@ async fn a_change_of_daemon_is_said_to_wait_for_the_next_start() {
     let log = stage.daemon.log();
     assert_eq!(log.matches("[daemon] has changed").count(), 1, "{log}");
 }
-
-#[test]
-#[allow(clippy::print_stderr, reason = "scripts/test shows what is skipped")]
-fn without_a_configuration_it_says_what_to_do() {
-    if std::path::Path::new("/etc/plimsoll/plimsoll.toml").exists() {
-        eprintln!(
-            "SKIPPED: without_a_configuration_it_says_what_to_do: this machine runs plimsoll \
-             itself, and its configuration is not ours to start"
-        );
-        return;
-    }
-    let ended = plimsoll(&["run"]);
-    assert_eq!(ended.code, Some(2));
-    assert!(
-        ended.err.contains("--config FILE") && ended.err.contains("demo"),
-        "{}",
-        ended.err
-    );
-}
