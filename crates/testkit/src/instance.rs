@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::server::lock;
 use crate::{Head, HttpBackend, HttpBehaviour, Place, TcpAnswer, TcpBackend, TcpBehaviour};
@@ -44,11 +44,13 @@ pub struct InstancePlan {
     pub on_term: OnTerm,
     /// Told to stop it goes on as before for so long, as one that waits for its load balancer does.
     pub linger: Duration,
+    /// It begins as after `/control?health=down`.
+    pub unwell: bool,
 }
 
 impl InstancePlan {
     /// Reads a command line: `--name NAME`, `--http PORT`, `--tcp PORT`, `--echo PORT` (each as often
-    /// as needed; without any, HTTP on 8080), `--wait MS`, `--linger MS`,
+    /// as needed; without any, HTTP on 8080), `--wait MS`, `--linger MS`, `--health up|down`,
     /// `--term finish|ignore|leave`.
     ///
     /// # Errors
@@ -70,6 +72,13 @@ impl InstancePlan {
                 "--echo" => plan.echo.push(number()?),
                 "--wait" => plan.wait = Duration::from_millis(number()?.into()),
                 "--linger" => plan.linger = Duration::from_millis(number()?.into()),
+                "--health" => {
+                    plan.unwell = match value.as_str() {
+                        "up" => false,
+                        "down" => true,
+                        _ => return Err(format!("--health {value}: not up or down")),
+                    }
+                }
                 "--term" => {
                     plan.on_term = match value.as_str() {
                         "finish" => OnTerm::Finish,
@@ -97,12 +106,14 @@ impl InstancePlan {
 pub struct Instance {
     http: Vec<HttpBackend>,
     tcp: Vec<TcpBackend>,
+    state: Arc<State>,
 }
 
 #[derive(Default)]
 struct State {
     down: AtomicBool,
     eaten: Mutex<Vec<u8>>,
+    last: Mutex<Option<Instant>>,
 }
 
 impl Instance {
@@ -111,10 +122,14 @@ impl Instance {
     /// # Errors
     /// It cannot listen.
     pub fn start(plan: &InstancePlan) -> io::Result<Self> {
-        let state = Arc::new(State::default());
+        let state = Arc::new(State {
+            down: AtomicBool::new(plan.unwell),
+            ..State::default()
+        });
         let mut instance = Self {
             http: Vec::new(),
             tcp: Vec::new(),
+            state: Arc::clone(&state),
         };
         for port in &plan.http {
             let backend = either(*port, |address| {
@@ -136,8 +151,13 @@ impl Instance {
         Ok(instance)
     }
 
+    /// When the last HTTP request came.
+    pub fn last_request(&self) -> Option<Instant> {
+        *lock(&self.state.last)
+    }
+
     /// Refuses connections, closes idle ones, and waits until what is in flight is finished.
-    pub async fn finish(self) {
+    pub async fn finish(&self) {
         for backend in &self.http {
             backend.refuse().await;
             backend.behave(HttpBehaviour {
@@ -166,6 +186,7 @@ fn either<T>(port: u16, start: impl Fn(std::net::SocketAddr) -> io::Result<T>) -
 
 impl State {
     fn request(&self, head: &Head, behaviour: &mut HttpBehaviour) {
+        *lock(&self.last) = Some(Instant::now());
         let (path, query) = head.target().split_once('?').unwrap_or((head.target(), ""));
         let query: BTreeMap<&str, &str> =
             query.split('&').filter_map(|p| p.split_once('=')).collect();
@@ -202,14 +223,15 @@ mod tests {
 
     #[test]
     fn the_command_line_is_read() {
-        let plan = words("--name a --http 1 --http 2 --tcp 3 --term ignore --wait 5").unwrap();
+        let plan = words("--name a --http 1 --http 2 --tcp 3 --term ignore --wait 5 --health down");
+        let plan = plan.unwrap();
         assert_eq!(
             (plan.name.as_str(), plan.http, plan.tcp),
             ("a", vec![1, 2], vec![3])
         );
         assert_eq!(
-            (plan.on_term, plan.wait),
-            (OnTerm::Ignore, Duration::from_millis(5))
+            (plan.on_term, plan.wait, plan.unwell),
+            (OnTerm::Ignore, Duration::from_millis(5), true)
         );
         assert_eq!(words("").unwrap().http, [8080]);
         for bad in [
@@ -217,6 +239,7 @@ mod tests {
             "--http x",
             "--http 70000",
             "--term soon",
+            "--health fine",
             "--what 1",
         ] {
             assert!(words(bad).is_err(), "{bad}");

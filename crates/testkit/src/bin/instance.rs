@@ -1,13 +1,14 @@
 //! The server in containers of the tests, as a program of its own.
 //!
-//! `instance serve [OPTION]…` serves until it is told to stop ([`InstancePlan`] has the options).
+//! `instance serve [OPTION]…` serves until it is told to stop ([`InstancePlan`] has the options), and
+//! says at its end when the last request came: `last request N µs after TERM`, or before.
 //! `instance check http://HOST:PORT/TARGET` is for a HEALTHCHECK: it succeeds if the answer is 200.
 
 use std::env;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_testkit::{Instance, InstancePlan, OnTerm};
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,16 +56,28 @@ async fn run(plan: &InstancePlan) -> io::Result<()> {
         _ = term.recv(), if plan.on_term != OnTerm::Ignore => return Ok(()),
     }
     let instance = Instance::start(plan)?;
-    loop {
+    let told = loop {
         term.recv().await;
+        let now = Instant::now();
         match plan.on_term {
-            OnTerm::Finish => break,
+            OnTerm::Finish => break now,
             OnTerm::Ignore => {}
             OnTerm::Leave => return Ok(()),
         }
-    }
+    };
     tokio::time::sleep(plan.linger).await;
     instance.finish().await;
+    if let Some(last) = instance.last_request() {
+        let after = last.checked_duration_since(told);
+        let apart = after.unwrap_or_else(|| told.duration_since(last));
+        let side = if after.is_some() { "after" } else { "before" };
+        // For whoever reads the container's log; without one it is lost.
+        let _said = writeln!(
+            io::stdout(),
+            "last request {} µs {side} TERM",
+            apart.as_micros()
+        );
+    }
     Ok(())
 }
 

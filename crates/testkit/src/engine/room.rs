@@ -150,19 +150,26 @@ fn leftovers(name: &str, dir: &Path) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let ours = mounts
         .lines()
-        .filter(|line| line.contains(dir) || line.contains(name));
+        .filter(|line| mentions(line, dir) || mentions(line, name));
     left.extend(ours.map(|line| format!("the mount {line}")));
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
         let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let words = String::from_utf8_lossy(&words).replace('\0', " ");
-        if words.contains(dir) || words.contains(name) {
+        if mentions(&words, dir) || mentions(&words, name) {
             left.push(format!("the process {:?}: {words}", process.file_name()));
         }
     }
     let cgroups = cgroups(Path::new("/sys/fs/cgroup"), name, 3);
     left.extend(cgroups.map(|path| format!("the cgroup {}", path.display())));
     left
+}
+
+/// Whether a text has this name, and not only one that begins so: those of other tests do.
+fn mentions(text: &str, name: &str) -> bool {
+    let longer = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut rests = text.split(name).skip(1);
+    rests.any(|rest| !rest.starts_with(longer))
 }
 
 /// The folders of this name, at most so deep.
@@ -179,4 +186,22 @@ fn cgroups(under: &Path, name: &str, depth: u32) -> Box<dyn Iterator<Item = Path
             Box::new(std::iter::empty()) as Box<dyn Iterator<Item = PathBuf>>
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mentions;
+
+    #[test]
+    fn names_that_begin_alike_are_others() {
+        let name = "/tmp/plimsoll-3f56-4e";
+        for text in ["/tmp/plimsoll-3f56-4e", "cat /tmp/plimsoll-3f56-4e/a b"] {
+            assert!(mentions(text, name), "{text}");
+        }
+        let both = format!("{name}1 {name}");
+        assert!(mentions(&both, name));
+        for text in ["", "/tmp/plimsoll-3f56-4", "run /tmp/plimsoll-3f56-4e1/a"] {
+            assert!(!mentions(text, name), "{text}");
+        }
+    }
 }
