@@ -12,5 +12,17 @@
     reason = "tests"
 )]
 
+mod away;
+mod broken;
+mod compose;
 mod dock;
+mod health;
+mod inside;
+mod lb;
+mod life;
+mod looking;
+mod moves;
 mod packed;
+mod rolling;
+mod signals;
+mod start;

@@ -12,7 +12,10 @@ async fn it_serves_from_an_empty_image_and_stops_when_told() {
         return;
     };
     dock.build_plimsoll();
-    let backends = ["one", "two"].map(|name| dock.instance(name, &[], &[]));
+    let backends = ["one", "two"].map(|name| {
+        dock.start(name, "", "");
+        dock.at(name)
+    });
     let config = format!(
         "[[service]]\nname = \"web\"\nlisten = \"0.0.0.0:8080/http\"\nbackends = [\"{}\", \"{}\"]\n",
         backends[0], backends[1]
