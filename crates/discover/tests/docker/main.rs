@@ -11,6 +11,7 @@
 mod bad;
 mod converge;
 mod costs;
+mod golden;
 mod host;
 mod running;
 mod session;
