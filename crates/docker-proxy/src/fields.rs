@@ -5,8 +5,17 @@
 
 use crate::shape::Shape::{self, Fields, List, Map, Plain, Variables};
 
-/// The environment variables that are passed on; all others are left out.
-pub const ENV: &[&str] = &["VIRTUAL_HOST", "VIRTUAL_PATH", "VIRTUAL_PORT"];
+/// The environment variables that are passed on, all of which say how to balance; others are left
+/// out.
+pub const ENV: [&str; 7] = [
+    "NETWORK_ACCESS",
+    "VIRTUAL_DEST",
+    "VIRTUAL_HOST",
+    "VIRTUAL_HOST_MULTIPORTS",
+    "VIRTUAL_PATH",
+    "VIRTUAL_PORT",
+    "VIRTUAL_PROTO",
+];
 
 /// Of every error.
 pub(crate) const ERROR: Shape = Fields(&[("message", Plain)]);
@@ -80,7 +89,7 @@ pub(crate) const CONTAINER: Shape = Fields(&[
     (
         "Config",
         Fields(&[
-            ("Env", Variables(ENV)),
+            ("Env", Variables(&ENV)),
             ("ExposedPorts", Map(&Fields(&[]))),
             ("Hostname", Plain),
             ("Image", Plain),
@@ -172,7 +181,7 @@ const PORTS: Shape = List(&Fields(&[
 ]));
 
 const CONTAINER_SPEC: Shape = Fields(&[
-    ("Env", Variables(ENV)),
+    ("Env", Variables(&ENV)),
     ("Image", Plain),
     ("Labels", LABELS),
     ("StopGracePeriod", Plain),

@@ -22,7 +22,7 @@ use crate::users;
 /// Nothing else is served there. Whoever has the engine's own socket is root on its host. Whoever
 /// has this one can see which containers, networks and services there are, with their labels and
 /// addresses, and what happens to them: it passes on GET requests of a fixed list, and answers
-/// without command lines, mounts, and environments but VIRTUAL_HOST, VIRTUAL_PORT and VIRTUAL_PATH.
+/// without command lines, mounts, and environments but VIRTUAL_HOST and its kind.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -110,4 +110,61 @@ async fn answer(listen: &mut Socket, engine: &EngineHost, socket: PathBuf) -> io
         _ = int.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use plimsoll_discover::docker::virtual_host::VARIABLES;
+    use plimsoll_discover::docker::wire::{Event, Inspect, Network, Summary, Version};
+    use plimsoll_docker_proxy::{ENV, Endpoint, Events, redact};
+    use serde::de::DeserializeOwned;
+
+    #[test]
+    fn all_variables_that_are_read_are_passed_on() {
+        assert_eq!(BTreeSet::from(ENV), BTreeSet::from(VARIABLES));
+    }
+
+    /// What is read of an answer, and of what is passed on of it.
+    fn read<T: DeserializeOwned>(endpoint: Endpoint, text: &str) -> (T, T) {
+        let passed = redact(endpoint, hyper::StatusCode::OK, text.as_bytes()).unwrap();
+        let passed = serde_json::from_slice(&passed).unwrap();
+        (serde_json::from_str(text).unwrap(), passed)
+    }
+
+    #[test]
+    fn all_that_is_read_is_passed_on() {
+        let inspect = r#"{"Id":"a","Name":"/web","Created":"2024-01-01T00:00:00Z","State":{
+            "Status":"running","Running":true,"Paused":true,"Restarting":true,"Dead":true,
+            "StartedAt":"2024-01-01T00:00:01Z","Health":{"Status":"unhealthy","Log":[
+            {"ExitCode":1,"Output":"refused"}]}},"Config":{"Hostname":"a","Labels":{"a":"b"},
+            "Env":["VIRTUAL_HOST=x","NETWORK_ACCESS=internal"],"ExposedPorts":{"80/tcp":{}},
+            "StopSignal":"15","StopTimeout":5},"HostConfig":{"NetworkMode":"front"},
+            "NetworkSettings":{"Networks":{"front":{"NetworkID":"n","IPAddress":"10.0.0.2",
+            "GlobalIPv6Address":"fd00::2"}},"Ports":{"80/tcp":[{"HostIp":"::","HostPort":"81"}],
+            "81/tcp":null}}}"#;
+        let (whole, passed) = read::<Inspect>(Endpoint::Container, inspect);
+        assert_eq!(whole, passed);
+        let list = r#"[{"Id":"a","Names":["/web"],"State":"running","Status":"Up","Labels":{"a":"b"},
+            "NetworkSettings":{"Networks":{"front":{"NetworkID":"n","IPAddress":"10.0.0.2",
+            "GlobalIPv6Address":"fd00::2"}}}}]"#;
+        let (whole, passed) = read::<Vec<Summary>>(Endpoint::Containers, list);
+        assert_eq!(whole, passed);
+        let networks = r#"[{"Id":"n","Name":"front","Driver":"bridge","Scope":"local"}]"#;
+        let (whole, passed) = read::<Vec<Network>>(Endpoint::Networks, networks);
+        assert_eq!(whole, passed);
+        let version =
+            r#"{"Version":"20.10","ApiVersion":"1.41","MinAPIVersion":"1.12","Os":"linux"}"#;
+        let (whole, passed) = read::<Version>(Endpoint::Version, version);
+        assert_eq!(whole, passed);
+        let event = r#"{"Type":"container","Action":"kill","timeNano":5,
+            "Actor":{"ID":"a","Attributes":{"signal":"15","a":"b"}}}"#
+            .replace('\n', "");
+        let passed = Events::default()
+            .feed(format!("{event}\n").as_bytes())
+            .unwrap();
+        let passed: Event = serde_json::from_slice(&passed).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&event).unwrap(), passed);
+    }
 }

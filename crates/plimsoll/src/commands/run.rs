@@ -179,21 +179,22 @@ fn become_user(
     let also = socket.and_then(privileges::group_of);
     privileges::give_up(user, group, also.as_slice())?;
     let lost = |path: &Path, what: &str| {
-        Error::Failed(format!(
-            "--user {user}:{group}: {}: {what}, or leave --user out",
-            path.display()
-        ))
+        let path = path.display();
+        Error::Failed(format!("--user {user}:{group}: {path}: {what}"))
     };
     if let Some(path) = file
         && File::open(path).is_err()
     {
         return Err(lost(path, "cannot be read as this user: let it (chmod)"));
     }
-    match socket {
-        Some(path) if !privileges::may_write(path) => Err(lost(
-            path,
-            "cannot be used as this user, nor by its group: let its group write to it",
-        )),
+    match (socket, also) {
+        (Some(path), Some(also)) if !privileges::may_write(path) => {
+            let what = format!(
+                "cannot be used as this user: let group {also} write to it, and start as root, \
+                 which keeps that group, or in it (docker run --group-add {also})"
+            );
+            Err(lost(path, &what))
+        }
         _ => Ok(()),
     }
 }
