@@ -288,3 +288,18 @@ fn only_root_becomes_another_user() {
     assert!(wrong.err.contains("--user: only root"), "{}", wrong.err);
     assert!(!admin.exists());
 }
+
+#[test]
+fn configurations_in_the_manual_are_valid() {
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/docker.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let dir = plimsoll_testkit::TempDir::new().unwrap();
+    let path = dir.path().join("lb.toml");
+    let blocks: Vec<&str> = manual.split("```toml\n").skip(1).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        std::fs::write(&path, block.split("```").next().unwrap()).unwrap();
+        let ended = plimsoll(&["check", "--strict", text(&path)]);
+        assert_eq!(ended.code, Some(0), "{block}{}", ended.err);
+    }
+}
