@@ -11,22 +11,36 @@ use crate::backend::{LiveBackend, Place};
 use crate::snapshot::{LiveService, Member};
 use crate::worker::Worker;
 
-/// Backends that this request or connection has already failed at, by their number.
+/// So many backends that refuse a connection at once are passed over beside those that count as
+/// tried. Where many end in the same moment nobody can know all of them yet.
+const PASSED_OVER: u32 = 32;
+
+/// Backends that this request or connection has already failed at.
 #[derive(Debug, Default)]
-pub(crate) struct Tried(Vec<u64>);
+pub(crate) struct Tried {
+    /// By their number.
+    ids: Vec<u64>,
+    /// How many of them refused a connection at once.
+    refused: u32,
+}
 
 impl Tried {
-    pub(crate) fn add(&mut self, backend: &LiveBackend) {
-        self.0.push(backend.id);
+    /// Takes note of a backend that failed; `refused` is one that refused a connection at once.
+    /// Whether another one may be tried, of which `retries` are allowed.
+    pub(crate) fn failed(&mut self, backend: &LiveBackend, refused: bool, retries: u32) -> bool {
+        let count = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        // It got nothing, and took no time.
+        let passed_over = refused && retries > 0 && self.refused < PASSED_OVER;
+        if !passed_over && count.saturating_sub(self.refused) >= retries {
+            return false;
+        }
+        self.refused += u32::from(passed_over);
+        self.ids.push(backend.id);
+        true
     }
 
     fn has(&self, backend: &LiveBackend) -> bool {
-        self.0.contains(&backend.id)
-    }
-
-    /// How many were tried.
-    pub(crate) fn count(&self) -> u32 {
-        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+        self.ids.contains(&backend.id)
     }
 }
 

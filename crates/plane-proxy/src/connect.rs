@@ -17,8 +17,10 @@ pub(crate) enum ConnectError {
     /// This host could not even try: no file, no port, no memory. Not the backend's doing, and others
     /// may give back theirs: worth another try after a tick, as long as a connection may take.
     Local,
-    /// The backend refused, or cannot be reached.
+    /// The backend refused at once.
     Refused,
+    /// The backend cannot be reached.
+    Unreachable,
     /// The backend did not answer in time.
     TimedOut,
 }
@@ -32,7 +34,7 @@ pub(crate) async fn connect(
 ) -> Result<(TcpStream, Open), ConnectError> {
     // The plane's check refuses Unix sockets, so there is an address.
     let Some(addr) = backend.socket_addr(listen_port) else {
-        return Err(ConnectError::Refused);
+        return Err(ConnectError::Unreachable);
     };
     let open = Open::new(backend.clone());
     let limit_as_time = Duration::from_millis(limit.max(1));
@@ -56,7 +58,10 @@ pub(crate) async fn connect(
         }
         Ok(Err(error)) => {
             failed(describe(&error));
-            Err(ConnectError::Refused)
+            match error.kind() {
+                io::ErrorKind::ConnectionRefused => Err(ConnectError::Refused),
+                _ => Err(ConnectError::Unreachable),
+            }
         }
         Err(_) => {
             failed(format!("no answer to a connection within {limit} ms"));

@@ -78,12 +78,12 @@ pub(crate) async fn serve(
                 }
             }
             Err(ConnectError::Local) => break,
-            Err(ConnectError::Refused | ConnectError::TimedOut) => {
-                if tried.count() >= service.spec.retries {
+            Err(error) => {
+                let refused = matches!(error, ConnectError::Refused);
+                if !tried.failed(backend, refused, service.spec.retries) {
                     break;
                 }
                 backend.count(worker.id).retries.add(1);
-                tried.add(backend);
             }
         }
     }

@@ -221,7 +221,7 @@ impl<'a> Exchange<'a> {
             ConnectError::Local => {
                 return Err(self.unserved("no connection to a backend can be opened now"));
             }
-            ConnectError::Refused => {
+            ConnectError::Refused | ConnectError::Unreachable => {
                 Failure::new(StatusCode::BAD_GATEWAY, "no backend could be connected to")
             }
             ConnectError::TimedOut => Failure::new(
@@ -229,16 +229,22 @@ impl<'a> Exchange<'a> {
                 "no backend took a connection in time",
             ),
         };
-        self.elsewhere(backend, failure)
+        let refused = matches!(error, ConnectError::Refused);
+        self.elsewhere(backend, refused, failure)
     }
 
     /// Goes on to another backend, unless enough were tried.
-    fn elsewhere(&mut self, backend: &LiveBackend, failure: Failure) -> Result<(), Failure> {
-        if self.tried.count() >= self.service.spec.retries {
+    fn elsewhere(
+        &mut self,
+        backend: &LiveBackend,
+        refused: bool,
+        failure: Failure,
+    ) -> Result<(), Failure> {
+        let retries = self.service.spec.retries;
+        if !self.tried.failed(backend, refused, retries) {
             return Err(failure);
         }
         backend.count(self.client.worker.id).retries.add(1);
-        self.tried.add(backend);
         self.failed = Some(failure);
         Ok(())
     }
@@ -352,7 +358,7 @@ impl<'a> Exchange<'a> {
                     StatusCode::BAD_GATEWAY,
                     "the backend closed a fresh connection",
                 );
-                self.elsewhere(backend, failure)?;
+                self.elsewhere(backend, false, failure)?;
                 Ok(Next::OtherBackend)
             }
             Attempt::Cut => {
@@ -398,7 +404,7 @@ impl<'a> Exchange<'a> {
                 );
                 match spare {
                     Some(_) => {
-                        self.elsewhere(backend, failure)?;
+                        self.elsewhere(backend, false, failure)?;
                         self.resent += 1;
                         self.request = spare;
                         Ok(Next::OtherBackend)

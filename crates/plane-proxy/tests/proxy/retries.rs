@@ -106,17 +106,47 @@ async fn where_no_backend_can_be_connected_to_the_answer_says_so() {
 
 #[tokio::test]
 async fn retries_bound_how_many_backends_are_tried() {
-    let dead: Vec<Port> = (0..4).map(|_| Port::take().unwrap()).collect();
-    let addresses: Vec<_> = dead.iter().map(Port::address).collect();
+    let holes: Vec<BlackHole> = (0..4).map(|_| BlackHole::open()).collect();
     for (retries, tried) in [(0, 1), (2, 3), (9, 4)] {
+        let backends = holes.iter().map(|hole| at(hole.address)).collect();
+        let proxy = Proxy::http_with(backends, |spec| {
+            spec.retries = retries;
+            spec.timeouts.connect = ms(50);
+        });
+        assert_eq!(send(&proxy, "GET", "").await.status, 504);
+        let failures = holes
+            .iter()
+            .map(|hole| proxy.counters_of(hole.address).connect_failures);
+        assert_eq!(failures.sum::<u64>(), tried, "{retries}");
+    }
+}
+
+#[tokio::test]
+async fn those_that_refuse_at_once_are_passed_over() {
+    let dead: Vec<Port> = (0..40).map(|_| Port::take().unwrap()).collect();
+    let addresses: Vec<_> = dead.iter().map(Port::address).collect();
+    // Beside those that count as retries, 32 of them.
+    for (retries, dead, tried) in [(0, 4, 1), (1, 4, 4), (1, 40, 34), (3, 40, 36), (9, 40, 40)] {
+        let addresses = &addresses[..dead];
         let backends = addresses.iter().copied().map(at).collect();
         let proxy = Proxy::http_with(backends, |spec| spec.retries = retries);
-        assert_eq!(send(&proxy, "GET", "").await.status, 502);
+        assert_eq!(send(&proxy, "POST", "abc").await.status, 502);
         let failures = addresses
             .iter()
             .map(|a| proxy.counters_of(*a).connect_failures);
-        assert_eq!(failures.sum::<u64>(), tried, "{retries}");
+        assert_eq!(failures.sum::<u64>(), tried, "{retries} {dead}");
     }
+    // So nobody loses a request where most end in the same moment.
+    let good = HttpBackend::start("good").unwrap();
+    let mut backends: Vec<_> = addresses[..20].iter().copied().map(at).collect();
+    backends.push(at(good.address()));
+    let proxy = Proxy::http_with(backends, |spec| spec.retries = 1);
+    let plan = ClientPlan {
+        post_every: 2,
+        reuse: Reuse::Never,
+        ..ClientPlan::http(proxy.address(), "a")
+    };
+    Client::run(plan, 40).await.assert_clean();
 }
 
 #[tokio::test]
