@@ -25,3 +25,4 @@ mod lab;
 mod listens;
 mod stage;
 mod stopping;
+mod user;
