@@ -1,11 +1,14 @@
 //! The dock: an engine with containers, and what every test asks of it.
 
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plimsoll_testkit::{
-    ClientPlan, Daemon, DaemonPlan, Engine, EnginePlan, Raw, engine_or_skip, static_program,
-    wait_until_async,
+    ClientPlan, Daemon, DaemonPlan, Engine, EnginePlan, Raw, TempDir, engine_or_skip,
+    static_program, wait_until_async,
 };
 
 use crate::lb::{BINARY, Lb};
@@ -15,6 +18,11 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Where the load balancer listens by itself, seen from the engine's host.
 pub(crate) const WEB: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
+
+/// The folder of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
 
 /// An engine with the images `instance` and `checked`.
 pub(crate) struct Dock(pub(crate) Engine);
@@ -35,13 +43,24 @@ impl Dock {
         Some(Self(engine))
     }
 
-    /// Builds the image `plimsoll` of the binary under test.
+    /// Builds the images `plimsoll` and `plimsoll-demo` of the Dockerfile, with the binary under test.
     pub(crate) fn build_plimsoll(&self) {
+        let folder = TempDir::new().unwrap();
+        let image = folder.path().join("target/image");
+        // As scripts/image does.
+        fs::create_dir_all(image.join("run")).unwrap();
+        fs::set_permissions(image.join("run"), Permissions::from_mode(0o1777)).unwrap();
         let program = static_program("plimsoll", "plimsoll").unwrap();
-        let lines = "FROM scratch\nCOPY plimsoll /plimsoll\nENTRYPOINT [\"/plimsoll\"]\n";
-        self.0
-            .build("plimsoll", lines, &[("plimsoll", &program)])
-            .unwrap();
+        fs::copy(program, image.join("plimsoll")).unwrap();
+        for file in ["Dockerfile", ".dockerignore"] {
+            fs::copy(root().join(file), folder.path().join(file)).unwrap();
+        }
+        for args in [
+            ["--tag", "plimsoll-demo", "--target", "demo"].as_slice(),
+            &["--tag", "plimsoll"],
+        ] {
+            self.0.build_in(folder.path(), args).unwrap();
+        }
     }
 
     /// Runs `docker` with these words.

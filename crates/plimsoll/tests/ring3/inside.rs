@@ -12,9 +12,7 @@ use crate::lb::{backend, list};
 const PUBLISHED: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
 
-/// The engine's socket, and a place for its own.
-const SOCKET: &str = "-v /run/docker.sock:/engine/docker.sock --tmpfs /run \
-                      --env DOCKER_HOST=unix:///engine/docker.sock";
+const SOCKET: &str = "-v /var/run/docker.sock:/var/run/docker.sock";
 
 impl Dock {
     /// All that the daemon in the container `lb` shows.
@@ -46,7 +44,7 @@ async fn it_finds_its_own_networks() {
     let labels = "--label plimsoll.service=web --label plimsoll.host=web.example";
     dock.start("one", &format!("{labels} --network front"), "");
     let run = format!("--network front -p 8000:80 {SOCKET}");
-    dock.start_of("plimsoll", "lb", &run, "run");
+    dock.start_of("plimsoll", "lb", &run, "");
     dock.until("it has its backend", || dock.has("web", "one"))
         .await;
     let mut plan = dock.requests(PUBLISHED, "web.example");
@@ -82,7 +80,7 @@ async fn it_finds_its_own_networks() {
 
     // Recreated, it finds all again.
     dock.docker("rm -f lb");
-    dock.start_of("plimsoll", "lb", &run, "run");
+    dock.start_of("plimsoll", "lb", &run, "");
     dock.until("it has its backend again", || dock.has("web", "one"))
         .await;
     Client::run(plan, 50).await.assert_clean();

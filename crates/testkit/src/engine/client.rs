@@ -147,9 +147,17 @@ impl Engine {
         for (file, from) in files {
             fs::copy(from, path.join(file)).map_err(put)?;
         }
+        self.build_in(path, &["--tag", name])
+    }
+
+    /// Builds an image of a folder with a Dockerfile, with these arguments of `docker build`.
+    ///
+    /// # Errors
+    /// The engine refuses; with what it said.
+    pub fn build_in(&self, folder: &Path, args: &[&str]) -> Result<(), Error> {
         let mut command = self.client("docker")?;
-        command.args(["build", "--quiet", "--tag", name, "."]);
-        command.current_dir(path);
+        command.args(["build", "--quiet"]).args(args).arg(".");
+        command.current_dir(folder);
         succeed(command, BOUND).map(drop)
     }
 
