@@ -10,8 +10,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use plimsoll_discover::docker::client::{Inspected, Listed, read_inspect, read_list};
 use plimsoll_discover::docker::events::{Line, Lines};
+use plimsoll_discover::docker::read::{Inspected, Listed, read_inspect, read_list};
 use plimsoll_discover::docker::view::{Settings, Whereabouts};
 use plimsoll_discover::docker::watch::Watch;
 use plimsoll_discover::{Item, Update};
@@ -33,10 +33,10 @@ fuzz_target!(|data: &[u8]| {
         };
         match kind {
             b'l' => {
-                if let Some(mut items) = read_list(answer) {
+                if let Ok(mut items) = read_list(answer) {
                     items.iter_mut().for_each(|item| match item {
                         Listed::Container(summary) => summary.id = id(&summary.id),
-                        Listed::Unreadable(text, _) => *text = id(text),
+                        Listed::Unreadable(text) => *text = id(text),
                     });
                     watch.list_begins();
                     watch.list(items, now);

@@ -8,16 +8,15 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::connect::{Connection, Ends};
 use super::error::{EngineError, clean, innermost};
 use super::events::{EVENTS, Events};
 use super::host::{ApiVersion, EngineHost, VERSIONS};
+use super::read::{Inspected, Listed, read_inspect, read_list, read_networks};
 use super::time::http_nanos;
-use super::wire::{Inspect, Network, Summary, Version};
+use super::wire::{Network, Version};
 
 /// The head of an answer may take so long: lists of many containers take the engine a while.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -36,26 +35,6 @@ pub struct Engine {
     clock: Option<i64>,
     ends: Option<Ends>,
     idle: Mutex<Vec<Connection>>,
-}
-
-/// An item of a list of containers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listed {
-    /// It can be read.
-    Container(Summary),
-    /// It cannot; its id, and why.
-    Unreadable(String, String),
-}
-
-/// What came of an inspection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inspected {
-    /// The container.
-    Container(Box<Inspect>),
-    /// There is none of this id.
-    Gone,
-    /// There is one, and it cannot be read; why.
-    Unreadable(String),
 }
 
 impl Engine {
@@ -77,8 +56,9 @@ impl Engine {
         let pinged = engine.ping().await?;
         engine.clock = pinged.clock;
         // Only this says the oldest version. A filter before the socket may keep it from us.
-        let about = match engine.get::<Version>("/version", MAX_ONE).await {
-            Ok(about) => about,
+        let about = match engine.fetch("/version", MAX_ONE).await {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| engine.unreadable("/version", &error))?,
             Err(EngineError::Refused { .. }) => Version::default(),
             Err(error) => return Err(error),
         };
@@ -148,8 +128,7 @@ impl Engine {
     pub async fn containers(&self) -> Result<Vec<Listed>, EngineError> {
         let path = self.path("/containers/json?all=1");
         let bytes = self.fetch(&path, MAX_LIST).await?;
-        let items: Option<Vec<&RawValue>> = self.decode(&path, &bytes)?;
-        Ok(items.unwrap_or_default().into_iter().map(listed).collect())
+        read_list(&bytes).map_err(|error| self.unreadable(&path, &error))
     }
 
     /// One container, by its id or its name.
@@ -177,12 +156,7 @@ impl Engine {
     pub async fn networks(&self) -> Result<Vec<Network>, EngineError> {
         let path = self.path("/networks");
         let bytes = self.fetch(&path, MAX_LIST).await?;
-        let items: Option<Vec<&RawValue>> = self.decode(&path, &bytes)?;
-        let items = items.unwrap_or_default().into_iter();
-        // One that cannot be read is one that is not known.
-        Ok(items
-            .filter_map(|item| serde_json::from_str(item.get()).ok())
-            .collect())
+        read_networks(&bytes).map_err(|error| self.unreadable(&path, &error))
     }
 
     /// What happens from now on, or since a time in nanoseconds after 1970 (the engine remembers
@@ -240,18 +214,8 @@ impl Engine {
         Ok(Ping::default())
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, limit: usize) -> Result<T, EngineError> {
-        let bytes = self.fetch(path, limit).await?;
-        self.decode(path, &bytes)
-    }
-
-    fn decode<'a, T: Deserialize<'a>>(
-        &self,
-        path: &str,
-        bytes: &'a [u8],
-    ) -> Result<T, EngineError> {
-        serde_json::from_slice(bytes)
-            .map_err(|error| self.broken(path, format!("the answer cannot be read: {error}")))
+    fn unreadable(&self, path: &str, error: &serde_json::Error) -> EngineError {
+        self.broken(path, format!("the answer cannot be read: {error}"))
     }
 
     async fn fetch(&self, path: &str, limit: usize) -> Result<Bytes, EngineError> {
@@ -399,41 +363,5 @@ impl Ping {
             os: text("ostype").unwrap_or_default().to_owned(),
             clock: text("date").and_then(http_nanos),
         }
-    }
-}
-
-/// Reads an item of a list of containers.
-fn listed(item: &RawValue) -> Listed {
-    #[derive(Deserialize)]
-    struct OnlyId {
-        #[serde(rename = "Id")]
-        id: String,
-    }
-    match serde_json::from_str::<Summary>(item.get()) {
-        Ok(summary) if summary.id.is_empty() => {
-            Listed::Unreadable(String::new(), "it has no id".into())
-        }
-        Ok(summary) => Listed::Container(summary),
-        Err(error) => {
-            let id = serde_json::from_str::<OnlyId>(item.get()).map(|item| item.id);
-            Listed::Unreadable(id.unwrap_or_default(), error.to_string())
-        }
-    }
-}
-
-/// Reads the items of an answer to `/containers/json`; none if it is no list.
-pub fn read_list(bytes: &[u8]) -> Option<Vec<Listed>> {
-    let items: Vec<&RawValue> = serde_json::from_slice(bytes).ok()?;
-    Some(items.into_iter().map(listed).collect())
-}
-
-/// Reads an answer to `/containers/ID/json`.
-pub fn read_inspect(bytes: &[u8]) -> Inspected {
-    match serde_json::from_slice::<Inspect>(bytes) {
-        Ok(inspect) if inspect.id.is_empty() => {
-            Inspected::Unreadable("the engine's answer has no id".into())
-        }
-        Ok(inspect) => Inspected::Container(Box::new(inspect)),
-        Err(error) => Inspected::Unreadable(format!("the engine's answer cannot be read: {error}")),
     }
 }

@@ -78,7 +78,7 @@ fn read(line: &[u8]) -> Option<Line> {
     let blank = |b: &u8| b.is_ascii_whitespace() || *b == 0x1e;
     let from = line.iter().position(|b| !blank(b))?;
     let text = line.get(from..)?;
-    Some(match serde_json::from_slice(text) {
+    Some(match serde_json::from_str(&String::from_utf8_lossy(text)) {
         Ok(Event { action, .. }) if action.is_empty() => Line::Unreadable,
         Ok(event) => Line::Event(Box::new(event)),
         Err(_) => Line::Unreadable,

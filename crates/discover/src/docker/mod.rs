@@ -7,7 +7,7 @@
 //! - [`source`] is the loop that drives them all, [`watch`] knows what is to be asked and said
 //!   next;
 //! - [`whereami`] finds our own container, [`standing`] says what a container does;
-//! - [`wire`] is the JSON that is read, [`view`] what is known around a container;
+//! - [`wire`] is the JSON that [`read`] reads, [`view`] what is known around a container;
 //! - [`labels`] and [`virtual_host`] read what a container says, and [`entries`](entries::entries)
 //!   makes its entries of it: its services and routes, or why it has none;
 //! - [`links`] reads what legacy links left in our own environment.
@@ -24,6 +24,7 @@ pub mod links;
 mod network;
 mod port;
 mod print;
+pub mod read;
 mod sent;
 mod share;
 pub mod source;

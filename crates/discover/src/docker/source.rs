@@ -10,11 +10,12 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::client::{Engine, Inspected, Listed};
+use super::client::Engine;
 use super::connect::Ends;
 use super::error::EngineError;
 use super::events::{Events, Line};
 use super::host::EngineHost;
+use super::read::{Inspected, Listed};
 use super::view::{Settings, Whereabouts};
 use super::watch::Watch;
 use super::whereami::{Traces, is_own};
@@ -26,7 +27,8 @@ const AT_ONCE: usize = 16;
 /// An engine that cannot be asked is asked again after so long, then after twice as long, …
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(10);
-/// A session that lasted so long was a good one: the next one begins at once.
+/// A session in which all was said and that lasted so long was a good one: the next one begins at
+/// once.
 const GOOD: Duration = Duration::from_secs(5);
 /// At first, what happened in so many nanoseconds before is told, too: the usual stop time-out.
 const RECENT: i64 = 10_000_000_000;
@@ -137,7 +139,7 @@ impl DockerSource {
             updates: &updates,
             reason: None,
             said: false,
-            reset: false,
+            resets: 0,
         };
         tokio::select! {
             () = updates.closed() => {}
@@ -149,14 +151,14 @@ impl DockerSource {
         let mut watch = Watch::new(self.settings.clone());
         let mut delay = FIRST_DELAY;
         loop {
-            let began = Instant::now();
+            let (began, resets) = (Instant::now(), teller.resets);
             let error = match self.session(&mut watch, teller, reload).await {
                 Err(End::Closed) => return Closed,
                 Err(End::Reopen) => continue,
                 Err(End::Lost(error)) => error,
                 Ok(never) => match never {},
             };
-            if began.elapsed() >= GOOD {
+            if began.elapsed() >= GOOD && teller.resets > resets {
                 delay = FIRST_DELAY;
                 continue;
             }
@@ -208,7 +210,7 @@ impl DockerSource {
             reopen_at: begun + self.timing.idle,
             inspect_at: None,
             // What was known before goes on to count until it is inspected anew.
-            reset_by: Some(if teller.reset {
+            reset_by: Some(if teller.resets > 0 {
                 begun
             } else {
                 begun + self.timing.patience
@@ -414,16 +416,17 @@ struct Teller<'a> {
     updates: &'a Sender<SourceUpdate>,
     /// Why the source is stale, if it is.
     reason: Option<Arc<str>>,
-    /// Whether anything was said, and whether all was.
+    /// Whether anything was said.
     said: bool,
-    reset: bool,
+    /// How often all was said.
+    resets: u64,
 }
 
 impl Teller<'_> {
     async fn say(&mut self, update: Update) -> Result<(), Closed> {
         if matches!(update, Update::Reset(_)) {
             self.reason = None;
-            self.reset = true;
+            self.resets += 1;
         }
         self.said = true;
         let source = self.id.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_discover::docker::client::{Inspected, Listed};
+use plimsoll_discover::docker::read::{Inspected, Listed};
 use plimsoll_discover::docker::wire::Event;
 use plimsoll_testkit::FakeContainer;
 use proptest::collection::vec;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_discover::docker::client::{Inspected, Listed, read_inspect, read_list};
+use plimsoll_discover::docker::read::{Inspected, Listed, read_inspect, read_list};
 use plimsoll_discover::docker::view::Whereabouts;
 use plimsoll_discover::docker::wire::Inspect;
 

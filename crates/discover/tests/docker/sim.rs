@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use plimsoll_discover::docker::client::{Inspected, Listed, read_inspect, read_list};
+use plimsoll_discover::docker::read::{Inspected, Listed, read_inspect, read_list};
 use plimsoll_discover::docker::view::{Settings, Whereabouts};
 use plimsoll_discover::docker::watch::Watch;
 use plimsoll_discover::docker::wire::Event;

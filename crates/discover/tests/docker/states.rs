@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plimsoll_discover::Item;
-use plimsoll_discover::docker::client::Inspected;
+use plimsoll_discover::docker::read::Inspected;
 use plimsoll_testkit::FakeContainer;
 
 use crate::sim::Sim;

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::Watch;
-use crate::docker::client::Listed;
 use crate::docker::known::{Cause, Known};
+use crate::docker::read::Listed;
 use crate::docker::view::{View, Whereabouts};
 use crate::docker::whereami;
 use crate::docker::wire::{Inspect, Network};

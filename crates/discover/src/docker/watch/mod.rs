@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::{Origin, Update};
 
-use super::client::{Inspected, Listed};
 use super::entries::entries;
 use super::known::{Cause, Facts, Hints, Known, slim, speaks};
 use super::print::Print;
+use super::read::{Inspected, Listed};
 use super::sent::Sent;
 use super::standing::standing;
 use super::view::{Settings, Standing, Whereabouts};
@@ -123,7 +123,7 @@ impl Watch {
                     let name = summary.names.into_iter().next().unwrap_or_default();
                     (summary.id, name, Some(print))
                 }
-                Listed::Unreadable(id, _) => (id, String::new(), None),
+                Listed::Unreadable(id) => (id, String::new(), None),
             };
             if id.is_empty() {
                 continue;
