@@ -13,6 +13,7 @@ mod converge;
 mod costs;
 mod golden;
 mod host;
+mod ours;
 mod running;
 mod session;
 mod sim;

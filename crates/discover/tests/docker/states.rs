@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use plimsoll_discover::Item;
-use plimsoll_discover::docker::read::Inspected;
+use plimsoll_discover::docker::read::{Inspected, Listed};
+use plimsoll_discover::docker::view::Whereabouts;
 use plimsoll_testkit::FakeContainer;
 
 use crate::sim::Sim;
@@ -353,27 +354,15 @@ fn who_asks_for_nothing_costs_one_inspection_for_ever() {
 }
 
 #[test]
-fn our_own_networks_decide_whom_we_reach() {
+fn what_the_list_cannot_say_an_inspection_says() {
     let mut sim = Sim::new();
-    let ours = sim
-        .world
-        .run(FakeContainer::web("lb", "lb.example").network("front"));
-    sim.world.run(web().network("back"));
-    sim.begin_as(Some(&ours));
-    // It is not among its own backends, label or not.
-    assert_eq!(sim.backend("lb"), None);
-    sim.is(None);
-    let reason = sim.said.values().find_map(|item| match item {
-        Item::Invalid { reason, .. } => Some(reason.to_string()),
-        _ => None,
-    });
-    assert!(reason.unwrap().contains("docker network connect back lb"));
-    let before = sim.inspections;
-    sim.world.connect(&ours, "back");
-    sim.tell();
+    let id = sim.world.run(web());
+    sim.watch.begin(None, Whereabouts::Host, None, sim.now);
+    sim.watch.list_begins();
+    sim.watch.list(
+        vec![Listed::Unreadable(id), Listed::Unreadable(String::new())],
+        sim.now,
+    );
+    sim.settle();
     sim.is(READY);
-    assert_eq!(sim.inspections, before + 1);
-    sim.world.disconnect(&ours, "back");
-    sim.tell();
-    sim.is(None);
 }

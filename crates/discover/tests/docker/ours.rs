@@ -1,0 +1,89 @@
+//! Where we run, and whom we reach from there.
+
+use plimsoll_discover::Item;
+use plimsoll_discover::docker::view::Whereabouts;
+use plimsoll_testkit::FakeContainer;
+
+use crate::sim::Sim;
+
+fn web() -> FakeContainer {
+    FakeContainer::web("web", "web.example")
+}
+
+const READY: Option<&str> = Some("ready");
+
+#[test]
+fn our_own_networks_decide_whom_we_reach() {
+    let mut sim = Sim::new();
+    let ours = sim
+        .world
+        .run(FakeContainer::web("lb", "lb.example").network("front"));
+    sim.world.run(web().network("back"));
+    sim.begin_as(Some(&ours));
+    // It is not among its own backends, label or not.
+    assert_eq!(sim.backend("lb"), None);
+    assert_eq!(sim.backend("web"), None);
+    let reason = sim.said.values().find_map(|item| match item {
+        Item::Invalid { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    assert!(reason.unwrap().contains("docker network connect back lb"));
+    let before = sim.inspections;
+    sim.world.connect(&ours, "back");
+    sim.tell();
+    assert_eq!(sim.backend("web").as_deref(), READY);
+    assert_eq!(sim.inspections, before + 1);
+    sim.world.disconnect(&ours, "back");
+    sim.tell();
+    assert_eq!(sim.backend("web"), None);
+}
+
+#[test]
+fn whose_network_we_use_is_whose_networks_count() {
+    let mut sim = Sim::new();
+    let owner = sim.world.run(FakeContainer::new("pause").network("front"));
+    let lb = FakeContainer::new("lb").mode(&format!("container:{owner}"));
+    let ours = sim.world.run(lb);
+    sim.world.run(web().network("front"));
+    sim.begin_as(Some(&ours));
+    assert_eq!(sim.backend("web").as_deref(), READY);
+    sim.world.disconnect(&owner, "front");
+    sim.tell();
+    assert_eq!(sim.backend("web"), None);
+}
+
+#[test]
+fn in_the_network_of_the_host_we_are_on_the_host() {
+    let mut sim = Sim::new();
+    let ours = sim.world.run(FakeContainer::new("lb").mode("host"));
+    sim.world.run(web().network("back"));
+    sim.begin_as(Some(&ours));
+    assert_eq!(sim.backend("web").as_deref(), READY);
+    // Made anew with a network of its own, it is another container.
+    sim.world.remove(&ours);
+    let ours = sim.world.run(FakeContainer::new("lb").network("front"));
+    sim.begin_as(Some(&ours));
+    assert_eq!(sim.backend("web"), None);
+}
+
+#[test]
+fn an_engine_behind_a_filter_in_a_container_is_not_remote() {
+    let mut sim = Sim::new();
+    let filter = sim.world.run(FakeContainer::new("docker-proxy"));
+    sim.world.run(web());
+    let inspect = sim.world.inspect(&filter).unwrap();
+    let address = inspect.pointer("/NetworkSettings/Networks/bridge/IPAddress");
+    let filter = address.unwrap().as_str().unwrap().parse().unwrap();
+    for (host, expected) in [(filter, READY), ("192.0.2.1".parse().unwrap(), None)] {
+        let mut sim = Sim {
+            world: sim.world.clone(),
+            ..Sim::new()
+        };
+        sim.events();
+        sim.watch
+            .begin(None, Whereabouts::Remote { host }, None, sim.now);
+        sim.list();
+        sim.settle();
+        assert_eq!(sim.backend("web").as_deref(), expected);
+    }
+}
