@@ -22,7 +22,7 @@ struct Cli {
 /// One chore, one module.
 #[derive(Subcommand)]
 enum Chore {
-    /// Measure plimsoll beside HAProxy and nginx, in the same run and on the same core.
+    /// Measure plimsoll: beside HAProxy and nginx on the same core, or in front of containers.
     Bench(bench::Args),
 }
 

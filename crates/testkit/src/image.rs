@@ -53,10 +53,13 @@ fn cargo() -> Command {
     command
 }
 
-/// The target folder that this test was built in: its program is in `PROFILE/deps` there.
+/// The target folder that this program was built in: it is in `PROFILE/deps` there if it is a test,
+/// else in `PROFILE`.
 fn target_folder() -> Result<PathBuf, Error> {
     let program = std::env::current_exe().map_err(Error::io("looking for this program"))?;
-    let folder = program.ancestors().nth(3).map(Path::to_owned);
+    let mut folders = program.ancestors().skip(1);
+    let profile = folders.find(|folder| !folder.ends_with("deps"));
+    let folder = profile.and_then(Path::parent).map(Path::to_owned);
     folder.ok_or_else(|| Error::Failed(format!("no target folder of {}", program.display())))
 }
 

@@ -49,7 +49,7 @@ impl Sample {
 }
 
 /// The value below or at which this share of the sorted values lies (nearest rank).
-fn percentile(sorted: &[u32], share: f64) -> Option<u32> {
+pub(crate) fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied()
 }
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(percentile(&sorted, 0.5), Some(50));
         assert_eq!(percentile(&sorted, 0.99), Some(99));
         assert_eq!(percentile(&[7], 0.5), Some(7));
-        assert_eq!(percentile(&[], 0.5), None);
+        assert_eq!(percentile::<u32>(&[], 0.5), None);
     }
 
     #[test]

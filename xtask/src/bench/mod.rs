@@ -1,4 +1,4 @@
-//! `cargo xtask bench http|tcp`: CPU time per request of the proxy process, throughput and
+//! `cargo xtask bench docker` is described in [`docker`]. `cargo xtask bench http|tcp`: CPU time per request of the proxy process, throughput and
 //! latencies, beside HAProxy and nginx.
 //!
 //! Each proxy has one core to itself; the load and the backends share another. Rounds are short and
@@ -8,6 +8,7 @@
 //! always is.
 
 mod backend;
+mod docker;
 mod engine;
 mod lane;
 mod load;
@@ -27,32 +28,33 @@ use measure::Cores;
 use proxies::{Kind, Paths};
 use report::{Outcome, Report, RowReport};
 use rows::{Measured, ROWS, Row};
+use serde_json::Value;
 
 /// The options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What to measure.
     #[arg(value_enum)]
-    mode: Mode,
+    what: What,
     /// Print the figures as JSON, and nothing else, on standard output.
     #[arg(long)]
     json: bool,
-    /// A rough look: 3 rounds of half a second, 500 idle connections.
+    /// A rough look: 3 rounds of half a second, 500 idle connections; docker: 5 rounds.
     #[arg(long)]
     quick: bool,
     /// Measure only this row. May be given more than once.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
-    /// Seconds per round and proxy [default: 2].
+    /// http, tcp: seconds per round and proxy [default: 2].
     #[arg(long, value_name = "N", value_parser = seconds)]
     seconds: Option<f64>,
-    /// Rounds per row [default: 7].
+    /// Rounds per row [default: 7; docker: 20].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// Measure this plimsoll [default: target/release/plimsoll].
     #[arg(long, value_name = "PATH")]
     ours: Option<PathBuf>,
-    /// Record one more round of plimsoll with `perf record -g`, and say where it lies.
+    /// http, tcp: record one more round of plimsoll with `perf record -g`, and say where it lies.
     #[arg(long)]
     profile: bool,
 }
@@ -65,8 +67,19 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The kind of traffic.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// HTTP/1.1 requests, beside HAProxy and nginx.
+    Http,
+    /// TCP connections that exchange as many bytes as they send, beside HAProxy and nginx.
+    Tcp,
+    /// How soon containers are followed, and what many of them cost. Needs root and dockerd.
+    Docker,
+}
+
+/// The kind of traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// HTTP/1.1 requests.
     Http,
@@ -101,10 +114,15 @@ pub(crate) enum Error {
 /// Runs the bench. Figures that miss their target do not make it fail: it measures, it does not
 /// judge.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    match try_run(args) {
-        Ok(report) => {
+    let done = match args.what {
+        What::Http => try_run(args, Mode::Http),
+        What::Tcp => try_run(args, Mode::Tcp),
+        What::Docker => docker::run(args),
+    };
+    match done {
+        Ok(figures) => {
             if args.json {
-                println!("{:#}", report.json());
+                println!("{figures:#}");
             }
             ExitCode::SUCCESS
         }
@@ -119,10 +137,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn try_run(args: &Args) -> Result<Report, Error> {
+fn try_run(args: &Args, mode: Mode) -> Result<Value, Error> {
     let rows: Vec<&Row> = ROWS
         .iter()
-        .filter(|row| row.mode == args.mode)
+        .filter(|row| row.mode == mode)
         .filter(|row| args.only.is_empty() || args.only.iter().any(|name| name == row.name))
         .collect();
     if let Some(unknown) = args
@@ -132,17 +150,17 @@ fn try_run(args: &Args) -> Result<Report, Error> {
     {
         let known: Vec<&str> = ROWS
             .iter()
-            .filter(|row| row.mode == args.mode)
+            .filter(|row| row.mode == mode)
             .map(|row| row.name)
             .collect();
         return Err(Error::Setup(format!(
             "no row `{unknown}` in {}; there are {}",
-            args.mode.name(),
+            mode.name(),
             known.join(", ")
         )));
     }
-    let bench = Bench::new(args)?;
-    let mut report = Report::new(args.mode, bench.rounds, bench.window, &bench.paths);
+    let bench = Bench::new(args, mode)?;
+    let mut report = Report::new(mode, bench.rounds, bench.window, &bench.paths);
     for note in &bench.notes {
         report.note(args.json, note);
     }
@@ -156,7 +174,7 @@ fn try_run(args: &Args) -> Result<Report, Error> {
         }
         report.rows.push(done);
     }
-    Ok(report)
+    Ok(report.json())
 }
 
 /// What is the same for all rows.
@@ -171,8 +189,8 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(args: &'a Args) -> Result<Self, Error> {
-        let paths = Paths::find(args.mode, args.ours.as_deref())?;
+    fn new(args: &'a Args, mode: Mode) -> Result<Self, Error> {
+        let paths = Paths::find(mode, args.ours.as_deref())?;
         let cores = Cores::pick()?;
         measure::raise_file_limit();
         let mut notes = Vec::new();
@@ -182,7 +200,7 @@ impl<'a> Bench<'a> {
             None => kinds.push(Kind::Plimsoll),
         }
         kinds.push(Kind::Haproxy);
-        match paths.missing_nginx(args.mode) {
+        match paths.missing_nginx(mode) {
             Some(why) => notes.push(format!("nginx is left out: {why}")),
             None => kinds.push(Kind::Nginx),
         }
@@ -212,7 +230,7 @@ impl<'a> Bench<'a> {
             lanes.extend(unless_ours(kind, lane, &mut notes)?);
         }
         for round in 1..=self.rounds {
-            self.progress(&format!("{}: round {round} of {}", row.name, self.rounds));
+            progress(&format!("{}: round {round} of {}", row.name, self.rounds));
             let mut failed = None;
             for lane in &mut lanes {
                 match unless_ours(lane.kind, lane.round(self.window), &mut notes)? {
@@ -222,7 +240,7 @@ impl<'a> Bench<'a> {
             }
             lanes.retain(|lane| Some(lane.kind) != failed);
         }
-        self.progress("");
+        progress("");
         if self.args.profile {
             self.profile(row, &mut lanes)?;
         }
@@ -252,24 +270,24 @@ impl<'a> Bench<'a> {
         let mut outcomes = [None, None, None];
         for (kind, outcome) in Kind::ALL.into_iter().zip(&mut outcomes) {
             if self.kinds.contains(&kind) {
-                self.progress(&format!("{}: {}", row.name, kind.name()));
+                progress(&format!("{}: {}", row.name, kind.name()));
                 let memory = Lane::start(kind, row, Reuse::Once, &self.paths, self.cores)
                     .and_then(|mut lane| lane.memory(idle));
                 *outcome = unless_ours(kind, memory, &mut notes)?.map(Outcome::Memory);
             }
         }
-        self.progress("");
+        progress("");
         let about = format!("{idle} idle connections that have each done one request");
         Ok(RowReport::new(row, about, outcomes, notes))
     }
+}
 
-    /// Shows on one line of the terminal what is going on.
-    fn progress(&self, text: &str) {
-        let mut terminal = std::io::stderr();
-        if terminal.is_terminal() {
-            // A progress line that cannot be shown is no reason to stop.
-            let _shown = write!(terminal, "\r\x1b[K{text}").and_then(|()| terminal.flush());
-        }
+/// Shows on one line of the terminal what is going on.
+fn progress(text: &str) {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        // A progress line that cannot be shown is no reason to stop.
+        let _shown = write!(terminal, "\r\x1b[K{text}").and_then(|()| terminal.flush());
     }
 }
 
