@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connect::{Connection, Ends};
 use super::error::{EngineError, clean, innermost};
@@ -23,8 +23,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Bytes of an answer about one thing, and of a list.
 const MAX_ONE: usize = 4 << 20;
 const MAX_LIST: usize = 64 << 20;
-/// So many connections are kept for the next requests.
-const KEPT: usize = 4;
+/// So many connections are kept for the next requests, each for so long after its last one.
+const KEPT: usize = 16;
+const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// An engine that can be asked: its version is agreed on.
 #[derive(Debug)]
@@ -34,7 +35,8 @@ pub struct Engine {
     version: ApiVersion,
     clock: Option<i64>,
     ends: Option<Ends>,
-    idle: Mutex<Vec<Connection>>,
+    /// Connections without a request, and since when; the one used last at the end.
+    idle: Mutex<Vec<(Instant, Connection)>>,
 }
 
 impl Engine {
@@ -51,7 +53,7 @@ impl Engine {
             version: VERSIONS.0,
             clock: None,
             ends: first.ends(),
-            idle: Mutex::new(vec![first]),
+            idle: Mutex::new(vec![(Instant::now(), first)]),
         };
         let pinged = engine.ping().await?;
         engine.clock = pinged.clock;
@@ -261,15 +263,15 @@ impl Engine {
 
     fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop()
+        idle.retain(|(since, idle)| !idle.is_closed() && since.elapsed() < KEPT_FOR);
+        Some(idle.pop()?.1)
     }
 
     /// Keeps a connection whose last answer was read to its end.
     fn put(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|connection| !connection.is_closed());
         if idle.len() < KEPT {
-            idle.push(connection);
+            idle.push((Instant::now(), connection));
         }
     }
 

@@ -25,6 +25,13 @@ async fn a_thousand_containers_cost_one_list_and_one_inspection_each() {
     assert_eq!((counts[&Ask::Events], counts[&Ask::Networks]), (1, 1));
     assert!(!counts.contains_key(&Ask::Other), "{counts:?}");
 
+    // One for events, and one for each of those that are inspected at the same time.
+    assert!(
+        engine.connections() <= 1 + 16 + 2,
+        "{}",
+        engine.connections()
+    );
+
     // One change, one inspection.
     engine.world(|world| world.pause(&ids[7]));
     let paused = Some("draining: paused".to_owned());

@@ -19,11 +19,13 @@ pub(crate) const BOUND: Duration = Duration::from_secs(20);
 /// Longer than any test.
 pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
-/// No list but the first, no other stream of events.
+/// No list but the first, no other stream of events, and nothing said before it is all known.
 pub(crate) fn calm() -> Timing {
     Timing {
         relist: NEVER,
         idle: NEVER,
+        first: NEVER,
+        patience: NEVER,
         ..Timing::default()
     }
 }

@@ -8,7 +8,7 @@ use plimsoll_discover::docker::source::Timing;
 use plimsoll_discover::docker::whereami::Traces;
 use plimsoll_testkit::{Ask, FakeContainer, FakeEngine, Fault, Telling};
 
-use crate::running::{NEVER, Running, asked, calm, host};
+use crate::running::{Running, asked, calm, host};
 
 fn web(name: &str) -> FakeContainer {
     FakeContainer::web(name, &format!("{name}.example"))
@@ -156,9 +156,8 @@ async fn a_stream_that_stalls_is_opened_anew_in_time() {
     let engine = FakeEngine::start().unwrap();
     engine.adjust(|how| how.telling = Telling::Nothing);
     let timing = Timing {
-        relist: NEVER,
         idle: Duration::from_millis(50),
-        ..Timing::default()
+        ..calm()
     };
     let source = Running::start(&engine, timing);
     source.up().await;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -42,6 +43,7 @@ struct Shared {
     /// Counts up when streams of events are to end.
     streams: watch::Sender<u64>,
     seen: Mutex<Vec<(Ask, String)>>,
+    connections: AtomicUsize,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -67,6 +69,7 @@ impl FakeEngine {
                 told: watch::Sender::new(0),
                 streams: watch::Sender::new(0),
                 seen: Mutex::default(),
+                connections: AtomicUsize::default(),
                 tasks: Mutex::default(),
             }),
         };
@@ -156,6 +159,11 @@ impl FakeEngine {
         self.counts().get(&ask).copied().unwrap_or_default()
     }
 
+    /// How many connections were ever made to it.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     /// Ends all streams of events.
     pub fn end_streams(&self) {
         self.shared.streams.send_modify(|count| *count += 1);
@@ -199,6 +207,7 @@ impl Shared {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<()> {
+        self.connections.fetch_add(1, Ordering::SeqCst);
         let mut wire = Wire::new(stream);
         while let Ok(head) = wire.head().await {
             let (version, path) = split(head.target());
