@@ -99,7 +99,7 @@ fn process(text: &mut Text, report: &Report) {
 
 fn services(text: &mut Text, status: &Status) {
     type Value = fn(&ServiceStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 3] = [
+    let families: [(&str, &str, &str, Value); 4] = [
         (
             "plimsoll_service_requests_total",
             "counter",
@@ -111,6 +111,12 @@ fn services(text: &mut Text, status: &Status) {
             "counter",
             "Requests or connections that no backend could serve.",
             |s| number(s.unserved),
+        ),
+        (
+            "plimsoll_service_failed_total",
+            "counter",
+            "Requests (HTTP) that went to a backend and were answered with 502 or 504.",
+            |s| number(s.failed),
         ),
         (
             "plimsoll_service_in_force",

@@ -117,6 +117,7 @@ impl Control {
             error: failed.map(|failed| failed.error.to_string()),
             total: counters.map_or(0, |c| c.total),
             unserved: counters.map_or(0, |c| c.unserved),
+            failed: counters.map_or(0, |c| c.failed),
             rates: None,
             sorry: spec.sorry.as_ref().map(|sorry| sorry.addr.to_string()),
             backends: backends.collect(),

@@ -50,6 +50,9 @@ pub struct ServiceStatus {
     pub total: u64,
     /// Of these, those that no backend could serve.
     pub unserved: u64,
+    /// Of these, requests (HTTP) that went to a backend and were answered with 502 or 504.
+    #[serde(default)]
+    pub failed: u64,
     /// What happens per second, filled in by the daemon; none until it knows.
     #[serde(default)]
     pub rates: Option<Rates>,

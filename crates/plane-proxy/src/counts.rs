@@ -67,6 +67,7 @@ impl BackendCounts {
 pub(crate) struct ServiceCounts {
     pub(crate) total: Count,
     pub(crate) unserved: Count,
+    pub(crate) failed: Count,
 }
 
 /// Statuses with which requests are refused for what they are.

@@ -436,6 +436,7 @@ impl Plane for ProxyPlane {
                 name: name.to_string(),
                 total: counts.iter().map(|c| c.total.get()).sum(),
                 unserved: counts.iter().map(|c| c.unserved.get()).sum(),
+                failed: counts.iter().map(|c| c.failed.get()).sum(),
                 backends: backends.collect(),
             }
         });

@@ -122,6 +122,9 @@ pub struct ServiceCounters {
     pub total: u64,
     /// Connections or requests for which no backend could serve.
     pub unserved: u64,
+    /// Requests (HTTP) that went to a backend and failed there: answered with 502 or 504. Those of
+    /// backends that are gone are in it.
+    pub failed: u64,
     /// By backend, in the order of their addresses. Backends that are gone are left out.
     pub backends: Vec<(BackendAddr, BackendCounters)>,
 }

@@ -167,6 +167,17 @@ impl<'a> Exchange<'a> {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, why)
     }
 
+    /// Counts a request that backends failed to answer.
+    pub(super) fn count(&self, status: StatusCode) {
+        let failed = matches!(
+            status,
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT
+        );
+        if failed && let Some(counts) = self.service.shared.count(self.client.worker.id) {
+            counts.failed.add(1);
+        }
+    }
+
     /// An idle connection, or a fresh one.
     async fn connection(
         &self,

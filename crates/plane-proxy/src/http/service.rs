@@ -149,7 +149,11 @@ async fn pass_on(
     };
     let request = Request::from_parts(parts, RequestBody::Empty);
     let mut exchange = Exchange::new(client, service, others, options);
-    exchange.run(request, (!no_body).then_some(body)).await
+    let answer = exchange.run(request, (!no_body).then_some(body)).await;
+    if let Err(failure) = &answer {
+        exchange.count(failure.status);
+    }
+    answer
 }
 
 /// Checks what the request is for, and finds who serves it; the others of its route follow.

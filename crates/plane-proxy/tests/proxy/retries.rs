@@ -95,6 +95,7 @@ async fn where_no_backend_can_be_connected_to_the_answer_says_so() {
     assert_eq!(send(&proxy, "POST", "abc").await.status, 502);
     let each = [dead.address(), deader.address()].map(|a| proxy.counters_of(a).connect_failures);
     assert_eq!(each, [2, 2], "each is tried once");
+    assert_eq!((proxy.counters().failed, proxy.counters().unserved), (2, 0));
     let proxy = Proxy::http_with(vec![at(hole.address)], |spec| {
         spec.timeouts.connect = ms(200)
     });

@@ -156,5 +156,10 @@ async fn a_kill_costs_only_what_must_not_be_sent_twice() {
     for failure in &posts.failures {
         assert!(failure.reason.contains("status 502"), "{failure:?}");
     }
+    // The one that failed them is gone; they are counted all the same.
+    assert_eq!(lb.service("web").await["failed"], 2);
+    let metrics = lb.0.admin_get("/metrics").await.unwrap().text();
+    let counted = "plimsoll_service_failed_total{service=\"web\"} 2\n";
+    assert!(metrics.contains(counted), "{metrics}");
     dock.close(lb);
 }
