@@ -366,3 +366,21 @@ fn what_the_list_cannot_say_an_inspection_says() {
     sim.settle();
     sim.is(READY);
 }
+
+#[test]
+fn an_answer_from_before_the_list_is_not_believed_for_long() {
+    let (mut sim, id) = one(web());
+    sim.world.pause(&id);
+    for event in sim.events() {
+        sim.watch.event(&event, sim.now);
+    }
+    assert_eq!(sim.watch.take_wanted(16), [&*id]);
+    let paused = sim.inspection(&id);
+    // Nobody hears of this, and the list shows what was known before.
+    sim.world.unpause(&id);
+    sim.events();
+    sim.list();
+    sim.watch.inspected(&id, Ok(paused), sim.now);
+    sim.settle();
+    sim.is(READY);
+}

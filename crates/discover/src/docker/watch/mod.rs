@@ -136,7 +136,9 @@ impl Watch {
             // What was learnt after the list was asked for is newer than the list.
             let newer = known.learnt == self.lists;
             let newer = newer && (known.print.is_some() || known.due || known.asked);
-            if !same && !newer && !known.is_foreign() {
+            // An answer that is under way from before may be older than the list.
+            let older = known.asked && known.asked_at < self.lists;
+            if (!same && !newer || older) && !known.is_foreign() {
                 self.want(&id, cause);
             }
             there.insert(id);
