@@ -1,17 +1,17 @@
 //! The dock: an engine with containers, and what every test asks of it.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use plimsoll_testkit::{
-    ClientPlan, Daemon, DaemonPlan, Engine, EnginePlan, Raw, TempDir, engine_or_skip,
+    ClientPlan, Daemon, DaemonPlan, Engine, EnginePlan, Raw, TempDir, engine_or_skip, finish,
     static_program, wait_until_async,
 };
 
-use crate::lb::{BINARY, Lb};
+use crate::lb::{BINARY, Lb, text};
 
 /// Everything that should happen soon happens within this.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -43,24 +43,33 @@ impl Dock {
         Some(Self(engine))
     }
 
-    /// Builds the images `plimsoll` and `plimsoll-demo` of the Dockerfile, with the binary under test.
+    /// Builds the images `plimsoll` and `plimsoll-demo` as users do, with the binary under test.
     pub(crate) fn build_plimsoll(&self) {
+        // What the script makes on the way does not belong into the repository.
         let folder = TempDir::new().unwrap();
-        let image = folder.path().join("target/image");
-        // As scripts/image does.
-        fs::create_dir_all(image.join("run")).unwrap();
-        fs::set_permissions(image.join("run"), Permissions::from_mode(0o1777)).unwrap();
+        let folder = folder.path();
+        fs::create_dir(folder.join("scripts")).unwrap();
+        for file in ["scripts/image", "Dockerfile", ".dockerignore", "Cargo.toml"] {
+            fs::copy(root().join(file), folder.join(file)).unwrap();
+        }
         let program = static_program("plimsoll", "plimsoll").unwrap();
-        fs::copy(program, image.join("plimsoll")).unwrap();
-        for file in ["Dockerfile", ".dockerignore"] {
-            fs::copy(root().join(file), folder.path().join(file)).unwrap();
-        }
-        for args in [
-            ["--tag", "plimsoll-demo", "--target", "demo"].as_slice(),
-            &["--tag", "plimsoll"],
-        ] {
-            self.0.build_in(folder.path(), args).unwrap();
-        }
+        let script = folder.join("scripts/image");
+        let line = format!("{} --binary {}", script.display(), program.display());
+        let built = finish(self.shell(&line), 3 * SOON).unwrap();
+        assert!(built.status.success(), "{line}: {}", text(&built.stderr));
+    }
+
+    /// A shell on the engine's host that runs this.
+    pub(crate) fn shell(&self, line: &str) -> Command {
+        let mut shell = self.0.command("bash");
+        shell.args(["-ec", line]);
+        shell
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.0.dir())
+            // The other builder is a plugin that may not be there.
+            .env("DOCKER_BUILDKIT", "0");
+        shell
     }
 
     /// Runs `docker` with these words.

@@ -23,6 +23,7 @@ mod life;
 mod looking;
 mod moves;
 mod packed;
+mod readme;
 mod rolling;
 mod signals;
 mod start;
