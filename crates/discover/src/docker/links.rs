@@ -105,7 +105,7 @@ fn invalid(what: &str, origin: Origin, reason: String) -> Entry {
     Entry {
         key: EntryKey::new(what),
         item: Item::Invalid {
-            subject: what.to_lowercase().into(),
+            subject: cut(&what.to_lowercase()).into(),
             origin,
             reason: reason.into(),
         },

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use plimsoll_config::nearest;
 use plimsoll_model::Proto;
 
-use super::labels::value::cut;
+use super::labels::value::{cut, visible};
 use super::view::{View, Whereabouts};
 use super::wire::{Endpoint, Inspect, PortBinding};
 
@@ -185,7 +185,7 @@ fn unreachable(
     candidates: &[Candidate<'_>],
     view: &View<'_>,
 ) -> String {
-    let backend = owner.display_name();
+    let backend = visible(owner.display_name());
     let kinds: Vec<String> = candidates
         .iter()
         .map(|candidate| match candidate.driver {
@@ -200,7 +200,7 @@ fn unreachable(
             let ours = networks.iter().filter_map(|id| view.networks.get(id));
             let mut ours: Vec<&str> = ours.map(|network| &*network.name).collect();
             ours.sort_by_key(|name| (*name == BRIDGE, *name));
-            let ours = ours.first().copied().unwrap_or("NETWORK");
+            let ours = visible(ours.first().copied().unwrap_or("NETWORK"));
             format!(
                 "it is in no network, so container {name} cannot reach it: docker network \
                  connect {ours} {backend}"
@@ -211,7 +211,7 @@ fn unreachable(
             let mut sorted = names.clone();
             sorted.sort_unstable();
             let first = sorted.iter().find(own).or(sorted.first()).copied();
-            let network = named.or(first).unwrap_or(BRIDGE);
+            let network = visible(named.or(first).unwrap_or(BRIDGE));
             format!(
                 "container {name} is not in {} of its networks ({}): docker network connect \
                  {network} {name}",

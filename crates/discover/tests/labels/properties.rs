@@ -66,8 +66,8 @@ fn label() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => known,
         1 => select(others.to_vec()).prop_map(str::to_owned),
-        1 => "plimsoll\\.[a-z.]{0,12}",
-        1 => "\\PC{0,20}",
+        1 => "plimsoll\\.[a-z.\u{1}]{0,12}",
+        1 => ".{0,20}",
     ]
 }
 

@@ -14,7 +14,7 @@ use super::Common;
 use super::check;
 use super::group::Group;
 use super::listen::{self, Listens};
-use super::value::{Faults, Value, cut};
+use super::value::{Faults, Value, cut, told};
 use crate::docker::port;
 use crate::docker::share::{MAX_ROUTES, Share, routes};
 use crate::docker::view::Settings;
@@ -62,10 +62,13 @@ impl Maker<'_> {
                 name.ok_or_else(|| faults.reason().unwrap_or_default())
             }
             None if name.is_empty() => Ok(base.clone()),
-            None => format!("{base}/{name}").parse().map_err(|_| {
-                let label = format!("{}.service", group.prefix);
-                format!("the name {base}/{name} is too long: say another with label {label}")
-            }),
+            None => {
+                let name = format!("{base}/{name}");
+                name.parse().map_err(|error| {
+                    let label = cut(&format!("{}.service", group.prefix));
+                    format!("{}: say another with label {label}", told(&error, &name))
+                })
+            }
         }
     }
 

@@ -14,14 +14,16 @@ const SHOWN: usize = 60;
 /// Faults that a reason tells at most.
 const TOLD: usize = 4;
 
-/// A text of somebody else, fit for a message: without control characters, and cut.
+/// A text of somebody else, fit for a message: without control characters.
+pub(crate) fn visible(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// The same, and cut.
 pub(crate) fn cut(text: &str) -> String {
-    let visible = |c: char| match c.is_control() {
-        true => '\u{fffd}',
-        false => c,
-    };
-    let mut short: String = text.chars().take(SHOWN).map(visible).collect();
-    if text.chars().nth(SHOWN).is_some() {
+    let end = text.char_indices().nth(SHOWN).map(|(end, _)| end);
+    let mut short = visible(end.and_then(|end| text.get(..end)).unwrap_or(text));
+    if end.is_some() {
         short.push('…');
     }
     short
