@@ -167,6 +167,21 @@ impl Control {
         changed.then(|| name.clone())
     }
 
+    /// The backends that are out because they could not be connected to.
+    pub fn unreached(&self) -> impl Iterator<Item = (&Name, &BackendAddr)> {
+        self.overlay.unreached()
+    }
+
+    /// A backend that was out because it could not be connected to can be now. It counts from the
+    /// next step on. Whether there is something to do in that step.
+    pub fn reached(&mut self, now: Instant, service: &Name, backend: &BackendAddr) -> bool {
+        let changed = self.overlay.reached(now, service, backend);
+        if changed {
+            self.dirty.insert(service.clone());
+        }
+        changed
+    }
+
     /// A check said something about a backend. It counts from the next step on. Whether there is
     /// something to do in that step; what is said of unknown backends, and of services that have
     /// no check any more, is ignored.

@@ -107,6 +107,16 @@ impl Overlay {
         self.passive.served(now, service, backend)
     }
 
+    /// The backends that are out because they could not be connected to.
+    pub fn unreached(&self) -> impl Iterator<Item = (&Name, &BackendAddr)> {
+        self.passive.unreached()
+    }
+
+    /// A backend can be connected to. Whether its standing has changed.
+    pub fn reached(&mut self, now: Instant, service: &Name, backend: &BackendAddr) -> bool {
+        self.passive.reached(now, service, backend)
+    }
+
     /// Time has passed. The services in which the standing of a backend has changed.
     pub fn tick(&mut self, now: Instant) -> BTreeSet<Name> {
         self.passive.tick(now)

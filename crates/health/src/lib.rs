@@ -9,11 +9,13 @@
 //!   become a [`Verdict`], which enters control at the same place.
 //! - [`Schedule`] says which backend is checked when.
 //!
-//! With sockets: [`probe`] is one check, [`run_checks`] the task that does all of them.
+//! With sockets: [`probe`] is one check, [`run_checks`] the task that does all of them, and
+//! [`run_knocks`] the one that looks after backends that cannot be connected to.
 #![forbid(unsafe_code)]
 
 mod checker;
 mod checkup;
+mod knock;
 mod passive;
 mod probe;
 mod schedule;
@@ -27,6 +29,7 @@ use plimsoll_model::{BackendAddr, Name, State, Status};
 
 pub use checker::run_checks;
 pub use checkup::Checkup;
+pub use knock::{Door, run_knocks};
 pub use passive::Passive;
 pub use probe::probe;
 pub use schedule::{Finding, Job, Schedule};

@@ -94,6 +94,21 @@ impl Passive {
             .is_some_and(|tracker| tracker.served(now, &settings))
     }
 
+    /// The backends that are out because they could not be connected to.
+    pub fn unreached(&self) -> impl Iterator<Item = (&Name, &BackendAddr)> {
+        let all = self.services.iter();
+        let all = all.flat_map(|(name, trackers)| trackers.iter().map(move |t| (name, t)));
+        all.filter(|(_, (_, tracker))| tracker.is_unreached())
+            .map(|(name, (addr, _))| (name, addr))
+    }
+
+    /// A backend can be connected to. Whether its standing has changed.
+    pub fn reached(&mut self, now: Instant, service: &Name, backend: &BackendAddr) -> bool {
+        let settings = self.settings;
+        self.tracker_mut(service, backend)
+            .is_some_and(|tracker| tracker.reached(now, &settings))
+    }
+
     /// Of these backends, all of them out, brings back the one whose ejection ends first; among
     /// equals the one with the least address. It, if any of them was out.
     pub fn spare_one<'a>(

@@ -64,6 +64,8 @@ pub enum Standing {
         length: Duration,
         /// Why.
         reason: Arc<str>,
+        /// Whether it could not be connected to; then it ends as soon as it can be.
+        unreached: bool,
     },
     /// Back in use; the next failure puts it out for longer.
     Probation {
@@ -194,6 +196,7 @@ impl Tracker {
                 until: now + length,
                 length,
                 reason,
+                unreached: failure == Failure::Connect,
             }
         } else {
             self.counts.spared += 1;
@@ -211,6 +214,35 @@ impl Tracker {
     pub fn served(&mut self, now: Instant, settings: &Settings) -> bool {
         let ticked = self.tick(now, settings);
         !self.is_ejected() && self.clear() || ticked
+    }
+
+    /// Whether it is out because it could not be connected to.
+    pub fn is_unreached(&self) -> bool {
+        matches!(
+            self.standing,
+            Standing::Ejected {
+                unreached: true,
+                ..
+            }
+        )
+    }
+
+    /// It can be connected to: ends an ejection early that it had because it could not. Whether the
+    /// standing has changed. The next failure puts it out for longer, as after any ejection.
+    pub fn reached(&mut self, now: Instant, settings: &Settings) -> bool {
+        let Standing::Ejected {
+            reason,
+            unreached: true,
+            ..
+        } = &self.standing
+        else {
+            return false;
+        };
+        self.forget = Some(now + settings.quiet);
+        self.standing = Standing::Probation {
+            reason: reason.clone(),
+        };
+        true
     }
 
     /// Ends an ejection early because no other backend is left. Whether the standing has changed.

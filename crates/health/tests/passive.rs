@@ -54,6 +54,29 @@ fn ejections_grow_and_a_success_ends_growth() {
 }
 
 #[test]
+fn whoever_can_be_connected_to_again_is_back_at_once() {
+    let (mut tracker, mut now) = (Tracker::default(), Instant::now());
+    assert!(!tracker.is_unreached() && !tracker.reached(now, &SETTINGS));
+    for seconds in [1, 2, 4] {
+        refused(&mut tracker, now);
+        assert_eq!(length(&tracker), seconds, "it has not served meanwhile");
+        assert!(tracker.is_unreached());
+        now += Duration::from_millis(100);
+        assert!(tracker.reached(now, &SETTINGS));
+        assert!(matches!(tracker.standing(), Standing::Probation { .. }));
+        assert!(!tracker.is_unreached() && !tracker.reached(now, &SETTINGS));
+    }
+    assert_eq!(tracker.next_deadline(), Some(now + SETTINGS.quiet));
+    assert!(tracker.served(now, &SETTINGS));
+    // One that accepts connections and resets them stays out.
+    for _ in 0..3 {
+        reset(&mut tracker, now);
+    }
+    assert!(tracker.is_ejected() && !tracker.is_unreached());
+    assert!(!tracker.reached(now, &SETTINGS) && tracker.is_ejected());
+}
+
+#[test]
 fn quiet_time_ends_growth() {
     let (mut tracker, now) = (Tracker::default(), Instant::now());
     refused(&mut tracker, now);

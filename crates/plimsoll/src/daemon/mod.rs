@@ -1,12 +1,14 @@
 //! The daemon: sources, control and planes wired together.
 //!
 //! Control lives here and nowhere else, in one task. Everything that wants something of it comes
-//! through a channel: updates of sources, events of planes, findings of checks, asks of admins.
+//! through a channel: updates of sources, events of planes, findings of checks and knocks, asks of
+//! admins.
 //! [`Daemon::turn`] waits for the next of them, works it in, and says what changed.
 
 mod announce;
 mod answer;
 mod checks;
+mod knocks;
 pub(crate) mod logs;
 pub(crate) mod place;
 mod rates;
@@ -26,6 +28,7 @@ use tokio::time::sleep_until;
 
 use announce::Announcer;
 use checks::Checks;
+use knocks::Knocks;
 use rates::RateBook;
 
 /// Updates, asks and events that wait at most; whoever sends more waits, too.
@@ -53,6 +56,7 @@ pub(crate) struct Daemon {
     asks: mpsc::Receiver<Ask>,
     events: mpsc::Receiver<Event>,
     checks: Checks,
+    knocks: Knocks,
     /// Each makes a source read again.
     reloads: Vec<Arc<Notify>>,
     deadline: Instant,
@@ -102,6 +106,7 @@ impl Daemon {
             asks,
             events,
             checks: Checks::start(WAITING, settings.seed),
+            knocks: Knocks::start(WAITING),
             reloads: Vec::new(),
             deadline: now,
             finishing: false,
@@ -130,6 +135,7 @@ impl Daemon {
         let mut updates = Vec::new();
         let mut events = Vec::new();
         let mut findings = Vec::new();
+        let mut opened = Vec::new();
         let idle = self.finishing;
         // Without steps the deadline of the last one stays, and would be over for ever.
         let deadline = match idle {
@@ -140,6 +146,7 @@ impl Daemon {
             n = self.updates.recv_many(&mut updates, BATCH), if !idle => n > 0,
             n = self.events.recv_many(&mut events, BATCH), if !idle => n > 0,
             n = self.checks.recv_many(&mut findings, BATCH), if !idle => n > 0,
+            n = self.knocks.recv_many(&mut opened, BATCH), if !idle => n > 0,
             Some(ask) = self.asks.recv() => {
                 self.answer(ask);
                 false
@@ -151,13 +158,16 @@ impl Daemon {
             announce::source(&update, self.control.has_listed(&update.source));
             self.control.update(now, update);
         }
-        let mut changed = events.is_empty() && findings.is_empty();
+        let mut changed = events.is_empty() && findings.is_empty() && opened.is_empty();
         for event in events {
             changed |= self.control.event(now, event);
         }
         for found in findings {
             let (service, backend) = (&found.service, &found.backend);
             changed |= self.control.verdict(service, backend, found.verdict);
+        }
+        for (service, backend) in opened {
+            changed |= self.control.reached(now, &service, &backend);
         }
         if now >= self.rates.deadline() {
             self.rates.sample(now, &mut self.control);
@@ -176,6 +186,7 @@ impl Daemon {
         self.deadline = step.next_deadline;
         self.announcer.stepped(now, &self.control, &step);
         self.checks.tell(self.control.desired());
+        self.knocks.tell(self.control.unreached());
     }
 
     /// Whether the first configuration has been tried on the planes.
@@ -212,6 +223,7 @@ impl Daemon {
     pub(crate) async fn finish(&mut self, limit: Duration) -> bool {
         self.finishing = true;
         self.checks.stop();
+        self.knocks.stop();
         let until = Instant::now() + limit;
         while !self.control.finish() {
             let now = Instant::now();

@@ -1,0 +1,74 @@
+//! The task that knocks at backends that could not be connected to, so that they are in use again
+//! soon after they listen, and no request has to find that out.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_model::{BackendAddr, Check, CheckKind, Name};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::probe;
+
+/// A backend of a service.
+pub type Door = (Name, BackendAddr);
+
+/// Between two knocks at one backend, at least.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Whoever does not open within this is not there.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Knocks under way at most; the others wait for their turn.
+const AT_ONCE: usize = 32;
+
+/// Connects to the backends in `doors` again and again, and sends which of them accept, as long as
+/// both channels are open.
+///
+/// Needs a tokio runtime with I/O and time.
+pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: mpsc::Sender<Door>) {
+    let mut rounds = interval(PAUSE);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waiting: VecDeque<Door> = VecDeque::new();
+    let mut knocking = BTreeSet::new();
+    let mut running = JoinSet::new();
+    loop {
+        while knocking.len() < AT_ONCE
+            && let Some(door) = waiting.pop_front()
+        {
+            if doors.borrow().contains(&door) && knocking.insert(door.clone()) {
+                running.spawn(knock(door));
+            }
+        }
+        let idle = doors.borrow().is_empty();
+        tokio::select! {
+            changed = doors.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            Some(Ok((door, opened))) = running.join_next() => {
+                knocking.remove(&door);
+                let wanted = doors.borrow().contains(&door);
+                if opened && wanted && open.send(door).await.is_err() {
+                    return;
+                }
+            }
+            _ = rounds.tick(), if !idle && waiting.is_empty() => {
+                let doors = doors.borrow();
+                let due = doors.iter().filter(|door| !knocking.contains(door));
+                waiting.extend(due.cloned());
+            }
+        }
+    }
+}
+
+/// Whether somebody opens.
+async fn knock(door: Door) -> (Door, bool) {
+    let check = Check {
+        timeout: PATIENCE,
+        ..Check::new(CheckKind::Tcp)
+    };
+    let opened = probe(&door.1, &check).await.is_ok();
+    (door, opened)
+}
