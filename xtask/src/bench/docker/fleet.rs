@@ -1,8 +1,11 @@
 //! A thousand containers that only exist in memory.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use plimsoll_testkit::{Ask, Daemon, DaemonPlan, FakeContainer, FakeEngine, Port};
+use plimsoll_testkit::{
+    Ask, Daemon, DaemonPlan, FakeContainer, FakeEngine, Port, wait_until_async,
+};
 use serde_json::Value;
 
 use super::rig::{SOON, failed};
@@ -11,12 +14,15 @@ use crate::bench::{Error, measure};
 const CONTAINERS: usize = 1000;
 /// So many of them are stopped, one after the other.
 const CHANGES: usize = 100;
+/// Between two looks.
+const STEP: Duration = Duration::from_millis(50);
 
 /// What they cost.
 pub(super) struct Fleet {
     pub(super) containers: usize,
-    /// Resident memory of plimsoll, in MiB, after the changes.
-    pub(super) rss_mib: f64,
+    /// Resident memory of plimsoll, in MiB: with all of them in force, and after the changes and
+    /// after all was shown once.
+    pub(super) rss_mib: [f64; 2],
     pub(super) inspects_at_start: usize,
     pub(super) changes: usize,
     pub(super) inspects_per_change: f64,
@@ -41,44 +47,50 @@ pub(super) async fn measure(ours: &Path) -> Result<Fleet, Error> {
         ..DaemonPlan::new(ours, "")
     };
     let lb = Daemon::start(plan).await.map_err(failed)?;
-    until(&lb, CONTAINERS).await?;
-    let inspects_at_start = engine.count(Ask::Inspect);
+    let rss = || Ok::<_, Error>(measure::rss_kib(lb.id())? as f64 / 1024.0);
+    let began = Instant::now();
+    while lb.admin_get("/readyz").await.map_err(failed)?.status != 200 {
+        if began.elapsed() > SOON {
+            return Err(Error::Run(format!("it is not ready within {SOON:?}")));
+        }
+        tokio::time::sleep(STEP).await;
+    }
+    let (at_first, inspects_at_start) = (rss()?, engine.count(Ask::Inspect));
     for (stopped, id) in ids.iter().take(CHANGES).enumerate() {
         engine.world(|world| world.stop(id));
-        until(&lb, CONTAINERS - stopped - 1).await?;
+        let seen = || engine.count(Ask::Inspect) > inspects_at_start + stopped;
+        if !wait_until_async(SOON, seen).await {
+            return Err(Error::Run("a change is not looked at".to_owned()));
+        }
+    }
+    // What was asked for is in force soon after.
+    while ready(&lb).await? != CONTAINERS - CHANGES {
+        if began.elapsed() > 3 * SOON {
+            return Err(Error::Run("the changes are not in force".to_owned()));
+        }
+        tokio::time::sleep(STEP).await;
     }
     let more = engine.count(Ask::Inspect) - inspects_at_start;
     Ok(Fleet {
         containers: CONTAINERS,
-        rss_mib: measure::rss_kib(lb.id())? as f64 / 1024.0,
+        rss_mib: [at_first, rss()?],
         inspects_at_start,
         changes: CHANGES,
         inspects_per_change: more as f64 / CHANGES as f64,
     })
 }
 
-/// Waits until so many backends are ready.
-async fn until(lb: &Daemon, count: usize) -> Result<(), Error> {
-    let began = std::time::Instant::now();
-    let mut seen = 0;
-    while began.elapsed() < SOON {
-        let answer = lb.admin_get("/v1/status").await.map_err(failed)?;
-        let status: Value = serde_json::from_str(&answer.text())
-            .map_err(|error| Error::Run(format!("/v1/status: {error}")))?;
-        let list = |value: &Value, key| value.get(key).and_then(Value::as_array).cloned();
-        let services = list(&status, "services").unwrap_or_default();
-        let backends = services
-            .iter()
-            .filter_map(|s| list(s, "backends"))
-            .flatten();
-        let states = backends.filter_map(|backend| backend.get("state").cloned());
-        seen = states.filter(|state| state == "ready").count();
-        if seen == count {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    Err(Error::Run(format!(
-        "{seen} backends are ready instead of {count} within {SOON:?}"
-    )))
+/// How many backends are ready.
+async fn ready(lb: &Daemon) -> Result<usize, Error> {
+    let answer = lb.admin_get("/v1/status").await.map_err(failed)?;
+    let status: Value = serde_json::from_str(&answer.text())
+        .map_err(|error| Error::Run(format!("/v1/status: {error}")))?;
+    let list = |value: &Value, key| value.get(key).and_then(Value::as_array).cloned();
+    let services = list(&status, "services").unwrap_or_default();
+    let backends = services
+        .iter()
+        .filter_map(|s| list(s, "backends"))
+        .flatten();
+    let states = backends.filter_map(|backend| backend.get("state").cloned());
+    Ok(states.filter(|state| state == "ready").count())
 }
