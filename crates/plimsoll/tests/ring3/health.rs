@@ -64,3 +64,25 @@ async fn only_the_healthy_serve() {
     dock.until_answer("web.example", 200, &[503]).await;
     dock.close(lb);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_check_whoever_listens_late_costs_nothing() {
+    let Some(dock) = Dock::new("without_a_check_whoever_listens_late_costs_nothing") else {
+        return;
+    };
+    let lb = dock.run().await;
+    let label = "--label plimsoll.service=web --label plimsoll.host=web.example";
+    dock.start("one", label, "");
+    dock.until_answer("web.example", 200, &[0, 404, 502, 503])
+        .await;
+    let load = Client::start(dock.load("web.example"));
+    // It runs, and refuses for a while.
+    dock.start("late", label, "--wait 1500");
+    let seen = lb.until_state("web", "late", "down").await;
+    let reason = seen["reason"].as_str().unwrap();
+    assert!(reason.starts_with("connection refused"), "{reason}");
+    dock.until("it serves", || load.answered_by("late") > 0)
+        .await;
+    load.stop().await.assert_clean();
+    dock.close(lb);
+}
