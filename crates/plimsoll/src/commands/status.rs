@@ -282,12 +282,13 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
         let _ = writeln!(text, "\n{}", paint.text(Colour::Red, "put aside"));
         for aside in &status.quarantine {
             let (subject, reason) = (visible(&aside.subject), visible(&aside.reason));
-            let _ = writeln!(
-                text,
-                "  {subject} of {}, {}",
-                aside.origin.source,
-                span(aside.since)
-            );
+            let (source, entry) = (&aside.origin.source, visible(&aside.origin.entry));
+            let since = span(aside.since);
+            // A file names the service itself, an engine the container that says something of it.
+            let _ = match subject.replace('`', "") == entry {
+                true => writeln!(text, "  {subject} of {source}, {since}"),
+                false => writeln!(text, "  {subject} of {source} ({entry}), {since}"),
+            };
             let _ = writeln!(text, "    {reason}");
         }
     }
@@ -324,5 +325,43 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
             let what = format!("{}: {}", failure.subject, failure.reason);
             let _ = writeln!(text, "  {}", paint.text(Colour::Red, &visible(&what)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_control::status::{AsideStatus, OriginStatus};
+
+    #[test]
+    fn what_is_put_aside_names_the_container_that_said_it() {
+        let aside = |subject: &str, source: &str, entry: &str| AsideStatus {
+            subject: subject.into(),
+            origin: OriginStatus {
+                source: source.into(),
+                entry: entry.into(),
+            },
+            reason: "why".into(),
+            since: 10.0,
+        };
+        let status = Status {
+            quarantine: vec![
+                aside("service `web`", "file:x.toml", "service web"),
+                aside("service `web`", "docker:unix:///x", "container web-1"),
+                aside("container web-1", "docker:unix:///x", "container web-1"),
+            ],
+            ..Status::default()
+        };
+        let mut text = String::new();
+        tail(&mut text, &status, Paint(false));
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(" of ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "  service `web` of file:x.toml, 10s",
+                "  service `web` of docker:unix:///x (container web-1), 10s",
+                "  container web-1 of docker:unix:///x, 10s",
+            ]
+        );
     }
 }
