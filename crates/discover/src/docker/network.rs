@@ -165,7 +165,7 @@ fn find<'a>(
     }
     let names: Vec<&str> = candidates.iter().map(|c| c.name).collect();
     let meant = match nearest(network, names.iter().copied()) {
-        Some(meant) => format!(": did you mean `{meant}`?"),
+        Some(meant) => format!(": did you mean `{}`?", cut(meant)),
         None => String::new(),
     };
     let network = cut(network);
