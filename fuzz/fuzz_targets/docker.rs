@@ -46,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
                 let mut lines = Lines::default();
                 lines.push(answer);
                 lines.push(b"\n");
-                while let Ok(Some(line)) = lines.next_line() {
+                while let Some(line) = lines.next_line() {
                     if let Line::Event(mut event) = line {
                         event.actor.id = id(&event.actor.id);
                         if let Some(text) = event.actor.attributes.get_mut("container") {

@@ -10,7 +10,7 @@ use super::connect::Connection;
 use super::error::{EngineError, innermost};
 use super::wire::Event;
 
-/// Bytes of one event at most.
+/// Bytes of one event at most that are read.
 const MAX_LINE: usize = 1 << 20;
 
 /// Which events are wanted, as the engine's `filters`, ready for a query. With `health_status` in
@@ -31,17 +31,16 @@ pub enum Line {
 }
 
 /// Cuts a stream of bytes into events. JSON objects one after the other, each on a line; record
-/// separators (RFC 7464) and empty lines are passed over.
+/// separators (RFC 7464) and empty lines are passed over. An event has all labels of its container,
+/// so a line may be of any length: one longer than 1 MiB is [`Line::Unreadable`], and is not kept.
 #[derive(Debug, Default)]
 pub struct Lines {
     bytes: BytesMut,
     /// So many of the bytes have no end of a line.
     seen: usize,
+    /// Whether the bytes up to the next end of a line belong to one that was too long.
+    skips: bool,
 }
-
-/// A line became longer than 1 MiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong;
 
 impl Lines {
     /// Takes more of the stream.
@@ -49,26 +48,31 @@ impl Lines {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next line that is complete, if one is.
-    ///
-    /// # Errors
-    /// The line has no end within 1 MiB; nothing can be read any more.
-    pub fn next_line(&mut self) -> Result<Option<Line>, TooLong> {
+    /// The next line that is complete, if one is. One that is too long comes as soon as it is.
+    pub fn next_line(&mut self) -> Option<Line> {
         loop {
             let fresh = self.bytes.get(self.seen..).unwrap_or_default();
             let Some(end) = fresh.iter().position(|b| *b == b'\n') else {
                 self.seen = self.bytes.len();
-                return if self.seen > MAX_LINE {
-                    Err(TooLong)
-                } else {
-                    Ok(None)
-                };
+                let too_long = self.seen > MAX_LINE && !self.skips;
+                self.skips |= too_long;
+                if self.skips {
+                    self.bytes = BytesMut::new();
+                    self.seen = 0;
+                }
+                return too_long.then_some(Line::Unreadable);
             };
             let line = self.bytes.split_to(self.seen + end);
             self.bytes.advance(1);
             self.seen = 0;
+            if std::mem::take(&mut self.skips) {
+                continue;
+            }
+            if line.len() > MAX_LINE {
+                return Some(Line::Unreadable);
+            }
             if let Some(line) = read(&line) {
-                return Ok(Some(line));
+                return Some(line);
             }
         }
     }
@@ -111,12 +115,8 @@ impl Events {
     /// The stream ended: how it did.
     pub async fn next(&mut self) -> Result<Line, EngineError> {
         loop {
-            match self.lines.next_line() {
-                Ok(Some(line)) => return Ok(line),
-                Ok(None) => {}
-                Err(TooLong) => {
-                    return Err(self.ended(format!("a line is longer than {MAX_LINE} bytes")));
-                }
+            if let Some(line) = self.lines.next_line() {
+                return Ok(line);
             }
             let bytes: Bytes = match self.body.frame().await {
                 None => return Err(self.ended("the engine ended the stream of events".into())),
@@ -160,22 +160,48 @@ mod tests {
             let mut got = Vec::new();
             for piece in text.as_bytes().chunks(size) {
                 lines.push(piece);
-                while let Some(line) = lines.next_line().unwrap() {
+                while let Some(line) = lines.next_line() {
                     got.push(action(Some(line)));
                 }
             }
             lines.push(b"\n");
-            got.push(action(lines.next_line().unwrap()));
+            got.push(action(lines.next_line()));
             assert_eq!(got, ["start", "die", "?", "?", "kill"], "{size}");
         }
     }
 
     #[test]
-    fn a_line_without_end_is_given_up() {
+    fn a_line_that_is_too_long_is_passed_over_at_any_cut() {
+        let die = "{\"Action\":\"die\"}\n";
+        let long = |bytes: usize| format!("{die}{}\n{die}", "x".repeat(bytes));
+        for bytes in [MAX_LINE, MAX_LINE + 1, 3 * MAX_LINE + 7] {
+            let text = long(bytes);
+            for size in [1 << 10, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, text.len()] {
+                let mut lines = Lines::default();
+                let mut got = Vec::new();
+                for piece in text.as_bytes().chunks(size) {
+                    lines.push(piece);
+                    while let Some(line) = lines.next_line() {
+                        got.push(action(Some(line)));
+                    }
+                    assert!(lines.bytes.len() <= MAX_LINE);
+                }
+                assert_eq!(got, ["die", "?", "die"], "{bytes} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_told_once_and_not_kept() {
         let mut lines = Lines::default();
         lines.push(&vec![b'x'; MAX_LINE]);
-        assert_eq!(lines.next_line(), Ok(None));
+        assert_eq!(lines.next_line(), None);
         lines.push(b"x");
-        assert_eq!(lines.next_line(), Err(TooLong));
+        assert_eq!(lines.next_line(), Some(Line::Unreadable));
+        for _ in 0..3 {
+            lines.push(&vec![b'x'; 2 * MAX_LINE]);
+            assert_eq!(lines.next_line(), None);
+            assert!(lines.bytes.is_empty());
+        }
     }
 }

@@ -177,6 +177,24 @@ async fn what_cannot_be_read_in_the_stream_is_looked_up() {
     assert_eq!(engine.count(Ask::Events), 1);
 }
 
+#[tokio::test]
+async fn an_event_of_any_length_loses_no_stream() {
+    let engine = FakeEngine::start().unwrap();
+    let id = engine.world(|world| world.run(web("web")));
+    let source = Running::start(&engine, calm());
+    source.up().await;
+    let labels = (0..20).fold(web("large"), |made, n| {
+        made.label(&format!("build.log.{n}"), &"x".repeat(60_000))
+    });
+    engine.world(|world| world.run(labels));
+    // A list follows for what could not be read.
+    source.until("large", |heard| heard.is_ready("large")).await;
+    engine.world(|world| world.pause(&id));
+    source.until("paused", |heard| !heard.is_ready("web")).await;
+    assert_eq!(engine.count(Ask::Events), 1);
+    source.look(|heard| assert!(heard.stale.is_none(), "{:?}", heard.stale));
+}
+
 /// Many changes, told in a bad way, and at last one list: the world as it is.
 async fn storm(telling: Telling) {
     let engine = FakeEngine::start().unwrap();
