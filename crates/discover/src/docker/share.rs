@@ -40,8 +40,9 @@ pub(crate) struct Refused {
     pub(crate) reason: String,
 }
 
-/// What leads to a service: one route for each host and http listen. Its name says all that it
-/// takes (`shop.example:80/api`), so that whoever else claims the same has the same name.
+/// What leads to a service: one route for each host and http listen. Its name says what it takes
+/// (`shop.example:80/api`), so that whoever else claims the same has the same name. The priority is
+/// no part of it: a greater one must not take from another what that one has.
 ///
 /// # Errors
 /// They are too many, or too long for names.
@@ -64,7 +65,7 @@ pub(crate) fn routes(
         .flat_map(|listen| hosts.iter().map(move |host| (listen, host)));
     pairs
         .map(|(listen, host)| {
-            let name = route_name(host, listen, path, priority)?;
+            let name = route_name(host, listen, path)?;
             Ok(Route {
                 name,
                 origin: Origin::clone(&spec.origin),
@@ -81,12 +82,7 @@ pub(crate) fn routes(
         .collect()
 }
 
-fn route_name(
-    host: &HostPattern,
-    listen: &Listen,
-    path: &PathPrefix,
-    priority: i32,
-) -> Result<Name, String> {
+fn route_name(host: &HostPattern, listen: &Listen, path: &PathPrefix) -> Result<Name, String> {
     let place = match listen {
         Listen::Socket {
             ip: None, ports, ..
@@ -110,11 +106,7 @@ fn route_name(
     // What a path may have and a name may not.
     let path = path.replace('"', "%22").replace('\'', "%27");
     let path = path.replace('\\', "%5C");
-    let priority = match priority {
-        0 => String::new(),
-        priority => format!("#{priority}"),
-    };
-    let name = format!("{place}{path}{priority}");
+    let name = format!("{place}{path}");
     name.parse().map_err(|_| {
         format!(
             "host and path are too long: {} bytes with the listen, at most {}",

@@ -60,7 +60,11 @@ fn hosts_and_paths_are_routes() {
     assert_eq!(route.services[0].service.as_str(), "web");
     assert_eq!(names(&[("plimsoll.path", "/x")]).1, ["*:80/x"]);
     let labels = [("plimsoll.host", "a.example"), ("plimsoll.priority", "-5")];
-    assert_eq!(names(&labels).1, ["a.example:80#-5"]);
+    assert_eq!(names(&labels).1, ["a.example:80"]);
+    assert_eq!(
+        World::new().made(&labelled(&labels)).routes()[0].priority,
+        -5
+    );
 }
 
 #[test]

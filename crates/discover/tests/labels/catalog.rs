@@ -163,9 +163,7 @@ fn two_services_for_one_host() {
     let green = numbered(2, "green", &[("plimsoll.host", "a.example")]);
     let mut elsewhere = numbered(3, "red", &[("plimsoll.host", "a.example")]);
     elsewhere.label_with(&[("plimsoll.path", "/red")]);
-    let mut above = numbered(4, "maintenance", &[("plimsoll.host", "a.example")]);
-    above.label_with(&[("plimsoll.priority", "10")]);
-    let catalog = all_ready(&[green, blue, elsewhere, above]);
+    let catalog = all_ready(&[green, blue, elsewhere]);
     assert_aside(
         &catalog,
         "route `a.example:80`",
@@ -173,13 +171,28 @@ fn two_services_for_one_host() {
         "`service` is green (1) here but blue (1) in docker:unix:///var/run/docker.sock \
          (container blue), which comes first: make them equal or rename one",
     );
-    let leads = [
-        ("a.example:80", "blue"),
-        ("a.example:80#10", "maintenance"),
-        ("a.example:80/red", "red"),
-    ];
+    let leads = [("a.example:80", "blue"), ("a.example:80/red", "red")];
     let leads = leads.map(|(route, service)| (route.to_owned(), service.to_owned()));
     assert_eq!(routes(&catalog), leads);
+}
+
+#[test]
+fn a_priority_takes_no_host_from_an_older_container() {
+    let blue = numbered(1, "blue", &[("plimsoll.host", "a.example")]);
+    let mut above = numbered(2, "above", &[("plimsoll.host", "a.example")]);
+    above.label_with(&[("plimsoll.priority", "10")]);
+    let catalog = all_ready(&[above, blue]);
+    let [(subject, entry, reason)] = &asides(&catalog)[..] else {
+        panic!("{:?}", asides(&catalog));
+    };
+    assert_eq!(subject, "route `a.example:80`");
+    assert_eq!(entry, "container above");
+    assert!(
+        reason.contains("(container blue), which comes first"),
+        "{reason}"
+    );
+    let route = ("a.example:80".to_owned(), "blue".to_owned());
+    assert_eq!(routes(&catalog), [route]);
 }
 
 #[test]
