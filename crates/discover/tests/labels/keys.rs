@@ -201,9 +201,16 @@ const KEYS: &[Key] = &[
     },
     Key {
         key: "scheduler.table",
-        good: "65537",
-        seen: |s| s.spec.scheduler.table == 65537,
-        bad: &[("99999999", "expected a whole number from 0 to 16777216")],
+        good: "131071",
+        seen: |s| s.spec.scheduler.table == 131_071,
+        bad: &[
+            (
+                "131101",
+                "a label may ask for at most 131071 slots, since filling more takes time from all \
+                 services: use 131071, or a service in the configuration file",
+            ),
+            ("many", "expected a whole number from 0 to 131071"),
+        ],
     },
     Key {
         key: "scheduler.seed",

@@ -22,8 +22,9 @@ use crate::docker::wire::Inspect;
 
 /// Trusted networks of one service at most.
 const MAX_TRUSTED: usize = 1024;
-/// The greatest `mh` table, as in the file.
-const MAX_TABLE: u32 = 1 << 24;
+/// The greatest `mh` table, a prime. One takes memory by the megabyte and is filled again with every
+/// change of a backend, while other services wait; only a file may ask for more.
+const MAX_TABLE: u32 = 131_071;
 
 const PLANES: [(&str, PlaneChoice); 4] = [
     ("auto", PlaneChoice::Auto),
@@ -271,7 +272,13 @@ fn scheduler(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
         scheduler.hash = hash;
     }
     if let Some(value) = group.get("scheduler.table") {
-        scheduler.table = value.number(0, MAX_TABLE, faults).unwrap_or_default();
+        match value.text.parse::<u64>() {
+            Ok(slots) if slots > u64::from(MAX_TABLE) => faults.push(value.fault(format!(
+                "a label may ask for at most {MAX_TABLE} slots, since filling more takes time from \
+                 all services: use {MAX_TABLE}, or a service in the configuration file"
+            ))),
+            _ => scheduler.table = value.number(0, MAX_TABLE, faults).unwrap_or_default(),
+        }
     }
     if let Some(value) = group.get("scheduler.seed") {
         scheduler.seed = value.number(0, u64::MAX, faults).unwrap_or_default();
