@@ -394,18 +394,6 @@ const KEYS: &[Key] = &[
         ],
     },
     Key {
-        key: "timeouts.header",
-        good: "2s",
-        seen: |s| s.spec.timeouts.header == Duration::from_secs(2),
-        bad: &[("1.5s", TIME)],
-    },
-    Key {
-        key: "timeouts.keepalive",
-        good: "3s",
-        seen: |s| s.spec.timeouts.keepalive == Duration::from_secs(3),
-        bad: &[("3 s", TIME)],
-    },
-    Key {
         key: "timeouts.queue",
         good: "4s",
         seen: |s| s.spec.timeouts.queue == Duration::from_secs(4),
@@ -485,6 +473,12 @@ fn further_services_have_the_same_keys() {
 #[test]
 fn unknown_keys_name_the_nearest() {
     let all = schema::SERVICE.join(", ");
+    let file_only = |key: &str| {
+        format!(
+            "{key} holds for all clients of a listen, whichever service they want, so no container \
+             may say it: set it in a service of the configuration file"
+        )
+    };
     for (label, service, why) in [
         (
             "plimsoll.prot",
@@ -525,6 +519,31 @@ fn unknown_keys_name_the_nearest() {
             "plimsoll.a!b.port",
             "web/a!b",
             "`a!b` cannot name a service: use letters, digits, - and _",
+        ),
+        (
+            "plimsoll.timeouts.header",
+            "web",
+            &file_only("timeouts.header"),
+        ),
+        (
+            "plimsoll.timeouts.keep-alive",
+            "web",
+            &file_only("timeouts.keepalive"),
+        ),
+        (
+            "plimsoll.timeout.header",
+            "web",
+            "unknown key `timeout.header`: did you mean `timeouts.header`?",
+        ),
+        (
+            "plimsoll.admin.timeouts.conect",
+            "web/admin",
+            "unknown key `timeouts.conect`: did you mean `timeouts.connect`?",
+        ),
+        (
+            "plimsoll.admin.timeouts.keepalive",
+            "web/admin",
+            &file_only("timeouts.keepalive"),
         ),
         (
             "plimsoll.admin.xyzzy",

@@ -103,8 +103,6 @@ fn the_defaults_in_the_manual_are_the_real_ones() {
     let timeouts = Timeouts::default();
     assert_eq!(time("drain"), timeouts.drain);
     assert_eq!(time("timeouts.connect"), timeouts.connect);
-    assert_eq!(time("timeouts.header"), timeouts.header);
-    assert_eq!(time("timeouts.keepalive"), timeouts.keepalive);
     assert_eq!(time("timeouts.queue"), timeouts.queue);
     assert_eq!(time("timeouts.response"), timeouts.response);
     assert_eq!(time("timeouts.idle"), timeouts.idle);

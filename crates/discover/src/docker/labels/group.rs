@@ -133,7 +133,10 @@ fn fault(value: &Value<'_>, name: &str, key: &str) -> Option<Fault> {
 fn unknown(value: &Value<'_>, name: &str, key: &str) -> Fault {
     // `plimsoll.timeout.connect` looks like the key `connect` of a service `timeout`.
     let rest = value.label.strip_prefix(schema::PREFIX).unwrap_or(key);
-    let whole = nearest(rest, schema::keys().filter(|known| known.contains('.')));
+    let known = schema::keys().chain(schema::FILE_ONLY.iter().copied());
+    let known = known.filter(|known| known.contains('.'));
+    let heads = known.clone().filter_map(|known| known.split('.').next());
+    let whole = nearest(name, heads).and_then(|_| nearest(rest, known));
     if let Some(meant) = whole.filter(|_| !name.is_empty()) {
         let text = value.fault(format!(
             "unknown key `{}`: did you mean `{meant}`?",
@@ -145,8 +148,12 @@ fn unknown(value: &Value<'_>, name: &str, key: &str) -> Fault {
     let text = if schema::CONTAINER.contains(&key) {
         format!("`{key}` speaks of a whole container: say plimsoll.{key}")
     } else {
-        let meant = nearest(key, schema::SERVICE.iter().copied());
-        match meant {
+        let known = schema::SERVICE.iter().chain(schema::FILE_ONLY).copied();
+        match nearest(key, known) {
+            Some(meant) if schema::FILE_ONLY.contains(&meant) => format!(
+                "{meant} holds for all clients of a listen, whichever service they want, so no \
+                 container may say it: set it in a service of the configuration file"
+            ),
             Some(meant) => format!("unknown key `{}`: did you mean `{meant}`?", cut(key)),
             None => format!(
                 "unknown key `{}`: expected one of {}",

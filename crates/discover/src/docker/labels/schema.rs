@@ -43,15 +43,17 @@ pub const SERVICE: &[&str] = &[
     "network",
     "drain",
     "timeouts.connect",
-    "timeouts.header",
-    "timeouts.keepalive",
     "timeouts.queue",
     "timeouts.response",
     "timeouts.idle",
 ];
 
+/// Keys that a service of the file has and no label: on a listen that services share they hold
+/// for all clients, since it is not known yet which service a client wants.
+pub const FILE_ONLY: &[&str] = &["timeouts.header", "timeouts.keepalive"];
+
 /// Every key, of either kind.
-pub fn keys() -> impl Iterator<Item = &'static str> {
+pub fn keys() -> impl Iterator<Item = &'static str> + Clone {
     let service = SERVICE.iter().copied();
     let others = CONTAINER.iter().filter(|key| !SERVICE.contains(key));
     service.chain(others.copied())

@@ -228,8 +228,6 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
             Duration::from_millis(1),
             &mut timeouts.connect,
         ),
-        ("timeouts.header", zero, &mut timeouts.header),
-        ("timeouts.keepalive", zero, &mut timeouts.keepalive),
         ("timeouts.queue", zero, &mut timeouts.queue),
         ("timeouts.response", zero, &mut timeouts.response),
         ("timeouts.idle", zero, &mut timeouts.idle),
