@@ -20,6 +20,9 @@ use super::wire::{Network, Version};
 
 /// The head of an answer may take so long: lists of many containers take the engine a while.
 const ANSWER: Duration = Duration::from_secs(30);
+/// The whole answer about one container may take so long: the engine holds it back while
+/// something in that container hangs.
+const INSPECTION: Duration = Duration::from_secs(5);
 /// Bytes of an answer about one thing, and of a list.
 const MAX_ONE: usize = 4 << 20;
 const MAX_LIST: usize = 64 << 20;
@@ -136,7 +139,7 @@ impl Engine {
     /// One container, by its id or its name.
     ///
     /// # Errors
-    /// There is no answer, or another than that it is there or not.
+    /// There is no answer within 5 s, or another than that it is there or not.
     pub async fn inspect(&self, id: &str) -> Result<Inspected, EngineError> {
         // What is no id or name would ask for something else.
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
@@ -144,7 +147,8 @@ impl Engine {
             return Ok(Inspected::Gone);
         }
         let path = self.path(&format!("/containers/{id}/json"));
-        let bytes = match self.fetch(&path, MAX_ONE).await {
+        let fetched = timeout(INSPECTION, self.fetch(&path, MAX_ONE)).await;
+        let bytes = match fetched.unwrap_or_else(|_| Err(self.late(&path, INSPECTION))) {
             Err(error) if error.is_not_found() => return Ok(Inspected::Gone),
             fetched => fetched?,
         };
@@ -278,7 +282,7 @@ impl Engine {
     async fn read(&self, path: &str, body: Incoming, limit: usize) -> Result<Bytes, EngineError> {
         let whole = Limited::new(body, limit).collect();
         let Ok(whole) = timeout(ANSWER, whole).await else {
-            return Err(self.late(path));
+            return Err(self.late(path, ANSWER));
         };
         match whole {
             Ok(whole) => Ok(whole.to_bytes()),
@@ -299,7 +303,7 @@ impl Engine {
     ) -> Result<T, EngineError> {
         timeout(ANSWER, answer)
             .await
-            .unwrap_or_else(|_| Err(self.late(path)))
+            .unwrap_or_else(|_| Err(self.late(path, ANSWER)))
     }
 
     /// What an answer other than 200 says.
@@ -332,11 +336,11 @@ impl Engine {
         }
     }
 
-    fn late(&self, path: &str) -> EngineError {
+    fn late(&self, path: &str, after: Duration) -> EngineError {
         EngineError::TimedOut {
             host: Arc::clone(&self.name),
             path: path.to_owned(),
-            after: ANSWER,
+            after,
         }
     }
 

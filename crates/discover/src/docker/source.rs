@@ -1,5 +1,6 @@
 //! The source: a loop that listens, lists, inspects, and says what changed.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,11 @@ use super::whereami::{Traces, is_own};
 use super::wire::{Inspect, Network};
 use crate::{Precedence, SourceId, SourceUpdate, Update};
 
-/// So many containers are inspected at the same time.
+/// So many containers are inspected at the same time; what takes longer than this is not counted,
+/// so that some that hang hold up no other; and so many are at most.
 const AT_ONCE: usize = 16;
+const SLOW: Duration = Duration::from_secs(1);
+const AT_MOST: usize = 128;
 /// An engine that cannot be asked is asked again after so long, then after twice as long, …
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LAST_DELAY: Duration = Duration::from_secs(10);
@@ -46,19 +50,22 @@ pub struct Timing {
     pub gather: Duration,
     /// The first update comes within so long, even if the engine has not answered by then.
     pub first: Duration,
-    /// What the engine has is said for the first time so long after connecting, even if not all of
-    /// it is inspected.
+    /// What the engine has is said for the first time when it has answered nothing for so long,
+    /// even if not all of it is inspected; what comes later is said as it comes.
+    pub stall: Duration,
+    /// It is said at the latest so long after connecting, if there is a list by then.
     pub patience: Duration,
 }
 
 impl Default for Timing {
-    /// 45 s, 10 minutes, 10 ms, 3 s and 10 s.
+    /// 45 s, 10 minutes, 10 ms, 3 s, 500 ms and 10 s.
     fn default() -> Self {
         Self {
             relist: Duration::from_secs(45),
             idle: Duration::from_secs(600),
             gather: Duration::from_millis(10),
             first: Duration::from_secs(3),
+            stall: Duration::from_millis(500),
             patience: Duration::from_secs(10),
         }
     }
@@ -204,7 +211,8 @@ impl DockerSource {
             engine: Arc::new(engine),
             events,
             answers: JoinSet::new(),
-            inspecting: 0,
+            inspecting: BTreeMap::new(),
+            answered: begun,
             listing: false,
             relist_at: begun,
             reopen_at: begun + self.timing.idle,
@@ -308,7 +316,10 @@ struct Session {
     engine: Arc<Engine>,
     events: Events,
     answers: JoinSet<Answer>,
-    inspecting: usize,
+    /// Since when containers are being inspected.
+    inspecting: BTreeMap<String, Instant>,
+    /// When the engine answered last.
+    answered: Instant,
     listing: bool,
     relist_at: Instant,
     reopen_at: Instant,
@@ -343,8 +354,8 @@ impl Session {
         if at > now && self.reset_by.is_none() {
             return;
         }
-        for id in watch.take_wanted(AT_ONCE.saturating_sub(self.inspecting)) {
-            self.inspecting += 1;
+        for id in watch.take_wanted(self.places(now)) {
+            self.inspecting.insert(id.clone(), now);
             let engine = Arc::clone(&self.engine);
             self.answers.spawn(async move {
                 let answer = engine.inspect(&id).await;
@@ -356,10 +367,24 @@ impl Session {
         }
     }
 
+    /// How many more containers may be inspected now.
+    fn places(&self, now: Instant) -> usize {
+        let fresh = self.inspecting.values().filter(|at| now < **at + SLOW);
+        let free = AT_ONCE.saturating_sub(fresh.count());
+        free.min(AT_MOST.saturating_sub(self.inspecting.len()))
+    }
+
+    /// When to say at the latest what there is, if it was not said yet and there is a list.
+    fn reset_at(&self, watch: &Watch) -> Option<Instant> {
+        let by = self.reset_by.filter(|_| watch.is_listed())?;
+        Some(by.min(self.answered + self.timing.stall))
+    }
+
     /// Says what is to be said now.
     async fn say(&mut self, watch: &mut Watch, teller: &mut Teller<'_>) -> Result<(), Closed> {
-        if let Some(by) = self.reset_by {
-            if watch.is_settled() || (watch.is_listed() && by <= Instant::now()) {
+        if self.reset_by.is_some() {
+            let at = self.reset_at(watch);
+            if watch.is_settled() || at.is_some_and(|at| at <= Instant::now()) {
                 self.reset_by = None;
                 teller.say(watch.reset()).await?;
             }
@@ -373,9 +398,17 @@ impl Session {
 
     fn next_deadline(&self, watch: &Watch) -> Instant {
         let relist = (!self.listing).then_some(self.relist_at);
-        // While all places are taken an answer is waited for.
-        let inspect = self.inspect_at.filter(|_| self.inspecting < AT_ONCE);
-        let reset = self.reset_by.filter(|_| watch.is_listed());
+        // While all places are taken, an answer is waited for, or that one is not counted any more.
+        let now = Instant::now();
+        let place = match self.places(now) {
+            0 => {
+                let slow = self.inspecting.values().map(|at| *at + SLOW);
+                slow.filter(|at| now < *at).min()
+            }
+            _ => Some(now),
+        };
+        let inspect = self.inspect_at.zip(place).map(|(at, place)| at.max(place));
+        let reset = self.reset_at(watch);
         let other = watch.next_deadline().map(Instant::from_std);
         let all = [relist, inspect, reset, other];
         all.into_iter().flatten().fold(self.reopen_at, Instant::min)
@@ -391,6 +424,7 @@ impl Session {
     }
 
     fn take(&mut self, watch: &mut Watch, answer: Answer) -> Result<(), EngineError> {
+        self.answered = Instant::now();
         match answer {
             Answer::List(list) => {
                 self.listing = false;
@@ -398,7 +432,7 @@ impl Session {
             }
             Answer::Networks(networks) => watch.networks(networks?, now()),
             Answer::Inspection(id, answer) => {
-                self.inspecting = self.inspecting.saturating_sub(1);
+                self.inspecting.remove(&id);
                 let answer = match answer {
                     Err(error @ EngineError::Connect { .. }) => return Err(error),
                     answer => answer.map_err(|error| error.to_string()),

@@ -25,6 +25,7 @@ pub(crate) fn calm() -> Timing {
         relist: NEVER,
         idle: NEVER,
         first: NEVER,
+        stall: NEVER,
         patience: NEVER,
         ..Timing::default()
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use plimsoll_discover::Item;
 use plimsoll_discover::docker::host::EngineHost;
 use plimsoll_discover::docker::source::Timing;
 use plimsoll_discover::docker::whereami::Traces;
+use plimsoll_discover::{Item, Update};
 use plimsoll_testkit::{Ask, FakeContainer, FakeEngine, Fault, Telling};
 
 use crate::running::{Running, asked, calm, host};
@@ -299,13 +299,54 @@ async fn one_container_that_hangs_holds_up_no_other() {
     engine.adjust(|how| {
         how.inspections.insert(bad, Fault::Hang);
     });
+    let brief = Duration::from_millis(50);
+    let (stall, patience) = (brief, brief);
+    for timing in [Timing { stall, ..calm() }, Timing { patience, ..calm() }] {
+        let source = Running::start(&engine, timing);
+        source.until("ready", |heard| heard.is_ready("good")).await;
+        assert_eq!(source.look(|heard| heard.status("bad")), None);
+    }
+}
+
+#[tokio::test]
+async fn many_containers_that_hang_hold_up_no_other() {
+    let engine = FakeEngine::start().unwrap();
+    // More than are inspected at once.
+    let bad: Vec<String> = engine.world(|world| {
+        (0..40)
+            .map(|n| world.run(web(&format!("bad{n}"))))
+            .collect()
+    });
+    engine.adjust(|how| {
+        let hang = bad.into_iter().map(|id| (id, Fault::Hang));
+        how.inspections.extend(hang);
+    });
     let timing = Timing {
-        patience: Duration::from_millis(50),
+        stall: Duration::from_millis(50),
         ..calm()
     };
     let source = Running::start(&engine, timing);
+    source.up().await;
+    engine.world(|world| world.run(web("good")));
     source.until("ready", |heard| heard.is_ready("good")).await;
-    assert_eq!(source.look(|heard| heard.status("bad")), None);
+    // None of those was given up for it.
+    let is_bad = |update: &Update| matches!(update, Update::Upsert(entry) if matches!(entry.item, Item::Invalid { .. }));
+    let is_good = |update: &Update| matches!(update, Update::Upsert(entry) if matches!(entry.item, Item::Service(_)));
+    source.look(|heard| {
+        let good = heard.log.iter().position(is_good);
+        let bad = heard.log.iter().position(is_bad);
+        assert!(
+            good.is_some() && bad.is_none_or(|bad| good < Some(bad)),
+            "{heard:?}"
+        );
+    });
+    // What was not answered is asked for again.
+    engine.adjust(|how| how.inspections.clear());
+    source
+        .until("mended", |heard| {
+            (0..40).all(|n| heard.is_ready(&format!("bad{n}")))
+        })
+        .await;
 }
 
 #[tokio::test]
