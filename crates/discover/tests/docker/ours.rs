@@ -2,6 +2,7 @@
 
 use plimsoll_discover::Item;
 use plimsoll_discover::docker::view::Whereabouts;
+use plimsoll_discover::docker::wire::Network;
 use plimsoll_testkit::FakeContainer;
 
 use crate::sim::Sim;
@@ -86,4 +87,37 @@ fn an_engine_behind_a_filter_in_a_container_is_not_remote() {
         sim.settle();
         assert_eq!(sim.backend("web").as_deref(), expected);
     }
+}
+
+#[test]
+fn networks_are_asked_for_one_at_a_time_and_again() {
+    let mut sim = Sim::new();
+    sim.events();
+    sim.watch.begin(None, Whereabouts::Host, None, sim.now);
+    assert!(sim.watch.take_networks_due());
+    let old: Vec<Network> = serde_json::from_value(sim.world.networks()).unwrap();
+    sim.world.network("front");
+    sim.world.run(web().network("front"));
+    sim.list();
+    for id in sim.watch.take_wanted(16) {
+        let answer = sim.inspection(&id);
+        sim.watch.inspected(&id, Ok(answer), sim.now);
+    }
+    // The network is new, but of two answers the older one could come last.
+    assert!(!sim.watch.take_networks_due());
+    assert!(!sim.watch.is_listed() && !sim.watch.is_settled());
+    sim.watch.networks(old.clone(), sim.now);
+    assert!(sim.watch.take_networks_due());
+    assert!(!sim.watch.is_settled());
+    // An answer without it leads to no other question,
+    sim.watch.networks(old, sim.now);
+    assert!(!sim.watch.take_networks_due());
+    assert!(sim.watch.is_settled());
+    assert_eq!(sim.backend("web"), None);
+    // but the next list does.
+    sim.list();
+    sim.settle();
+    assert_eq!(sim.backend("web").as_deref(), READY);
+    sim.list();
+    assert!(!sim.watch.take_networks_due());
 }

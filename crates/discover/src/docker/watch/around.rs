@@ -1,5 +1,6 @@
 //! What is around the containers: where we run, networks, and containers that share one.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Watch;
@@ -22,7 +23,7 @@ impl Watch {
     ) {
         self.last_event = self.last_event.max(since);
         self.listed = false;
-        self.networks_due = true;
+        (self.networks_due, self.networks_asked) = (true, false);
         self.missing.clear();
         self.untold.clear();
         let retries = std::mem::take(&mut self.retries);
@@ -50,13 +51,19 @@ impl Watch {
         }
     }
 
-    /// Whether the networks are to be asked for; they are, from now on.
+    /// Whether the networks are to be asked for; they are, from now on. Never while an answer is
+    /// awaited: of two, an older one could come last.
     pub fn take_networks_due(&mut self) -> bool {
-        std::mem::take(&mut self.networks_due)
+        let due = self.networks_due && !self.networks_asked;
+        if due {
+            (self.networks_due, self.networks_asked) = (false, true);
+        }
+        due
     }
 
-    /// The networks of the engine.
+    /// The networks of the engine: the answer to what was asked last.
     pub fn networks(&mut self, networks: Vec<Network>, now: Instant) {
+        self.networks_asked = false;
         let networks = networks
             .into_iter()
             .map(|network| (network.id.clone(), network));
@@ -113,15 +120,19 @@ impl Watch {
         let Some(inspect) = self.known.get(id).and_then(Known::inspect) else {
             return;
         };
-        for end in inspect.network_settings.networks.values() {
-            let network = &end.network_id;
-            if !network.is_empty()
-                && !self.networks.contains_key(network)
-                && self.missing.insert(network.clone())
-            {
-                self.networks_due = true;
-            }
+        for network in unknown(inspect, &self.networks) {
+            self.networks_due |= self.missing.insert(network.clone());
         }
+    }
+
+    /// Asks for them, also once more, if any container is that runs; another one may be in networks
+    /// that are gone.
+    pub(super) fn look_again_for_networks(&mut self) {
+        let known = self.known.values().filter_map(Known::inspect);
+        let known = known.filter(|inspect| inspect.state.running);
+        let unknown = known.flat_map(|inspect| unknown(inspect, &self.networks));
+        self.missing = unknown.cloned().collect();
+        self.networks_due |= !self.missing.is_empty();
     }
 
     /// Finds out where we run, and says all anew if that has changed.
@@ -189,4 +200,14 @@ impl Watch {
             self.say(&id, now);
         }
     }
+}
+
+/// The networks that a container is in and that are not among these.
+fn unknown<'a>(
+    inspect: &'a Inspect,
+    networks: &'a BTreeMap<String, Network>,
+) -> impl Iterator<Item = &'a String> {
+    let ends = inspect.network_settings.networks.values();
+    let ids = ends.map(|end| &end.network_id);
+    ids.filter(|id| !id.is_empty() && !networks.contains_key(*id))
 }

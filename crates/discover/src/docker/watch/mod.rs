@@ -43,6 +43,8 @@ pub struct Watch {
     /// Networks that were missing and have been asked for.
     missing: BTreeSet<String>,
     networks_due: bool,
+    /// Whether they are being asked for.
+    networks_asked: bool,
     known: BTreeMap<String, Known>,
     /// Containers to be inspected, those that are not due any more among them.
     queue: VecDeque<String>,
@@ -71,6 +73,7 @@ impl Watch {
             networks: BTreeMap::new(),
             missing: BTreeSet::new(),
             networks_due: true,
+            networks_asked: false,
             known: BTreeMap::new(),
             queue: VecDeque::new(),
             joined: BTreeMap::new(),
@@ -91,15 +94,13 @@ impl Watch {
 
     /// Whether all is known that the engine had to say at first.
     pub fn is_settled(&self) -> bool {
-        self.listed
-            && !self.networks_due
-            && self.known.values().all(|known| !known.due && !known.asked)
+        self.is_listed() && self.known.values().all(|known| !known.due && !known.asked)
     }
 
     /// Whether a list is in and the networks are known: what is still missing are single
     /// containers.
     pub fn is_listed(&self) -> bool {
-        self.listed && !self.networks_due
+        self.listed && !self.networks_due && !self.networks_asked
     }
 
     /// A list is asked for now.
@@ -115,6 +116,8 @@ impl Watch {
         } else {
             Cause::FirstList
         };
+        // A network that was not there when it was asked for may be by now.
+        self.look_again_for_networks();
         let mut there = BTreeSet::new();
         for item in items {
             let (id, name, print) = match item {
