@@ -130,7 +130,8 @@ impl Shared {
         if let Some(access) = env("NETWORK_ACCESS").filter(|access| *access != "external") {
             faults.push(format!(
                 "NETWORK_ACCESS={}: nobody is kept out by where they come from: listen on an \
-                 internal address with labels plimsoll.host and plimsoll.listen=ADDR:PORT",
+                 internal address and another port with labels plimsoll.host and \
+                 plimsoll.listen=ADDR:PORT",
                 cut(access)
             ));
         }

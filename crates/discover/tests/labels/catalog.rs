@@ -196,6 +196,30 @@ fn a_priority_takes_no_host_from_an_older_container() {
 }
 
 #[test]
+fn no_label_puts_aside_who_shares_the_default_listen() {
+    let shop = numbered(2, "shop", &[("plimsoll.host", "a.example")]);
+    for labels in [
+        ("plimsoll.protocol", "tcp"),
+        ("plimsoll.listen", "172.17.0.1:80"),
+        ("plimsoll.listen", "0.0.0.0:80"),
+    ] {
+        let catalog = all_ready(&[numbered(1, "an-older-one", &[labels]), shop.clone()]);
+        let [(subject, entry, reason)] = &asides(&catalog)[..] else {
+            panic!("{:?}", asides(&catalog));
+        };
+        assert_eq!(subject, "service `an-older-one`");
+        assert_eq!(entry, "container an-older-one");
+        assert!(
+            reason.contains("would take clients of *:80/http"),
+            "{reason}"
+        );
+        assert_eq!(backends(&catalog, "shop"), ["172.17.0.2:80"]);
+        let route = ("a.example:80".to_owned(), "shop".to_owned());
+        assert_eq!(routes(&catalog), [route]);
+    }
+}
+
+#[test]
 fn a_label_and_a_virtual_host_for_one_host() {
     let labelled = numbered(1, "web", &[("plimsoll.host", "a.example")]);
     let mut hosted = numbered(2, "old", &[]);

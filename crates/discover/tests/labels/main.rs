@@ -9,7 +9,10 @@
 
 mod basics;
 mod catalog;
+mod faults;
 mod keys;
+mod limits;
+mod listens;
 mod manual;
 mod places;
 mod properties;

@@ -82,7 +82,7 @@ fn every_key_has_an_example_that_works() {
         let beside = beside.map(|(key, value)| (format!("{prefix}.{key}"), value));
         labels.extend(beside.iter().map(|(label, value)| (&**label, *value)));
         let mut container = container();
-        container.expose(&["80/tcp"]);
+        container.expose(&["8080/tcp"]);
         container.connect("front", "10.2.0.2");
         container.connect("back", "10.1.0.2");
         container.label_with(&labels);

@@ -130,7 +130,7 @@ fn what_cannot_be_kept_is_put_aside() {
         (
             "NETWORK_ACCESS=internal",
             "NETWORK_ACCESS=internal: nobody is kept out by where they come from: listen on an \
-             internal address with labels plimsoll.host and plimsoll.listen=ADDR:PORT",
+             internal address and another port with labels plimsoll.host and plimsoll.listen=ADDR:PORT",
         ),
         (
             "VIRTUAL_PATH=~^/(a|b)",

@@ -14,6 +14,7 @@ use super::Common;
 use super::check;
 use super::group::Group;
 use super::listen::{self, Listens};
+use super::reserved;
 use super::value::{Faults, Value, cut, told};
 use crate::docker::port;
 use crate::docker::share::{MAX_ROUTES, Share, routes};
@@ -133,6 +134,7 @@ impl Maker<'_> {
                 }
             });
         }
+        reserved::check(group, &listens, &self.settings.http, faults);
         if proto != Proto::Http {
             for value in HTTP_ONLY.iter().filter_map(|key| group.get(key)) {
                 let why = format!("only for http services, this one is {proto}");

@@ -1,0 +1,191 @@
+//! What is said of keys that there are not, and of those that do not go together.
+
+use plimsoll_discover::docker::labels::schema;
+
+use crate::world::{World, labelled};
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    let all = schema::SERVICE.join(", ");
+    let file_only = |key: &str| {
+        format!(
+            "{key} holds for all clients of a listen, whichever service they want, so no container \
+             may say it: set it in a service of the configuration file"
+        )
+    };
+    for (label, service, why) in [
+        (
+            "plimsoll.prot",
+            "web",
+            "unknown key `prot`: did you mean `port`?",
+        ),
+        (
+            "plimsoll.Port",
+            "web",
+            "unknown key `Port`: did you mean `port`?",
+        ),
+        (
+            "plimsoll.body_limit",
+            "web",
+            "unknown key `body_limit`: did you mean `body-limit`?",
+        ),
+        (
+            "plimsoll.timeouts.conect",
+            "web",
+            "unknown key `timeouts.conect`: did you mean `timeouts.connect`?",
+        ),
+        (
+            "plimsoll.timeout.connect",
+            "web",
+            "unknown key `timeout.connect`: did you mean `timeouts.connect`?",
+        ),
+        (
+            "plimsoll.admin.hots",
+            "web/admin",
+            "unknown key `hots`: did you mean `host`?",
+        ),
+        (
+            "plimsoll.admin.enable",
+            "web/admin",
+            "`enable` speaks of a whole container: say plimsoll.enable",
+        ),
+        (
+            "plimsoll.a!b.port",
+            "web/a!b",
+            "`a!b` cannot name a service: use letters, digits, - and _",
+        ),
+        (
+            "plimsoll.timeouts.header",
+            "web",
+            &file_only("timeouts.header"),
+        ),
+        (
+            "plimsoll.timeouts.keep-alive",
+            "web",
+            &file_only("timeouts.keepalive"),
+        ),
+        (
+            "plimsoll.timeout.header",
+            "web",
+            "unknown key `timeout.header`: did you mean `timeouts.header`?",
+        ),
+        (
+            "plimsoll.admin.timeouts.conect",
+            "web/admin",
+            "unknown key `timeouts.conect`: did you mean `timeouts.connect`?",
+        ),
+        (
+            "plimsoll.admin.timeouts.keepalive",
+            "web/admin",
+            &file_only("timeouts.keepalive"),
+        ),
+        (
+            "plimsoll.admin.xyzzy",
+            "web/admin",
+            &format!("unknown key `xyzzy`: expected one of {all}"),
+        ),
+    ] {
+        let made = World::new().made(&labelled(&[(label, "80")]));
+        let subject = format!("service `{service}`");
+        let reason = format!("label {label}=80: {why}");
+        assert_eq!(made.invalid(), [(&*subject, &*reason)]);
+    }
+    for label in [
+        "plimsoll.",
+        "plimsoll..port",
+        "plimsoll.a.b.port",
+        "plimsoll.port.x",
+    ] {
+        let made = World::new().made(&labelled(&[(label, "80")]));
+        assert!(made.reason().starts_with(&format!("label {label}=80: ")));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_one_service_does_not_touch_another() {
+    let made = World::new().made(&labelled(&[
+        ("plimsoll.host", "a.example"),
+        ("plimsoll.api.port", "x"),
+        ("plimsoll.api.host", "b.example"),
+        ("plimsoll.ops.host", "c.example"),
+    ]));
+    let (services, routes) = made.names();
+    assert_eq!(services, ["web", "web/ops"]);
+    assert_eq!(routes, ["a.example:80", "c.example:80"]);
+    assert_eq!(made.invalid()[0].0, "service `web/api`");
+}
+
+#[test]
+fn all_that_is_wrong_with_a_service_is_told_at_once() {
+    let labels = [
+        ("plimsoll.host", "a b"),
+        ("plimsoll.port", "x"),
+        ("plimsoll.prot", "80"),
+        ("plimsoll.queue", "x"),
+        ("plimsoll.retries", "x"),
+        ("plimsoll.weight", "x"),
+    ];
+    let made = World::new().made(&labelled(&labels));
+    let reason = made.reason();
+    assert!(reason.contains("plimsoll.prot=80") && reason.contains("plimsoll.port=x"));
+    let made = World::new().made(&labelled(&labels[2..]));
+    assert_eq!(made.reason().matches("label plimsoll.").count(), 4);
+    let labels = ["a", "b", "c", "d", "e", "f"].map(|key| (format!("plimsoll.{key}x"), "1"));
+    let labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (&**k, *v)).collect();
+    let made = World::new().made(&labelled(&labels));
+    assert!(made.reason().ends_with("; and 2 more"), "{}", made.reason());
+}
+
+#[test]
+fn labels_of_the_wrong_kind_are_told() {
+    for (labels, why) in [
+        (
+            &[("plimsoll.protocol", "tcp"), ("plimsoll.host", "a.example")][..],
+            "label plimsoll.host=a.example: only for http services, this one is tcp",
+        ),
+        (
+            &[("plimsoll.listen", "53/tcp"), ("plimsoll.body-limit", "1")],
+            "label plimsoll.body-limit=1: only for http services, this one is tcp",
+        ),
+        (
+            &[
+                ("plimsoll.protocol", "http"),
+                ("plimsoll.listen", "*:53/udp"),
+            ],
+            "label plimsoll.listen=*:53/udp: udp is said here, but http by label plimsoll.protocol",
+        ),
+        (
+            &[("plimsoll.priority", "1")],
+            "label plimsoll.priority=1: it orders routes, and there is none without plimsoll.host",
+        ),
+        (
+            &[("plimsoll.check.rise", "1")],
+            "label plimsoll.check.rise=1: it needs label plimsoll.check=tcp or \
+             plimsoll.check=http:/PATH beside it",
+        ),
+        (
+            &[("plimsoll.check", "tcp"), ("plimsoll.check.path", "/")],
+            "label plimsoll.check.path=/: a tcp check has none: make it http:/PATH",
+        ),
+        (
+            &[("plimsoll.check", "http:/a"), ("plimsoll.check.path", "/b")],
+            "label plimsoll.check=http:/a: plimsoll.check.path says the path, too: leave one of \
+             them out",
+        ),
+        (
+            &[("plimsoll.persistence.prefix-v4", "8")],
+            "label plimsoll.persistence.prefix-v4=8: it needs label plimsoll.persistence with a \
+             time",
+        ),
+        (
+            &[("plimsoll.scheduler.table", "100")],
+            "service `web`: table 100 is not a prime number",
+        ),
+        (
+            &[("plimsoll.plane", "ipvs")],
+            "service `web`: listen *:80/http is layer 7, which needs plane = \"proxy\"",
+        ),
+    ] {
+        assert_eq!(World::new().made(&labelled(labels)).reason(), why);
+    }
+}
