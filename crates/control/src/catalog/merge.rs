@@ -1,9 +1,9 @@
 //! From the fragments of one name to one service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plimsoll_model::{Invalid, Precedence, Route, Service, SourceId, State, Subject};
+use plimsoll_model::{Invalid, Origin, Precedence, Route, Service, SourceId, State, Subject};
 
 use super::difference;
 use crate::Aside;
@@ -48,7 +48,41 @@ impl Accepted {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Merged {
     pub(super) accepted: Option<Accepted>,
-    pub(super) asides: Vec<Aside>,
+    pub(super) asides: Asides,
+}
+
+/// What is put aside of the fragments of one name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asides {
+    all: Vec<Aside>,
+    /// Who said the fragments that are put aside as a whole.
+    fragments: BTreeSet<Origin>,
+}
+
+impl Asides {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Aside> {
+        self.all.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Who said the fragments that are put aside as a whole.
+    pub(super) fn fragments(&self) -> &BTreeSet<Origin> {
+        &self.fragments
+    }
+
+    fn fragment(&mut self, fragment: &Service, reason: impl Into<String>) {
+        let subject = Subject::Service(fragment.name().clone());
+        let origin = &fragment.spec.origin;
+        self.all.push(Aside::new(subject, origin, reason));
+        self.fragments.insert(origin.clone());
+    }
+
+    fn backends(&mut self, mut asides: Vec<Aside>) {
+        self.all.append(&mut asides);
+    }
 }
 
 /// A fragment that is valid, or what of it is.
@@ -80,7 +114,7 @@ pub(super) fn merge<'a>(
     fragments: impl Iterator<Item = (&'a SourceId, &'a Arc<Service>)>,
     vet: &dyn Vet,
 ) -> Merged {
-    let mut asides = Vec::new();
+    let mut asides = Asides::default();
     let mut parts: Vec<Part> = Vec::new();
     for (place, (source, fragment)) in fragments.enumerate() {
         if let Some((plane, service)) = sieve(fragment, vet, &mut asides) {
@@ -114,7 +148,7 @@ pub(super) fn merge<'a>(
                 .map(|d| d.reason(origin, head.first_because(&part)))
         };
         match reason {
-            Some(reason) => asides.push(about(&part.service, reason)),
+            Some(reason) => asides.fragment(&part.service, reason),
             None => same.push(part.service),
         }
     }
@@ -131,11 +165,6 @@ fn is_ready(service: &Service) -> bool {
     backends.any(|backend| backend.status.state == State::Ready)
 }
 
-fn about(service: &Service, reason: impl Into<String>) -> Aside {
-    let subject = Subject::Service(service.name().clone());
-    Aside::new(subject, &service.spec.origin, reason)
-}
-
 fn vetted(service: &Service, vet: &dyn Vet) -> Result<&'static str, Invalid> {
     service.validate()?;
     vet.service(service)
@@ -146,7 +175,7 @@ fn vetted(service: &Service, vet: &dyn Vet) -> Result<&'static str, Invalid> {
 fn sieve(
     fragment: &Arc<Service>,
     vet: &dyn Vet,
-    asides: &mut Vec<Aside>,
+    asides: &mut Asides,
 ) -> Option<(&'static str, Arc<Service>)> {
     let whole = match vetted(fragment, vet) {
         Ok(plane) => return Some((plane, fragment.clone())),
@@ -157,7 +186,7 @@ fn sieve(
         backends,
     };
     if let Err(error) = vetted(&with(BTreeMap::new()), vet) {
-        asides.push(about(fragment, error.0));
+        asides.fragment(fragment, error.0);
         return None;
     }
     let mut good = BTreeMap::new();
@@ -175,18 +204,18 @@ fn sieve(
     let rest = with(good);
     match vetted(&rest, vet) {
         Ok(plane) => {
-            asides.append(&mut bad);
+            asides.backends(bad);
             Some((plane, rest.into()))
         }
         Err(_) => {
-            asides.push(about(fragment, whole.0));
+            asides.fragment(fragment, whole.0);
             None
         }
     }
 }
 
 /// One service of parts that have the same spec.
-fn union(parts: Vec<Arc<Service>>, vet: &dyn Vet, asides: &mut Vec<Aside>) -> Option<Arc<Service>> {
+fn union(parts: Vec<Arc<Service>>, vet: &dyn Vet, asides: &mut Asides) -> Option<Arc<Service>> {
     let mut rest = parts.iter();
     let head = rest.next()?;
     if parts.len() == 1 {
@@ -198,7 +227,7 @@ fn union(parts: Vec<Arc<Service>>, vet: &dyn Vet, asides: &mut Vec<Aside>) -> Op
         join(&mut all, part, &mut twins);
     }
     if vetted(&all, vet).is_ok() {
-        asides.append(&mut twins);
+        asides.backends(twins);
         return Some(all.into());
     }
     // Together they break a bound: leave out the parts that do.
@@ -209,10 +238,10 @@ fn union(parts: Vec<Arc<Service>>, vet: &dyn Vet, asides: &mut Vec<Aside>) -> Op
         join(&mut more, part, &mut twins);
         match vetted(&more, vet) {
             Ok(_) => {
-                asides.append(&mut twins);
+                asides.backends(twins);
                 all = more;
             }
-            Err(error) => asides.push(about(part, error.0)),
+            Err(error) => asides.fragment(part, error.0),
         }
     }
     Some(all.into())

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_model::{EntryKey, Item, Name, Route, Service, SourceId, SourceUpdate};
+use plimsoll_model::{EntryKey, Item, Name, Precedence, Route, Service, SourceId, SourceUpdate};
 
 pub use merge::Vet;
 pub use source::{Freshness, Source};
@@ -145,7 +145,10 @@ impl Catalog {
     fn merge(&mut self, name: &Name, vet: &dyn Vet) -> bool {
         let before = self.merged.remove(name);
         let known = before.is_some();
-        let before = before.and_then(|merged| merged.accepted);
+        let (before, asides_before) = match before {
+            Some(merged) => (merged.accepted, merged.asides),
+            None => Default::default(),
+        };
         let fragments = self.entries(self.fragments.get(name));
         let fragments = fragments.filter_map(|(source, item)| match item {
             Item::Service(service) => Some((source, service)),
@@ -167,6 +170,7 @@ impl Catalog {
             }
             (before, after) => before.is_none() && after.is_none(),
         };
+        let same = same && asides_before.fragments() == merged.asides.fragments();
         let still_known = merged.accepted.is_some() || !merged.asides.is_empty();
         if let (Some(unrouted), Some(accepted)) = (self.unrouted.get_mut(name), &merged.accepted) {
             *unrouted = listens::without_http(&accepted.service);
@@ -181,10 +185,10 @@ impl Catalog {
     fn bind(&mut self, vet: &dyn Vet, changes: &mut Changes) {
         let accepted = self.merged.values().filter_map(|m| m.accepted.as_ref());
         // A route that is not in force names its services all the same: that it is wrong is no
-        // reason to let them have what no route decides.
+        // reason to let them have what no route decides. One that is withheld is not there.
         let routed = self.routed.values();
-        let routed = routed.flat_map(|entries| self.entries(Some(entries)));
-        let named = routes::named(routed.map(|(_, item)| item));
+        let routed = routed.flat_map(|entries| self.route_entries(entries));
+        let named = routes::named(routed.map(|(_, route)| &**route));
         let losers = listens::losers(accepted, &named);
         let named: BTreeSet<Name> = named.into_iter().cloned().collect();
         let (old, new) = (self.losers.keys(), losers.keys());
@@ -200,13 +204,7 @@ impl Catalog {
         let mut contested = BTreeSet::new();
         let is_staffed = |name: &Name| self.accepted(name).is_some_and(Accepted::is_staffed);
         for (name, entries) in &self.routed {
-            let routes = || {
-                let entries = self.entries(Some(entries));
-                entries.filter_map(|(source, item)| match item {
-                    Item::Route(route) => Some((source, route)),
-                    _ => None,
-                })
-            };
+            let routes = || self.route_entries(entries);
             let choice = routes::choose(routes(), &is_staffed, &mut asides);
             chosen.extend(choice.route.map(|route| (name.clone(), route)));
             if choice.contested {
@@ -268,6 +266,31 @@ impl Catalog {
         })
     }
 
+    /// The routes that these entries say, without those that are withheld.
+    fn route_entries<'a>(
+        &'a self,
+        ids: &'a BTreeSet<EntryId>,
+    ) -> impl Iterator<Item = (&'a SourceId, &'a Arc<Route>)> {
+        self.entries(Some(ids)).filter_map(|(source, item)| {
+            let Item::Route(route) = item else {
+                return None;
+            };
+            (!self.is_withheld(source, route)).then_some((source, route))
+        })
+    }
+
+    /// Whether what an engine's container says of a service is put aside. Then its routes to that
+    /// service are not in force either, without a word of their own: they lead to what others say,
+    /// who need not listen where the container wants to.
+    fn is_withheld(&self, source: &SourceId, route: &Route) -> bool {
+        let is_aside = |name: &Name| {
+            let merged = self.merged.get(name);
+            merged.is_some_and(|merged| merged.asides.fragments().contains(&route.origin))
+        };
+        source.precedence == Precedence::Engine
+            && route.services.iter().any(|s| is_aside(&s.service))
+    }
+
     fn asides(&self) -> impl Iterator<Item = Aside> {
         let invalid = self.entries(Some(&self.invalid)).filter_map(|(_, item)| {
             let Item::Invalid {
@@ -280,7 +303,7 @@ impl Catalog {
             };
             Some(Aside::new(subject, origin, &**reason))
         });
-        let merged = self.merged.values().flat_map(|merged| &merged.asides);
+        let merged = self.merged.values().flat_map(|merged| merged.asides.iter());
         merged
             .chain(self.losers.values())
             .chain(&self.route_asides)

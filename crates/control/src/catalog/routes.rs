@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use plimsoll_model::{Item, Name, Route, SourceId, Subject};
+use plimsoll_model::{Name, Route, SourceId, Subject};
 
 use super::difference;
 use super::merge::{Accepted, Vet};
@@ -64,13 +64,10 @@ pub(super) fn choose<'a>(
     }
 }
 
-/// The services that are named by any route among these.
-pub(super) fn named<'a>(items: impl Iterator<Item = &'a Item>) -> BTreeSet<&'a Name> {
-    let services = items.filter_map(|item| match item {
-        Item::Route(route) => Some(route.services.iter().map(|s| &s.service)),
-        _ => None,
-    });
-    services.flatten().collect()
+/// The services that are named by any of these routes.
+pub(super) fn named<'a>(routes: impl Iterator<Item = &'a Route>) -> BTreeSet<&'a Name> {
+    let services = routes.flat_map(|route| &route.services);
+    services.map(|s| &s.service).collect()
 }
 
 /// What of a route can be in force: the services that are left out of it are named in an aside.

@@ -225,6 +225,93 @@ fn a_route_to_what_is_leaving_comes_last() {
     world.assert_aside("route `example.com/`", "c2", &by_age);
 }
 
+/// What a container of `web` with this listen says: itself, and its route.
+fn put_routed(world: &mut World, n: u8, listen: &str, to: &str, state: State) {
+    let text = format!("c{n}");
+    let container = in_state(service(&text, "web", &[listen], &[n]), state);
+    world.put(&docker(), &text, container);
+    let mut route = route(&text, to, &["web"]);
+    route.listens = vec![listen.parse().unwrap()];
+    world.put(&docker(), &format!("{text} route"), route);
+    world.step();
+}
+
+/// The routes that the plane holds, and who said them.
+fn routes(world: &World) -> Vec<(String, String)> {
+    let held = world.held();
+    let routes = held.routes.values();
+    let told = routes.map(|r| (r.name.to_string(), r.origin.entry.to_string()));
+    told.collect()
+}
+
+#[test]
+fn what_is_put_aside_has_no_route_in_force() {
+    let mut world = World::new();
+    let (old, new) = (("*:80/http", "a:80"), ("*:8080/http", "a:8080"));
+    let in_force = |(_, to): (&str, &str), n| vec![(String::from(to), format!("c{n}"))];
+    put_routed(&mut world, 1, old.0, old.1, Ready);
+    put_routed(&mut world, 2, new.0, new.1, Ready);
+    assert_eq!(routes(&world), in_force(old, 1));
+    world.assert_aside("service `web`", "c2", &["listen"]);
+    // The other decides: its route comes in the same step.
+    let leaving = in_state(service("c1", "web", &[old.0], &[1]), Draining);
+    world.put(&docker(), "c1", leaving);
+    world.step();
+    assert_eq!(routes(&world), in_force(new, 2));
+    world.assert_aside("service `web`", "c1", &["listen"]);
+    // And goes with it again.
+    world.remove(&docker(), "c2");
+    world.remove(&docker(), "c2 route");
+    world.step();
+    assert_eq!(routes(&world), in_force(old, 1));
+    assert_eq!(world.aside(), []);
+    // Where nothing contradicts any more, all of them are in force.
+    put_routed(&mut world, 2, old.0, "b:80", Ready);
+    assert_eq!(world.aside(), []);
+    assert_eq!(routes(&world).len(), 2);
+}
+
+#[test]
+fn a_container_that_is_put_aside_takes_no_catch_all_away() {
+    let mut world = World::new();
+    world.put(&docker(), "c1", service("c1", "web", &["*:80/http"], &[1]));
+    put_routed(&mut world, 2, "*:8080/http", "a:8080", Ready);
+    assert_eq!(routes(&world), []);
+    let held = world.held();
+    let listens = &held.services[&name("web")].spec.listens;
+    assert_eq!(*listens, ["*:80/http".parse().unwrap()]);
+}
+
+#[test]
+fn a_route_is_in_force_all_through_a_replacement_with_other_settings() {
+    let mut world = World::new();
+    let mut put = |n: u8, kind, state| {
+        say(&mut world, n, kind, Some(state));
+        let to = route(&format!("c{n}"), "web", &["web"]);
+        world.put(&docker(), &format!("c{n} route"), to);
+        world.step();
+        assert_leads_to_web(&world);
+    };
+    put(1, Wrr, Ready);
+    put(2, Lc, Starting);
+    put(2, Lc, Ready);
+    put(1, Wrr, Draining);
+    world.remove(&docker(), "c1");
+    world.step();
+    assert_leads_to_web(&world);
+    world.remove(&docker(), "c1 route");
+    world.step();
+    assert_leads_to_web(&world);
+    assert_eq!(world.aside(), []);
+}
+
+#[track_caller]
+fn assert_leads_to_web(world: &World) {
+    let held = world.held();
+    let route = &held.routes[&name("web")];
+    assert_eq!(route.services[0].service.as_str(), "web");
+}
+
 #[test]
 fn a_route_of_a_file_comes_before_one_of_an_engine_all_the_same() {
     let mut world = two_of_one_host();
