@@ -31,6 +31,9 @@ pub fn entries(container: &Inspect, standing: &Standing, view: &View<'_>) -> Vec
             return entries.all;
         }
     };
+    if let Some(refused) = labels::mistyped::read(container) {
+        entries.refuse(refused);
+    }
     let shares = match said.shares.is_empty() {
         true => virtual_host::read(container, view.settings, &said.common),
         false => said.shares,

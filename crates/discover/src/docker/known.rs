@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::error::clean;
-use super::labels::{self, schema::PREFIX};
+use super::labels::{self, mistyped, schema::PREFIX};
 use super::print::Print;
 use super::standing::Kill;
 use super::virtual_host::VARIABLES;
@@ -106,7 +106,7 @@ pub(crate) enum Cause {
     List,
 }
 
-/// Whether a container says anything to us, by labels or by its environment.
+/// Whether a container says anything to us, or means to, by labels or by its environment.
 pub(crate) fn speaks(inspect: &Inspect) -> bool {
     let labels = || {
         inspect
@@ -116,16 +116,17 @@ pub(crate) fn speaks(inspect: &Inspect) -> bool {
             .any(|key| key.starts_with(PREFIX))
     };
     let env = || VARIABLES.iter().any(|key| inspect.env(key).is_some());
-    labels::is_wanted(inspect) && (labels() || env())
+    labels::is_wanted(inspect) && (labels() || env() || mistyped::is_there(inspect))
 }
 
 /// Keeps of an inspection only what is read later on. Thousands of them stay in memory, and
 /// environments hold secrets.
 pub(crate) fn slim(inspect: &mut Inspect) {
     let config = &mut inspect.config;
-    config
-        .labels
-        .retain(|key, _| KEPT_LABELS.iter().any(|kept| key.starts_with(kept)));
+    config.labels.retain(|key, _| {
+        let kept = KEPT_LABELS.iter().any(|kept| key.starts_with(kept));
+        kept || mistyped::is_near(key)
+    });
     config.env.retain(|pair| {
         let key = pair.split_once('=').map_or(pair.as_str(), |(key, _)| key);
         VARIABLES.contains(&key)
@@ -159,6 +160,7 @@ mod tests {
         for key in [
             "plimsoll.host",
             "Plimsoll",
+            "plimsol.port",
             "com.docker.compose.project",
             "maintainer",
         ] {
@@ -176,7 +178,14 @@ mod tests {
         slim(&mut inspect);
         assert_eq!(inspect.config.env, ["VIRTUAL_HOST=a", "VIRTUAL_PORT"]);
         let labels: Vec<_> = inspect.config.labels.keys().map(String::as_str).collect();
-        assert_eq!(labels, ["com.docker.compose.project", "plimsoll.host"]);
+        assert_eq!(
+            labels,
+            [
+                "com.docker.compose.project",
+                "plimsol.port",
+                "plimsoll.host"
+            ]
+        );
         let log = inspect.state.health.unwrap().log;
         assert_eq!(log.len(), 1);
         assert!(log[0].output.starts_with("long long") && log[0].output.len() < 400);
@@ -199,5 +208,9 @@ mod tests {
             .labels
             .insert("com.docker.compose.oneoff".into(), "True".into());
         assert!(!speaks(&inspect));
+        for (label, wanted) in [("Plimsoll.host", true), ("org.example.host", false)] {
+            inspect.config.labels = [(label.to_owned(), "a".to_owned())].into();
+            assert_eq!(speaks(&inspect), wanted, "{label}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use plimsoll_discover::docker::labels::schema;
 
-use crate::world::{World, labelled};
+use crate::world::{Change, World, labelled};
 
 #[test]
 fn unknown_keys_name_the_nearest() {
@@ -188,4 +188,46 @@ fn labels_of_the_wrong_kind_are_told() {
     ] {
         assert_eq!(World::new().made(&labelled(labels)).reason(), why);
     }
+}
+
+#[test]
+fn a_prefix_that_is_nearly_ours_is_told() {
+    for (label, meant) in [
+        ("plimsol.host", "plimsoll.host"),
+        ("plimsol.port", "plimsoll.port"),
+        ("plimsole.admin.port", "plimsoll.admin.port"),
+        ("pimsoll.host", "plimsoll.host"),
+        ("Plimsoll.host", "plimsoll.host"),
+        ("PLIMSOLL.HOST", "plimsoll.host"),
+    ] {
+        let made = World::new().made(&labelled(&[(label, "a")]));
+        let reason = format!("label {label}=a: not a label of ours: did you mean `{meant}`?");
+        assert_eq!(made.invalid(), [("container web", &*reason)]);
+        assert!(made.services().is_empty());
+    }
+    for label in [
+        "plimsol",
+        "plimsol.",
+        "org.plimsol.host",
+        "plimsoll-tools.host",
+        "compose.host",
+        "soll.host",
+    ] {
+        let made = World::new().made(&labelled(&[(label, "a")]));
+        assert_eq!(made.0, [], "{label}");
+    }
+}
+
+#[test]
+fn a_prefix_that_is_nearly_ours_is_anothers_beside_ours() {
+    let typo = ("plimsol.port", "80");
+    let made = World::new().made(&labelled(&[typo, ("plimsoll.host", "a.example")]));
+    assert_eq!(made.names().1, ["a.example:80"]);
+    let off = ("plimsoll.enable", "false");
+    assert_eq!(World::new().made(&labelled(&[typo, off])).0, []);
+    let mut container = labelled(&[typo]);
+    container.set(&["VIRTUAL_HOST=a.example"]);
+    let made = World::new().made(&container);
+    assert_eq!(made.names().1, ["a.example:80"], "its environment counts");
+    assert!(made.reason().starts_with("label plimsol.port=80: "));
 }

@@ -6,6 +6,7 @@
 mod check;
 mod group;
 mod listen;
+pub(crate) mod mistyped;
 pub(crate) mod reserved;
 pub mod schema;
 mod settings;
