@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::admission::Admission;
 use crate::counts::{BackendCounts, per_worker};
+use crate::itself::Whereabouts;
 
 /// Never, as a time in milliseconds of the plane's clock.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -31,6 +32,7 @@ pub(crate) struct LiveBackend {
     cut_at: AtomicU64,
     /// It failed, and has not served since.
     suspect: AtomicBool,
+    pub(crate) whereabouts: Whereabouts,
     counts: Box<[BackendCounts]>,
     /// Of a worker that is not there; always 0.
     nobody: BackendCounts,
@@ -54,6 +56,7 @@ impl LiveBackend {
             open: AtomicU32::new(0),
             cut_at: AtomicU64::new(NEVER),
             suspect: AtomicBool::new(false),
+            whereabouts: Whereabouts::default(),
             counts: per_worker(workers),
             nobody: BackendCounts::default(),
             events,

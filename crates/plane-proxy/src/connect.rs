@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use crate::backend::{LiveBackend, Open};
-use crate::listener::keepalive;
+use crate::itself::{self, Itself, is_itself};
+use crate::listener::{Port, keepalive};
 use crate::worker::Worker;
 
 /// Why there is no connection.
@@ -23,17 +24,20 @@ pub(crate) enum ConnectError {
     Unreachable,
     /// The backend did not answer in time.
     TimedOut,
+    /// The backend is the very port that the client came by.
+    Itself,
 }
 
-/// Connects within `limit` milliseconds. Counts, and reports a backend that fails.
+/// Connects within `limit` milliseconds, for a client that came by `port`. Counts, and reports a
+/// backend that fails.
 pub(crate) async fn connect(
     worker: &Worker,
     backend: &Arc<LiveBackend>,
-    listen_port: u16,
+    port: &Port,
     limit: u64,
 ) -> Result<(TcpStream, Open), ConnectError> {
     // The plane's check refuses Unix sockets, so there is an address.
-    let Some(addr) = backend.socket_addr(listen_port) else {
+    let Some(addr) = backend.socket_addr(port.port) else {
         return Err(ConnectError::Unreachable);
     };
     let open = Open::new(backend.clone());
@@ -42,7 +46,23 @@ pub(crate) async fn connect(
         backend.count(worker.id).connect_failures.add(1);
         backend.connect_failed(reason);
     };
+    let itself = is_itself(port, addr);
+    let known = match itself {
+        Itself::No => false,
+        Itself::Yes => true,
+        Itself::IfLocal => backend.whereabouts.is_here(addr),
+    };
+    if known {
+        failed(itself::REASON.into());
+        return Err(ConnectError::Itself);
+    }
     match tokio::time::timeout(limit_as_time, TcpStream::connect(addr)).await {
+        Ok(Ok(stream))
+            if itself == Itself::IfLocal && backend.whereabouts.came_back(&stream, addr) =>
+        {
+            failed(itself::REASON.into());
+            Err(ConnectError::Itself)
+        }
         Ok(Ok(stream)) => {
             // A socket without them only answers later, or is missed later.
             let _ = stream.set_nodelay(true);

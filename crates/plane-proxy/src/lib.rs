@@ -15,6 +15,7 @@ mod connect;
 mod counts;
 mod explain;
 mod http;
+mod itself;
 mod listener;
 mod plane;
 mod relay;

@@ -49,7 +49,7 @@ pub(crate) async fn serve(
         };
         let backend = place.backend();
         conn.set_backend(Some(backend.clone()));
-        match connect(&worker, backend, conn.port.port, service.timeouts.connect).await {
+        match connect(&worker, backend, &conn.port, service.timeouts.connect).await {
             Ok((mut server, _open)) => {
                 backend.count(worker.id).requests.add(1);
                 backend.served();
@@ -79,7 +79,7 @@ pub(crate) async fn serve(
             }
             Err(ConnectError::Local) => break,
             Err(error) => {
-                let refused = matches!(error, ConnectError::Refused);
+                let refused = matches!(error, ConnectError::Refused | ConnectError::Itself);
                 if !tried.failed(backend, refused, service.spec.retries) {
                     break;
                 }

@@ -215,7 +215,7 @@ impl<'a> Exchange<'a> {
             worker.shared.tell_all(|| Command::Evict(backend.id));
         }
         let timeout = self.service.timeouts.connect;
-        let port = self.client.conn.port.port;
+        let port = &self.client.conn.port;
         let (stream, open) = connect(worker, backend, port, timeout).await?;
         match BackendConn::new(worker, stream, open).await {
             Ok(conn) => Ok(Box::new(conn)),
@@ -231,6 +231,15 @@ impl<'a> Exchange<'a> {
         let failure = match error {
             ConnectError::Local => {
                 return Err(self.unserved("no connection to a backend can be opened now"));
+            }
+            // It could never serve: as if there were one backend fewer.
+            ConnectError::Itself => {
+                let retries = self.service.spec.retries;
+                if !self.tried.failed(backend, true, retries) {
+                    return Err(self.unserved("no backend can serve now"));
+                }
+                backend.count(self.client.worker.id).retries.add(1);
+                return Ok(());
             }
             ConnectError::Refused | ConnectError::Unreachable => {
                 Failure::new(StatusCode::BAD_GATEWAY, "no backend could be connected to")

@@ -18,6 +18,7 @@ mod drain;
 mod headers;
 mod insight;
 mod isolation;
+mod itself;
 mod keepalive;
 mod limits;
 mod patience;
