@@ -1,9 +1,9 @@
 //! The fields of answers that are passed on: Docker Engine API 1.40 to 1.55.
 //!
-//! What is not read is not here: command lines, environments, mounts, options and the like, which
-//! people keep secrets in.
+//! What is not read is not here: command lines, environments, mounts, options, labels of others and
+//! the like, which people keep secrets in.
 
-use crate::shape::Shape::{self, Fields, List, Map, Plain, Variables};
+use crate::shape::Shape::{self, Cut, Fields, Labels, Last, List, Map, Plain, Variables};
 
 /// The environment variables that are passed on, all of which say how to balance; others are left
 /// out.
@@ -16,6 +16,13 @@ pub const ENV: [&str; 7] = [
     "VIRTUAL_PORT",
     "VIRTUAL_PROTO",
 ];
+
+/// How the labels begin that are passed on: those that say how to balance, and those by which
+/// Compose and Swarm say what belongs together; others are left out.
+pub const LABELS: [&str; 3] = ["plimsoll.", "com.docker.compose.", "com.docker.swarm."];
+
+/// Characters of what a HEALTHCHECK printed that are passed on.
+pub const MAX_OUTPUT: usize = 300;
 
 /// Of every error.
 pub(crate) const ERROR: Shape = Fields(&[("message", Plain)]);
@@ -41,7 +48,6 @@ pub(crate) const INFO: Shape = Fields(&[
         Fields(&[
             ("Cluster", Fields(&[("ID", Plain)])),
             ("ControlAvailable", Plain),
-            ("Error", Plain),
             ("LocalNodeState", Plain),
             ("NodeAddr", Plain),
             ("NodeID", Plain),
@@ -49,10 +55,11 @@ pub(crate) const INFO: Shape = Fields(&[
     ),
 ]);
 
-const LABELS: Shape = Map(&Plain);
+const KEPT_LABELS: Shape = Labels(&LABELS);
 
-/// An endpoint of a container, as lists tell it.
+/// A container's end in one network.
 const ENDPOINT: Shape = Fields(&[
+    ("EndpointID", Plain),
     ("GlobalIPv6Address", Plain),
     ("IPAddress", Plain),
     ("NetworkID", Plain),
@@ -68,7 +75,7 @@ pub(crate) const CONTAINERS: Shape = List(&Fields(&[
     ("HostConfig", Fields(&[("NetworkMode", Plain)])),
     ("Id", Plain),
     ("Image", Plain),
-    ("Labels", LABELS),
+    ("Labels", KEPT_LABELS),
     ("Names", List(&Plain)),
     ("NetworkSettings", Fields(&[("Networks", Map(&ENDPOINT))])),
     (
@@ -93,7 +100,7 @@ pub(crate) const CONTAINER: Shape = Fields(&[
             ("ExposedPorts", Map(&Fields(&[]))),
             ("Hostname", Plain),
             ("Image", Plain),
-            ("Labels", LABELS),
+            ("Labels", KEPT_LABELS),
             ("StopSignal", Plain),
             ("StopTimeout", Plain),
         ]),
@@ -125,10 +132,10 @@ pub(crate) const CONTAINER: Shape = Fields(&[
                     ("FailingStreak", Plain),
                     (
                         "Log",
-                        List(&Fields(&[
+                        Last(&Fields(&[
                             ("End", Plain),
                             ("ExitCode", Plain),
-                            ("Output", Plain),
+                            ("Output", Cut(MAX_OUTPUT)),
                             ("Start", Plain),
                         ])),
                     ),
@@ -162,7 +169,7 @@ pub(crate) const NETWORK: Shape = Fields(&[
     ("Id", Plain),
     ("Ingress", Plain),
     ("Internal", Plain),
-    ("Labels", LABELS),
+    ("Labels", KEPT_LABELS),
     ("Name", Plain),
     ("Scope", Plain),
 ]);
@@ -183,7 +190,7 @@ const PORTS: Shape = List(&Fields(&[
 const CONTAINER_SPEC: Shape = Fields(&[
     ("Env", Variables(&ENV)),
     ("Image", Plain),
-    ("Labels", LABELS),
+    ("Labels", KEPT_LABELS),
     ("StopGracePeriod", Plain),
     ("StopSignal", Plain),
 ]);
@@ -219,7 +226,7 @@ pub(crate) const SERVICES: Shape = List(&Fields(&[
         "Spec",
         Fields(&[
             ("EndpointSpec", Fields(&[("Mode", Plain), ("Ports", PORTS)])),
-            ("Labels", LABELS),
+            ("Labels", KEPT_LABELS),
             (
                 "Mode",
                 Fields(&[
@@ -232,10 +239,7 @@ pub(crate) const SERVICES: Shape = List(&Fields(&[
             ("TaskTemplate", TASK_SPEC),
         ]),
     ),
-    (
-        "UpdateStatus",
-        Fields(&[("Message", Plain), ("State", Plain)]),
-    ),
+    ("UpdateStatus", Fields(&[("State", Plain)])),
     ("UpdatedAt", Plain),
     ("Version", VERSION_INDEX),
 ]));
@@ -245,7 +249,7 @@ pub(crate) const TASKS: Shape = List(&Fields(&[
     ("CreatedAt", Plain),
     ("DesiredState", Plain),
     ("ID", Plain),
-    ("Labels", LABELS),
+    ("Labels", KEPT_LABELS),
     ("Name", Plain),
     (
         "NetworksAttachments",
@@ -274,8 +278,6 @@ pub(crate) const TASKS: Shape = List(&Fields(&[
                 "ContainerStatus",
                 Fields(&[("ContainerID", Plain), ("ExitCode", Plain)]),
             ),
-            ("Err", Plain),
-            ("Message", Plain),
             ("PortStatus", Fields(&[("Ports", PORTS)])),
             ("State", Plain),
             ("Timestamp", Plain),
@@ -306,22 +308,29 @@ pub(crate) const NODES: Shape = List(&Fields(&[
         "Spec",
         Fields(&[
             ("Availability", Plain),
-            ("Labels", LABELS),
+            ("Labels", KEPT_LABELS),
             ("Name", Plain),
             ("Role", Plain),
         ]),
     ),
-    (
-        "Status",
-        Fields(&[("Addr", Plain), ("Message", Plain), ("State", Plain)]),
-    ),
+    ("Status", Fields(&[("Addr", Plain), ("State", Plain)])),
     ("Version", VERSION_INDEX),
 ]));
 
 /// Of a line of `/events`.
 pub(crate) const EVENT: Shape = Fields(&[
     ("Action", Plain),
-    ("Actor", Fields(&[("Attributes", LABELS), ("ID", Plain)])),
+    (
+        "Actor",
+        // Labels are among the others.
+        Fields(&[
+            (
+                "Attributes",
+                Fields(&[("container", Plain), ("signal", Plain)]),
+            ),
+            ("ID", Plain),
+        ]),
+    ),
     ("Type", Plain),
     ("scope", Plain),
     ("time", Plain),

@@ -14,7 +14,7 @@ mod server;
 mod shape;
 
 pub use allow::{Allowed, Endpoint, Refused, decide};
-pub use events::{Events, LineTooLong, MAX_LINE};
-pub use fields::ENV;
+pub use events::{Events, MAX_LINE};
+pub use fields::{ENV, LABELS, MAX_OUTPUT};
 pub use redact::{NotExpected, redact};
 pub use server::{Connection, Dial, serve};

@@ -10,12 +10,18 @@ pub(crate) enum Shape {
     Plain,
     /// These fields of an object.
     Fields(&'static [(&'static str, Shape)]),
+    /// A text, so many characters of it at most.
+    Cut(usize),
     /// Every item of a list.
     List(&'static Shape),
+    /// The last item of a list, as a list.
+    Last(&'static Shape),
     /// Every value of an object, whatever its key.
     Map(&'static Shape),
     /// Of a list of `KEY=VALUE` those with one of these keys.
     Variables(&'static [&'static str]),
+    /// Of an object of texts those whose keys begin with one of these.
+    Labels(&'static [&'static str]),
 }
 
 impl Shape {
@@ -35,6 +41,16 @@ impl Shape {
                 let kept = items.into_iter().filter_map(|item| shape.of(item));
                 Some(kept.collect())
             }
+            (Shape::Cut(most), Value::String(mut text)) => {
+                if let Some((end, _)) = text.char_indices().nth(*most) {
+                    text.truncate(end);
+                }
+                Some(Value::String(text))
+            }
+            (Shape::Last(shape), Value::Array(mut items)) => {
+                let last = items.pop().and_then(|item| shape.of(item));
+                Some(last.into_iter().collect())
+            }
             (Shape::Map(shape), Value::Object(object)) => {
                 let kept = object.into_iter();
                 let kept = kept.filter_map(|(key, value)| Some((key, shape.of(value)?)));
@@ -46,6 +62,12 @@ impl Shape {
                     pair.is_some_and(|(key, _)| keys.contains(&key))
                 });
                 Some(Value::Array(items))
+            }
+            (Shape::Labels(kept), Value::Object(mut object)) => {
+                object.retain(|key, value| {
+                    value.is_string() && kept.iter().any(|kept| key.starts_with(kept))
+                });
+                Some(Value::Object(object))
             }
             _ => None,
         }

@@ -20,9 +20,10 @@ use crate::users;
 /// Serve what a load balancer reads of a Docker Engine on a socket.
 ///
 /// Nothing else is served there. Whoever has the engine's own socket is root on its host. Whoever
-/// has this one can see which containers, networks and services there are, with their labels and
-/// addresses, and what happens to them: it passes on GET requests of a fixed list, and answers
-/// without command lines, mounts, and environments but VIRTUAL_HOST and its kind.
+/// has this one can see which containers, networks and services there are, with their addresses and
+/// the labels of plimsoll, Compose and Swarm, and what happens to them: it passes on GET requests of
+/// a fixed list, and answers without command lines, mounts, other labels, and environments but
+/// VIRTUAL_HOST and its kind.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -114,57 +115,276 @@ async fn answer(listen: &mut Socket, engine: &EngineHost, socket: PathBuf) -> io
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Instant;
 
+    use plimsoll_discover::Update;
+    use plimsoll_discover::docker::read::{Inspected, read_inspect, read_list, read_networks};
+    use plimsoll_discover::docker::view::{Settings, Whereabouts};
     use plimsoll_discover::docker::virtual_host::VARIABLES;
-    use plimsoll_discover::docker::wire::{Event, Inspect, Network, Summary, Version};
+    use plimsoll_discover::docker::watch::Watch;
+    use plimsoll_discover::docker::wire::{
+        self, Actor, ContainerConfig, ContainerState, Event, Health, HealthRun, HostConfig,
+        Inspect, Network, NetworkSettings, PortBinding, Summary, SummaryEndpoint, SummaryNetworks,
+        Version,
+    };
     use plimsoll_docker_proxy::{ENV, Endpoint, Events, redact};
     use serde::de::DeserializeOwned;
+    use serde_json::Value;
 
     #[test]
     fn all_variables_that_are_read_are_passed_on() {
         assert_eq!(BTreeSet::from(ENV), BTreeSet::from(VARIABLES));
     }
 
-    /// What is read of an answer, and of what is passed on of it.
-    fn read<T: DeserializeOwned>(endpoint: Endpoint, text: &str) -> (T, T) {
-        let passed = redact(endpoint, hyper::StatusCode::OK, text.as_bytes()).unwrap();
-        let passed = serde_json::from_slice(&passed).unwrap();
-        (serde_json::from_str(text).unwrap(), passed)
+    fn says_something<T: Default + PartialEq>(value: &T) -> bool {
+        *value != T::default()
+    }
+
+    /// That every field there is says something. One that is new has to be named here, be in the
+    /// text that is read, and be passed on.
+    macro_rules! filled {
+        ($value:expr, $kind:path { $($field:ident),+ $(,)? }) => {{
+            let $kind { $($field),+ } = $value;
+            $(assert!(says_something($field), "{} of {}", stringify!($field), stringify!($kind));)+
+        }};
+    }
+
+    fn passed(endpoint: Endpoint, text: &str) -> Vec<u8> {
+        redact(endpoint, hyper::StatusCode::OK, text.as_bytes()).unwrap()
+    }
+
+    /// What is read of what is passed on of an answer, which is all that is read of the answer.
+    fn read<T: DeserializeOwned + PartialEq + std::fmt::Debug>(
+        endpoint: Endpoint,
+        text: &str,
+    ) -> T {
+        let passed = serde_json::from_slice(&passed(endpoint, text)).unwrap();
+        assert_eq!(serde_json::from_str::<T>(text).unwrap(), passed);
+        passed
+    }
+
+    const INSPECT: &str = r#"{"Id":"a","Name":"/web","Created":"2024-01-01T00:00:00Z","State":{
+        "Status":"running","Running":true,"Paused":true,"Restarting":true,"Dead":true,
+        "StartedAt":"2024-01-01T00:00:01Z","Health":{"Status":"unhealthy","Log":[
+        {"ExitCode":1,"Output":"refused"}]}},"Config":{"Hostname":"a","Labels":{
+        "plimsoll.host":"x","com.docker.compose.project":"p","com.docker.compose.service":"s",
+        "com.docker.compose.oneoff":"False","com.docker.swarm.service.name":"w"},
+        "Env":["VIRTUAL_HOST=x","NETWORK_ACCESS=internal"],"ExposedPorts":{"80/tcp":{}},
+        "StopSignal":"15","StopTimeout":5},"HostConfig":{"NetworkMode":"front"},
+        "NetworkSettings":{"Networks":{"front":{"NetworkID":"n","EndpointID":"e",
+        "IPAddress":"10.0.0.2","GlobalIPv6Address":"fd00::2"}},"Ports":{"80/tcp":[
+        {"HostIp":"::","HostPort":"81"}],"81/tcp":null}}}"#;
+    const LIST: &str = r#"[{"Id":"a","Names":["/web"],"State":"running","Status":"Up",
+        "Labels":{"plimsoll.host":"x","com.docker.compose.project":"p"},"NetworkSettings":{
+        "Networks":{"front":{"NetworkID":"n","EndpointID":"e","IPAddress":"10.0.0.2",
+        "GlobalIPv6Address":"fd00::2"}}}}]"#;
+
+    #[test]
+    fn all_that_is_read_of_a_container_is_passed_on() {
+        let inspect: Inspect = read(Endpoint::Container, INSPECT);
+        filled!(
+            &inspect,
+            Inspect {
+                id,
+                name,
+                created,
+                state,
+                config,
+                host_config,
+                network_settings
+            }
+        );
+        let state = &inspect.state;
+        filled!(
+            state,
+            ContainerState {
+                status,
+                running,
+                paused,
+                restarting,
+                dead,
+                started_at,
+                health
+            }
+        );
+        let health = state.health.as_ref().unwrap();
+        filled!(health, Health { status, log });
+        filled!(&health.log[0], HealthRun { exit_code, output });
+        filled!(
+            &inspect.config,
+            ContainerConfig {
+                hostname,
+                labels,
+                env,
+                exposed_ports,
+                stop_signal,
+                stop_timeout
+            }
+        );
+        filled!(&inspect.host_config, HostConfig { network_mode });
+        let settings = &inspect.network_settings;
+        filled!(settings, NetworkSettings { networks, ports });
+        filled!(
+            &settings.networks["front"],
+            wire::Endpoint {
+                network_id,
+                endpoint_id,
+                ip_address,
+                global_ipv6_address
+            }
+        );
+        filled!(
+            &settings.ports["80/tcp"].as_ref().unwrap()[0],
+            PortBinding { host_ip, host_port }
+        );
+
+        let list: Vec<Summary> = read(Endpoint::Containers, LIST);
+        filled!(
+            &list[0],
+            Summary {
+                id,
+                names,
+                state,
+                status,
+                labels,
+                network_settings
+            }
+        );
+        filled!(&list[0].network_settings, SummaryNetworks { networks });
+        let end = &list[0].network_settings.networks["front"];
+        filled!(
+            end,
+            SummaryEndpoint {
+                network_id,
+                endpoint_id,
+                ip_address,
+                global_ipv6_address
+            }
+        );
     }
 
     #[test]
-    fn all_that_is_read_is_passed_on() {
-        let inspect = r#"{"Id":"a","Name":"/web","Created":"2024-01-01T00:00:00Z","State":{
-            "Status":"running","Running":true,"Paused":true,"Restarting":true,"Dead":true,
-            "StartedAt":"2024-01-01T00:00:01Z","Health":{"Status":"unhealthy","Log":[
-            {"ExitCode":1,"Output":"refused"}]}},"Config":{"Hostname":"a","Labels":{"a":"b"},
-            "Env":["VIRTUAL_HOST=x","NETWORK_ACCESS=internal"],"ExposedPorts":{"80/tcp":{}},
-            "StopSignal":"15","StopTimeout":5},"HostConfig":{"NetworkMode":"front"},
-            "NetworkSettings":{"Networks":{"front":{"NetworkID":"n","IPAddress":"10.0.0.2",
-            "GlobalIPv6Address":"fd00::2"}},"Ports":{"80/tcp":[{"HostIp":"::","HostPort":"81"}],
-            "81/tcp":null}}}"#;
-        let (whole, passed) = read::<Inspect>(Endpoint::Container, inspect);
-        assert_eq!(whole, passed);
-        let list = r#"[{"Id":"a","Names":["/web"],"State":"running","Status":"Up","Labels":{"a":"b"},
-            "NetworkSettings":{"Networks":{"front":{"NetworkID":"n","IPAddress":"10.0.0.2",
-            "GlobalIPv6Address":"fd00::2"}}}}]"#;
-        let (whole, passed) = read::<Vec<Summary>>(Endpoint::Containers, list);
-        assert_eq!(whole, passed);
+    fn all_else_that_is_read_is_passed_on() {
         let networks = r#"[{"Id":"n","Name":"front","Driver":"bridge","Scope":"local"}]"#;
-        let (whole, passed) = read::<Vec<Network>>(Endpoint::Networks, networks);
-        assert_eq!(whole, passed);
+        let networks: Vec<Network> = read(Endpoint::Networks, networks);
+        filled!(
+            &networks[0],
+            Network {
+                id,
+                name,
+                driver,
+                scope
+            }
+        );
         let version =
             r#"{"Version":"20.10","ApiVersion":"1.41","MinAPIVersion":"1.12","Os":"linux"}"#;
-        let (whole, passed) = read::<Version>(Endpoint::Version, version);
-        assert_eq!(whole, passed);
-        let event = r#"{"Type":"container","Action":"kill","timeNano":5,
-            "Actor":{"ID":"a","Attributes":{"signal":"15","a":"b"}}}"#
-            .replace('\n', "");
-        let passed = Events::default()
-            .feed(format!("{event}\n").as_bytes())
-            .unwrap();
+        let version: Version = read(Endpoint::Version, version);
+        filled!(
+            &version,
+            Version {
+                version,
+                api_version,
+                min_api_version,
+                os
+            }
+        );
+        let event = concat!(
+            r#"{"Type":"container","Action":"kill","timeNano":5,"#,
+            r#""Actor":{"ID":"a","Attributes":{"signal":"15","container":"b"}}}"#
+        );
+        let passed = Events::default().feed(format!("{event}\n").as_bytes());
         let passed: Event = serde_json::from_slice(&passed).unwrap();
-        assert_eq!(serde_json::from_str::<Event>(&event).unwrap(), passed);
+        assert_eq!(serde_json::from_str::<Event>(event).unwrap(), passed);
+        filled!(
+            &passed,
+            Event {
+                kind,
+                action,
+                actor,
+                time_nano
+            }
+        );
+        filled!(&passed.actor, Actor { id, attributes });
+    }
+
+    /// What Docker 20.10.24 answered, with labels of others.
+    fn real(text: &str) -> Vec<Value> {
+        let mut all: Vec<Value> = serde_json::from_str(text).unwrap();
+        for one in &mut all {
+            let mut found = ["/Labels", "/Config/Labels"].into_iter();
+            let found = found.find(|at| one.pointer(at).is_some()).unwrap();
+            let labels = one.pointer_mut(found).unwrap().as_object_mut().unwrap();
+            labels.insert("com.example.owner".into(), "somebody".into());
+            labels.insert("com.docker.compose.project".into(), "shop".into());
+        }
+        all
+    }
+
+    /// A source that was told this list, and of each container its inspection.
+    fn told(list: &[u8], inspections: &[Vec<u8>], networks: &[u8], now: Instant) -> Watch {
+        let settings = Settings {
+            source: "docker:test".into(),
+            http: "*:80/http".parse().unwrap(),
+        };
+        let read = inspections.iter().map(|one| match read_inspect(one) {
+            Inspected::Container(inspect) => (inspect.id.clone(), inspect),
+            other => panic!("{other:?}"),
+        });
+        let inspections: BTreeMap<_, _> = read.collect();
+        let mut watch = Watch::new(settings);
+        watch.begin(None, Whereabouts::Host, None, now);
+        watch.networks(read_networks(networks).unwrap(), now);
+        watch.list_begins();
+        watch.list(read_list(list).unwrap(), now);
+        let wanted = watch.take_wanted(100);
+        assert_eq!(wanted.len(), inspections.len());
+        for id in wanted {
+            let answer = Inspected::Container(inspections[&id].clone());
+            watch.inspected(&id, Ok(answer), now);
+        }
+        watch
+    }
+
+    #[test]
+    fn a_source_behind_it_says_the_same_and_asks_no_more() {
+        let list = real(include_str!(
+            "../../../discover/tests/docker/golden/list.json"
+        ));
+        let list = Value::from(list).to_string();
+        let inspections = real(include_str!(
+            "../../../discover/tests/docker/golden/inspections.json"
+        ));
+        let inspections: Vec<String> = inspections.iter().map(Value::to_string).collect();
+        let networks = include_str!("../../../discover/tests/docker/golden/networks.json");
+        let now = Instant::now();
+
+        let bytes: Vec<Vec<u8>> = inspections.iter().map(|one| one.clone().into()).collect();
+        let mut open = told(list.as_bytes(), &bytes, networks.as_bytes(), now);
+        let shown = passed(Endpoint::Containers, &list);
+        let inspections = inspections.iter();
+        let inspections: Vec<_> = inspections
+            .map(|one| passed(Endpoint::Container, one))
+            .collect();
+        let networks = passed(Endpoint::Networks, networks);
+        let mut behind = told(&shown, &inspections, &networks, now);
+        let said = behind.reset();
+        assert!(
+            matches!(&said, Update::Reset(entries) if entries.len() > 5),
+            "{said:?}"
+        );
+        assert_eq!(said, open.reset());
+
+        // What a list shows of a container is what its inspection does.
+        behind.list_begins();
+        behind.list(read_list(&shown).unwrap(), now);
+        assert!(!behind.is_wanting());
+        // A restart between two lists shows by the other end in its network.
+        let restarted = list.replace("\"EndpointID\":\"", "\"EndpointID\":\"f");
+        assert_ne!(restarted, list);
+        behind.list_begins();
+        let shown = passed(Endpoint::Containers, &restarted);
+        behind.list(read_list(&shown).unwrap(), now);
+        assert!(behind.is_wanting());
     }
 }
