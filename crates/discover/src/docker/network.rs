@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use plimsoll_config::nearest;
-use plimsoll_model::Proto;
+use plimsoll_model::{Listen, Proto};
 
+use super::labels::reserved::overlap;
 use super::labels::value::{cut, visible};
 use super::view::{View, Whereabouts};
 use super::wire::{Endpoint, Inspect, PortBinding};
@@ -66,7 +67,20 @@ pub(crate) fn locate(
         ("none", _) => Err(
             "its network_mode is none, so nothing can reach it: recreate it with a network".into(),
         ),
-        ("host", Whereabouts::Host) => here(Ipv4Addr::LOCALHOST.into()),
+        ("host", Whereabouts::Host) => {
+            let ip = Ipv4Addr::LOCALHOST.into();
+            let there = Listen::socket(ip, target.port, target.transport);
+            let default = &view.settings.http;
+            if overlap(&there, default) {
+                let port = target.port;
+                return Err(format!(
+                    "it is in the host's network, where plimsoll itself has port {port} ({default}): \
+                     say the container's port with label plimsoll.port, or give plimsoll another \
+                     --listen"
+                ));
+            }
+            here(ip)
+        }
         ("host", Whereabouts::Remote { host }) => here(*host),
         ("host", Whereabouts::Container { name, .. }) => Err(format!(
             "it is in the host's network, which container {name} cannot reach: run {name} with \

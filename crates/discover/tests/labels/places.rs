@@ -191,7 +191,9 @@ fn without_an_address_there_is_no_backend_yet() {
 #[test]
 fn the_network_of_the_host() {
     let host = with_mode("host");
-    assert_place(&World::new(), &host, "127.0.0.1:80", "");
+    let mut on_8000 = World::new();
+    on_8000.settings.http = "*:8000/http".parse().unwrap();
+    assert_place(&on_8000, &host, "127.0.0.1:80", "");
     assert_place(&World::remote(), &host, "192.0.2.1:80", "");
     assert_nowhere(
         &World::inside(&["front"]),
@@ -204,6 +206,37 @@ fn the_network_of_the_host() {
 }
 
 #[test]
+fn plimsoll_is_not_its_own_backend() {
+    let mut world = World::new();
+    let itself = |http: &str| {
+        format!(
+            "it is in the host's network, where plimsoll itself has port 80 ({http}): say the \
+             container's port with label plimsoll.port, or give plimsoll another --listen"
+        )
+    };
+    assert_nowhere(&world, &with_mode("host"), &itself("*:80/http"));
+    let mut guessed = labelled(&[("plimsoll.host", "a.example")]);
+    guessed.config.exposed_ports = ["80/tcp".to_owned()].into();
+    guessed.host_config.network_mode = "host".into();
+    assert_nowhere(&world, &guessed, &itself("*:80/http"));
+    guessed.label_with(&[("plimsoll.port", "8080")]);
+    assert_place(&world, &guessed, "127.0.0.1:8080", "");
+    world.shared = Some(with_mode("host"));
+    let guest = with_mode("container:fedcba9876543210");
+    assert_nowhere(&world, &guest, &itself("*:80/http"));
+    world.settings.http = "127.0.0.1:80/http".parse().unwrap();
+    let reason = itself("127.0.0.1:80/http");
+    assert_nowhere(&world, &with_mode("host"), &reason);
+    world.settings.http = "10.0.0.1:80/http".parse().unwrap();
+    assert_place(&world, &with_mode("host"), "127.0.0.1:80", "");
+    // Of UDP it has nothing there.
+    world.settings.http = "*:80/http".parse().unwrap();
+    let mut udp = with_mode("host");
+    udp.label_with(&[("plimsoll.protocol", "udp")]);
+    assert_place(&world, &udp, "127.0.0.1:80", "");
+}
+
+#[test]
 fn the_network_of_another_container() {
     let guest = with_mode("container:fedcba9876543210");
     let mut world = World::new();
@@ -212,6 +245,7 @@ fn the_network_of_another_container() {
     world.shared = Some(on(&[("front", "10.2.0.7")]));
     assert_place(&world, &guest, "10.2.0.7:80", "");
     world.shared = Some(with_mode("host"));
+    world.settings.http = "*:8000/http".parse().unwrap();
     assert_place(&world, &guest, "127.0.0.1:80", "");
     // It has that of another container only where it says so.
     world.shared = Some(on(&[("front", "10.2.0.7")]));
