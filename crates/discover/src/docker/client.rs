@@ -165,13 +165,13 @@ impl Engine {
         read_networks(&bytes).map_err(|error| self.unreadable(&path, &error))
     }
 
-    /// What happens from now on, or since a time in nanoseconds after 1970 (the engine remembers
-    /// 256 events). Has a connection of its own.
+    /// What happens from now on, or since a time in nanoseconds after 1970, if it is one (the engine
+    /// remembers 256 events). Has a connection of its own.
     ///
     /// # Errors
     /// There is no answer, or no stream.
     pub async fn events(&self, since: Option<i64>) -> Result<Events, EngineError> {
-        let since = since.map(|nanos| {
+        let since = since.filter(|nanos| *nanos > 0).map(|nanos| {
             let (seconds, rest) = (
                 nanos.div_euclid(1_000_000_000),
                 nanos.rem_euclid(1_000_000_000),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::error::clean;
 use super::labels::{self, mistyped, schema::PREFIX};
 use super::print::Print;
-use super::standing::Kill;
+use super::standing::{Kill, signal_number};
 use super::virtual_host::VARIABLES;
 use super::wire::Inspect;
 
@@ -33,8 +33,17 @@ pub(crate) struct Known {
     pub(crate) hints: Hints,
     pub(crate) failures: u32,
     pub(crate) kill: Option<Kill>,
-    /// Signals from before the first inspection.
-    pub(crate) signals: Vec<(String, i64, Instant)>,
+    /// Signals from before the first inspection: the newest of each kind, in the order in which
+    /// they were heard.
+    pub(crate) signals: Vec<Early>,
+}
+
+/// A signal of a container of which no inspection is known.
+#[derive(Debug)]
+pub(crate) struct Early {
+    number: u8,
+    at: i64,
+    heard: Instant,
 }
 
 /// What an inspection said.
@@ -70,20 +79,54 @@ impl Known {
         id == name || self.name == name || (name.len() >= 12 && id.starts_with(name))
     }
 
-    /// Hears of a signal. Whether it is one that ends the container, and news.
+    /// Hears of a signal; `at` is the event's time. Whether it is one that ends the container, and
+    /// news.
     pub(crate) fn hear(&mut self, signal: &str, at: i64, now: Instant) -> bool {
+        match self.facts {
+            Facts::None | Facts::Unreadable(_) => self.hear_early(signal, at, now),
+            Facts::Container(_) | Facts::Foreign => return self.heed(signal, at, now, true),
+        }
+        false
+    }
+
+    /// What it means is not known before the container is.
+    fn hear_early(&mut self, signal: &str, at: i64, heard: Instant) {
+        let Some(number) = signal_number(signal) else {
+            return;
+        };
+        let again = |early: &Early| at > 0 && (early.number, early.at) == (number, at);
+        if !self.signals.iter().any(again) {
+            self.signals.retain(|early| early.number != number);
+            self.signals.push(Early { number, at, heard });
+        }
+    }
+
+    /// Takes in the signals from before the inspection that there is now.
+    pub(crate) fn heed_early(&mut self) {
+        for Early { number, at, heard } in std::mem::take(&mut self.signals) {
+            self.heed(&number.to_string(), at, heard, false);
+        }
+    }
+
+    fn heed(&mut self, signal: &str, at: i64, heard: Instant, live: bool) -> bool {
         let Facts::Container(inspect) = &self.facts else {
             return false;
         };
-        // After a reconnect the engine tells what it has told before.
-        if self.kill.as_ref().is_some_and(|kill| at <= kill.at()) {
-            return false;
-        }
-        let Some(kill) = Kill::of(inspect, signal, at, now) else {
+        let Some(kill) = Kill::of(inspect, signal, at, heard, live) else {
             return false;
         };
+        // After a reconnect the engine tells what it has told before.
+        if self.kill.as_ref().is_some_and(|last| kill.is_again(last)) {
+            return false;
+        }
         self.kill = Some(kill);
         true
+    }
+
+    /// It has been started: whatever it was sent before was for another process.
+    pub(crate) fn forget_signals(&mut self) {
+        self.kill = None;
+        self.signals.clear();
     }
 }
 

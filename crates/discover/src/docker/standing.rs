@@ -24,28 +24,51 @@ pub struct Kill {
     at: i64,
     /// When we heard of it.
     heard: Instant,
+    /// Since when the process ran that we knew of when we heard of it, as the engine writes it;
+    /// empty if we knew of none.
+    life: String,
 }
 
 impl Kill {
     /// A signal of an event `kill`, if it ends this container: its stop signal, TERM or KILL.
-    /// `at` is the event's time in nanoseconds since 1970.
-    pub fn of(inspect: &Inspect, signal: &str, at: i64, heard: Instant) -> Option<Self> {
+    /// `at` is the event's time in nanoseconds since 1970. `inspect` is what was known when the
+    /// event was heard if it is `live`, and came later otherwise.
+    pub fn of(
+        inspect: &Inspect,
+        signal: &str,
+        at: i64,
+        heard: Instant,
+        live: bool,
+    ) -> Option<Self> {
         let sent = signal_number(signal)?;
         let stop = signal_number(&inspect.config.stop_signal);
         let ends = stop == Some(sent) || matches!(sent, SIGTERM | SIGKILL);
         let signal = signal_name(sent);
-        ends.then_some(Self { signal, at, heard })
+        let life = match &inspect.state {
+            state if live && state.running => state.started_at.clone(),
+            _ => String::new(),
+        };
+        ends.then_some(Self {
+            signal,
+            at,
+            heard,
+            life,
+        })
     }
 
-    /// When the engine sent it, in nanoseconds since 1970 by the engine's clock.
-    pub fn at(&self) -> i64 {
-        self.at
+    /// Whether this is the same one, told again. Clocks may be set back, so one that seems to be
+    /// older is not.
+    pub fn is_again(&self, other: &Self) -> bool {
+        self.at > 0 && (self.at, &self.signal) == (other.at, &other.signal)
     }
 
-    /// Whether it was sent to the process that this inspection shows, not to one before.
+    /// Whether it was sent to the process that this inspection shows, not to one before: if we
+    /// knew of that process already, whatever the clock said.
     fn is_of(&self, inspect: &Inspect) -> bool {
-        inspect.state.running
-            && nanos(&inspect.state.started_at).is_none_or(|started| started <= self.at)
+        let state = &inspect.state;
+        let knew = !self.life.is_empty() && self.life == state.started_at;
+        let after = || nanos(&state.started_at).is_none_or(|started| started <= self.at);
+        state.running && (knew || after())
     }
 
     /// From when on the container goes on if it still runs then: the longer of its stop time-out
@@ -156,7 +179,7 @@ const SIGNALS: [(&str, u8); 33] = [
 
 /// The number of a signal that is said as the engine takes it: `SIGTERM`, `term`, `15`,
 /// `SIGRTMIN+3`; nothing is SIGTERM.
-fn signal_number(text: &str) -> Option<u8> {
+pub(crate) fn signal_number(text: &str) -> Option<u8> {
     let text = text.trim().to_ascii_uppercase();
     if text.is_empty() {
         return Some(SIGTERM);
@@ -228,6 +251,7 @@ mod tests {
             signal,
             nanos(STARTED).unwrap() + 1_000_000_000,
             now,
+            true,
         )
     }
 
@@ -408,5 +432,36 @@ mod tests {
         inspect.state.status = "exited".into();
         assert_eq!(standing(&inspect, Some(&term), now), Standing::Stopped);
         assert_eq!(term.deadline(&inspect, now), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_hides_no_signal_that_is_heard_live() {
+        let now = Instant::now();
+        let mut inspect = running();
+        let early = nanos(STARTED).unwrap() - 3_600_000_000_000;
+        let draining = serves(State::Draining, "told to stop (SIGTERM)");
+        for (at, live, expected) in [
+            (early, true, &draining),
+            (0, true, &draining),
+            (-1, true, &draining),
+            (early, false, &serves(State::Ready, "")),
+        ] {
+            let kill = Kill::of(&inspect, "15", at, now, live).unwrap();
+            assert_eq!(standing(&inspect, Some(&kill), now), *expected, "{at}");
+        }
+        // It was heard while another process ran, or none.
+        let kill = Kill::of(&inspect, "15", early, now, true).unwrap();
+        inspect.state.started_at = "2024-05-01T10:00:05Z".into();
+        assert_eq!(
+            standing(&inspect, Some(&kill), now),
+            serves(State::Ready, "")
+        );
+        inspect.state.running = false;
+        let kill = Kill::of(&inspect, "15", early, now, true).unwrap();
+        inspect.state.running = true;
+        assert_eq!(
+            standing(&inspect, Some(&kill), now),
+            serves(State::Ready, "")
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use plimsoll_discover::docker::client::Engine;
 use plimsoll_discover::docker::host::EngineHost;
 use plimsoll_discover::docker::source::Timing;
 use plimsoll_discover::docker::whereami::Traces;
@@ -121,6 +122,23 @@ async fn a_stream_that_ends_is_opened_again_where_it_ended() {
     source
         .until("draining", |heard| heard.status("web") == draining)
         .await;
+}
+
+#[tokio::test]
+async fn no_time_before_1970_is_asked_for() {
+    let fake = FakeEngine::start().unwrap();
+    let engine = Engine::negotiate(&host(&fake)).await.unwrap();
+    for (since, expected) in [
+        (None, None),
+        (Some(-5), None),
+        (Some(0), None),
+        (Some(1_500_000_000), Some("since=1.500000000")),
+    ] {
+        engine.events(since).await.unwrap();
+        let (_, line) = fake.seen().pop().unwrap();
+        let asked = line.split(['&', ' ']).find(|it| it.starts_with("since"));
+        assert_eq!(asked, expected, "{line}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use plimsoll_discover::Item;
 use plimsoll_discover::docker::read::{Inspected, Listed};
 use plimsoll_discover::docker::view::Whereabouts;
+use plimsoll_discover::docker::wire::Event;
 use plimsoll_testkit::FakeContainer;
 
 use crate::sim::Sim;
@@ -203,6 +204,81 @@ fn a_signal_before_the_first_inspection_counts() {
     sim.world.signal(&id, 15);
     sim.tell();
     sim.is(STOPPING);
+}
+
+#[test]
+fn many_signals_before_the_first_inspection_hide_none() {
+    for (numbers, expected) in [
+        (vec![1, 10, 12, 28, 15], STOPPING),
+        (vec![15, 1, 1, 10, 12, 28, 17, 2, 3], STOPPING),
+        (vec![1, 1, 1, 10, 12, 28, 17], READY),
+    ] {
+        let mut sim = Sim::new();
+        sim.begin();
+        let id = sim.world.run(web());
+        for number in &numbers {
+            sim.world.signal(&id, *number);
+        }
+        sim.tell();
+        assert_eq!(sim.backend("web").as_deref(), expected, "{numbers:?}");
+    }
+}
+
+/// The events since the last time, as if the engine's clock went so many seconds late.
+fn late(sim: &mut Sim, seconds: i64) -> Vec<Event> {
+    let mut events = sim.events();
+    for event in &mut events {
+        event.time_nano -= seconds * 1_000_000_000;
+    }
+    events
+}
+
+#[test]
+fn a_clock_that_is_set_back_hides_no_signal() {
+    let (mut sim, id) = one(web());
+    // An attempt to stop it that it survives, and then another one, an hour before.
+    sim.world.signal(&id, 15);
+    sim.tell();
+    sim.is(STOPPING);
+    sim.pass(seconds(11));
+    sim.is(READY);
+    sim.world.signal(&id, 15);
+    for event in late(&mut sim, 3600) {
+        sim.watch.event(&event, sim.now);
+    }
+    sim.settle();
+    sim.is(STOPPING);
+    // Another process begins, and its clock says that it is older.
+    sim.world.restart(&id);
+    for event in late(&mut sim, 7200) {
+        sim.watch.event(&event, sim.now);
+    }
+    sim.settle();
+    sim.is(READY);
+}
+
+#[test]
+fn events_are_asked_for_by_the_clock_that_counts_now() {
+    let (mut sim, id) = one(web());
+    let mut at = |nanos: i64| {
+        sim.world.signal(&id, 1);
+        for event in sim.events() {
+            let time_nano = nanos;
+            let event = Event { time_nano, ..event };
+            sim.watch.event(&event, sim.now);
+        }
+        sim.watch.last_event()
+    };
+    let second = 1_000_000_000;
+    assert_eq!(at(0), None);
+    assert_eq!(at(-1), None);
+    assert_eq!(at(100 * second), Some(100 * second));
+    // Two things that happen together may be told in another order.
+    assert_eq!(at(100 * second - 5), Some(100 * second));
+    assert_eq!(at(90 * second), Some(90 * second));
+    assert_eq!(at(i64::MIN), Some(90 * second));
+    assert_eq!(at(i64::MAX), Some(i64::MAX));
+    assert_eq!(at(91 * second), Some(91 * second));
 }
 
 #[test]

@@ -3,16 +3,22 @@
 use std::time::Instant;
 
 use super::Watch;
-use crate::docker::known::{Cause, Facts};
+use crate::docker::known::Cause;
 use crate::docker::wire::Event;
 
-/// Signals that are remembered of a container before it is inspected.
-const EARLY_SIGNALS: usize = 4;
+/// Times of events may be so many nanoseconds out of order. One that is further back shows that the
+/// engine's clock was set back.
+const DISORDER: i64 = 1_000_000_000;
 
 impl Watch {
     /// Something happened.
     pub fn event(&mut self, event: &Event, now: Instant) {
-        self.last_event = self.last_event.max(Some(event.time_nano));
+        // Some engines do not say when.
+        if event.time_nano > 0 {
+            let back = event.time_nano.saturating_add(DISORDER);
+            let last = self.last_event.filter(|last| *last <= back);
+            self.last_event = last.max(Some(event.time_nano));
+        }
         let actor = &event.actor;
         match (event.kind.as_str(), event.action.as_str()) {
             ("network", "connect" | "disconnect") => {
@@ -26,6 +32,12 @@ impl Watch {
                 self.untold.remove(&actor.id);
                 match action {
                     "kill" => self.signal(event, now),
+                    "start" => {
+                        if let Some(known) = self.known.get_mut(&actor.id) {
+                            known.forget_signals();
+                        }
+                        self.changed(&actor.id);
+                    }
                     "destroy" => {
                         self.gone(&actor.id, now);
                     }
@@ -74,20 +86,13 @@ impl Watch {
         let Some(signal) = event.actor.attributes.get("signal") else {
             return;
         };
-        let Some(known) = self.known.get_mut(id) else {
+        if !self.known.contains_key(id) {
             // It runs, and nobody told us.
             self.changed(id);
-            if let Some(known) = self.known.get_mut(id) {
-                known.signals.push((signal.clone(), event.time_nano, now));
-            }
+        }
+        let Some(known) = self.known.get_mut(id) else {
             return;
         };
-        if matches!(known.facts, Facts::None | Facts::Unreadable(_)) {
-            if known.signals.len() < EARLY_SIGNALS {
-                known.signals.push((signal.clone(), event.time_nano, now));
-            }
-            return;
-        }
         if known.hear(signal, event.time_nano, now) {
             self.say(id, now);
         }

@@ -256,18 +256,15 @@ impl Watch {
         let speaks = !is_own && speaks(&inspect);
         // No event leads into these.
         let quiet = matches!(&*inspect.state.status, "created" | "removing" | "dead");
-        let signals = std::mem::take(&mut known.signals);
         let mode = inspect.host_config.network_mode.strip_prefix("container:");
         let joins = mode.filter(|_| speaks || is_own).map(str::to_owned);
         if speaks || is_own || needed {
             slim(&mut inspect);
             known.facts = Facts::Container(Box::new(inspect));
-            for (signal, at, heard) in signals {
-                known.hear(&signal, at, heard);
-            }
+            known.heed_early();
         } else {
             known.facts = Facts::Foreign;
-            known.kill = None;
+            known.forget_signals();
         }
         match joins {
             Some(owner) => self.join(&id, owner),
