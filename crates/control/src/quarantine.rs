@@ -17,11 +17,19 @@ pub struct Aside {
 }
 
 impl Aside {
+    /// A reason that begins with the subject is shown without it: readers know it already.
     pub(crate) fn new(subject: impl ToString, origin: &Origin, reason: impl Into<String>) -> Self {
+        let subject = subject.to_string();
+        let reason = reason.into();
+        let rest = reason.strip_prefix(&*subject);
+        let reason = match rest.and_then(|rest| rest.strip_prefix(": ")) {
+            Some(rest) => rest.to_owned(),
+            None => reason,
+        };
         Self {
-            subject: subject.to_string(),
+            subject,
             origin: origin.clone(),
-            reason: reason.into(),
+            reason,
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The first setting in which two entries differ, to say it to people. Origins do not count.
 
-use std::fmt::{Debug, Display};
+use std::fmt::Display;
 
-use plimsoll_model::{Backend, Check, CheckHost, CheckKind, Origin, Route, ServiceSpec, Timeouts};
+use plimsoll_model::{
+    Backend, Check, CheckHost, CheckKind, HashKey, Origin, Persistence, PlaneChoice, Route,
+    Scheduler, ServiceSpec, Timeouts,
+};
+
+use super::words::{self, time};
 
 /// A setting with two values.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,15 +17,72 @@ pub(super) struct Difference {
     second: String,
 }
 
+/// Why the first of two comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// By the order of sources and keys.
+    ByOrder,
+    /// It has a ready backend.
+    Ready,
+    /// Its services have backends that are not draining.
+    Staffed,
+}
+
 impl Difference {
-    /// Why the second is put aside. `because` says why `first` comes first, from its blank on;
-    /// empty where that needs no word.
-    pub(super) fn reason(&self, first: &Origin, because: &str) -> String {
+    /// Why what `second` says is put aside for what `first` says, in the words of the second.
+    pub(super) fn reason(
+        &self,
+        first: &Origin,
+        second: &Origin,
+        why: First,
+        labels: bool,
+    ) -> String {
+        match labels {
+            true => self.of_labels(first, second, why),
+            false => self.of_keys(first, why),
+        }
+    }
+
+    fn of_keys(&self, first: &Origin, why: First) -> String {
+        let because = match why {
+            First::ByOrder => "",
+            First::Ready => " because it has a ready backend",
+            First::Staffed => " because its services have backends that are not draining",
+        };
         format!(
             "`{}` is {} here but {} in {first}, which comes first{because}: make them equal or \
              rename one",
             self.setting, self.second, self.first
         )
+    }
+
+    fn of_labels(&self, first: &Origin, second: &Origin, why: First) -> String {
+        let because = match why {
+            First::ByOrder if first.source == second.source => " because it is older",
+            First::ByOrder => "",
+            First::Ready => " because it can serve",
+            First::Staffed => " because its backends are not draining",
+        };
+        format!(
+            "{} is {} here but {} in {}, which decides{because}: make them equal, or give one of \
+             them another plimsoll.service",
+            words::label(self.setting),
+            quoted(&self.second),
+            quoted(&self.first),
+            words::who(first, second),
+        )
+    }
+}
+
+/// What is shown of a setting that is not there.
+const NONE: &str = "none";
+/// What is shown of a setting of a check that each backend has.
+const OF_BACKEND: &str = "that of the backend";
+
+fn quoted(value: &str) -> String {
+    match value {
+        NONE | OF_BACKEND => value.into(),
+        value => format!("`{value}`"),
     }
 }
 
@@ -37,13 +99,12 @@ fn differ<T: PartialEq>(
     })
 }
 
-fn debug<T: Debug>(value: &T) -> String {
-    format!("{value:?}")
-}
-
 fn list<T: Display>(values: &[T]) -> String {
     let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
-    format!("[{}]", texts.join(", "))
+    match texts.is_empty() {
+        true => NONE.into(),
+        false => texts.join(", "),
+    }
 }
 
 /// The first setting in which two services of one name differ.
@@ -64,26 +125,75 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         max_body,
     } = first;
     None.or_else(|| differ("listen", listens, &second.listens, |v| list(v)))
-        .or_else(|| differ("plane", plane, &second.plane, debug))
-        .or_else(|| {
-            let (a, b) = (&scheduler.kind, &second.scheduler.kind);
-            differ("scheduler", a, b, ToString::to_string)
-        })
-        .or_else(|| differ("scheduler settings", scheduler, &second.scheduler, debug))
-        .or_else(|| differ("persistence", persistence, &second.persistence, debug))
+        .or_else(|| differ("plane", plane, &second.plane, plane_name))
+        .or_else(|| of_schedulers(scheduler, &second.scheduler))
+        .or_else(|| of_persistences(persistence.as_ref(), second.persistence.as_ref()))
         .or_else(|| of_checks(check.as_ref(), second.check.as_ref()))
         .or_else(|| of_timeouts(timeouts, &second.timeouts))
-        .or_else(|| differ("queue", queue, &second.queue, debug))
-        .or_else(|| differ("retries", retries, &second.retries, debug))
-        .or_else(|| differ("body-limit", max_body, &second.max_body, debug))
+        .or_else(|| differ("queue", queue, &second.queue, ToString::to_string))
+        .or_else(|| differ("retries", retries, &second.retries, ToString::to_string))
+        .or_else(|| {
+            differ(
+                "body-limit",
+                max_body,
+                &second.max_body,
+                ToString::to_string,
+            )
+        })
         .or_else(|| differ("trusted", trusted, &second.trusted, |v| list(v)))
         .or_else(|| {
             let show = |sorry: &Option<Backend>| match sorry {
                 Some(backend) => backend.addr.to_string(),
-                None => "none".into(),
+                None => NONE.into(),
             };
             differ("sorry", &bare(sorry), &bare(&second.sorry), show)
         })
+}
+
+fn plane_name(plane: &PlaneChoice) -> String {
+    let name = match plane {
+        PlaneChoice::Auto => "auto",
+        PlaneChoice::Proxy => "proxy",
+        PlaneChoice::Ebpf => "ebpf",
+        PlaneChoice::Ipvs => "ipvs",
+    };
+    name.into()
+}
+
+fn of_schedulers(first: &Scheduler, second: &Scheduler) -> Option<Difference> {
+    let Scheduler {
+        kind,
+        hash,
+        table,
+        seed,
+    } = first;
+    let hash_name = |hash: &HashKey| match hash {
+        HashKey::Source => "source".into(),
+        HashKey::SourcePort => "source-port".into(),
+    };
+    None.or_else(|| differ("scheduler", kind, &second.kind, ToString::to_string))
+        .or_else(|| differ("scheduler.hash", hash, &second.hash, hash_name))
+        .or_else(|| differ("scheduler.table", table, &second.table, ToString::to_string))
+        .or_else(|| differ("scheduler.seed", seed, &second.seed, ToString::to_string))
+}
+
+fn of_persistences(
+    first: Option<&Persistence>,
+    second: Option<&Persistence>,
+) -> Option<Difference> {
+    let (Some(a), Some(b)) = (first, second) else {
+        let show = |p: &Option<&Persistence>| p.map_or(NONE.into(), |p| time(&p.timeout));
+        return differ("persistence", &first, &second, show);
+    };
+    let Persistence {
+        timeout,
+        prefix_v4,
+        prefix_v6,
+    } = a;
+    let number = |n: &u8| n.to_string();
+    None.or_else(|| differ("persistence", timeout, &b.timeout, time))
+        .or_else(|| differ("persistence.prefix-v4", prefix_v4, &b.prefix_v4, number))
+        .or_else(|| differ("persistence.prefix-v6", prefix_v6, &b.prefix_v6, number))
 }
 
 /// A backend whose origin is that of no one.
@@ -96,7 +206,7 @@ fn bare(backend: &Option<Backend>) -> Option<Backend> {
 
 fn of_checks(first: Option<&Check>, second: Option<&Check>) -> Option<Difference> {
     let (Some(a), Some(b)) = (first, second) else {
-        let show = |check: &Option<&Check>| check.map_or("none".into(), ToString::to_string);
+        let show = |check: &Option<&Check>| check.map_or(NONE.into(), ToString::to_string);
         return differ("check", &first, &second, show);
     };
     let Check {
@@ -112,14 +222,14 @@ fn of_checks(first: Option<&Check>, second: Option<&Check>) -> Option<Difference
         differ("check", &a, &b, String::clone)
     })
     .or_else(|| of_kinds(kind, &b.kind))
-    .or_else(|| differ("check.interval", interval, &b.interval, debug))
-    .or_else(|| differ("check.timeout", timeout, &b.timeout, debug))
-    .or_else(|| differ("check.rise", rise, &b.rise, debug))
-    .or_else(|| differ("check.fall", fall, &b.fall, debug))
+    .or_else(|| differ("check.interval", interval, &b.interval, time))
+    .or_else(|| differ("check.timeout", timeout, &b.timeout, time))
+    .or_else(|| differ("check.rise", rise, &b.rise, ToString::to_string))
+    .or_else(|| differ("check.fall", fall, &b.fall, ToString::to_string))
     .or_else(|| {
         let show = |port: &Option<u16>| match port {
             Some(port) => port.to_string(),
-            None => "that of the backend".into(),
+            None => OF_BACKEND.into(),
         };
         differ("check.port", port, &b.port, show)
     })
@@ -138,7 +248,7 @@ fn of_kinds(first: &CheckKind, second: &CheckKind) -> Option<Difference> {
     };
     let show = |host: &Option<CheckHost>| match host {
         Some(host) => host.to_string(),
-        None => "that of the backend".into(),
+        None => OF_BACKEND.into(),
     };
     differ("check.host", host, h, show)
         .or_else(|| differ("check.status", status, s, ToString::to_string))
@@ -154,13 +264,13 @@ fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {
         idle,
         drain,
     } = first;
-    None.or_else(|| differ("timeouts.connect", connect, &second.connect, debug))
-        .or_else(|| differ("timeouts.header", header, &second.header, debug))
-        .or_else(|| differ("timeouts.keepalive", keepalive, &second.keepalive, debug))
-        .or_else(|| differ("timeouts.queue", queue, &second.queue, debug))
-        .or_else(|| differ("timeouts.response", response, &second.response, debug))
-        .or_else(|| differ("timeouts.idle", idle, &second.idle, debug))
-        .or_else(|| differ("timeouts.drain", drain, &second.drain, debug))
+    None.or_else(|| differ("timeouts.connect", connect, &second.connect, time))
+        .or_else(|| differ("timeouts.header", header, &second.header, time))
+        .or_else(|| differ("timeouts.keepalive", keepalive, &second.keepalive, time))
+        .or_else(|| differ("timeouts.queue", queue, &second.queue, time))
+        .or_else(|| differ("timeouts.response", response, &second.response, time))
+        .or_else(|| differ("timeouts.idle", idle, &second.idle, time))
+        .or_else(|| differ("timeouts.drain", drain, &second.drain, time))
 }
 
 /// The first setting in which two routes of one name differ.
@@ -177,7 +287,7 @@ pub(super) fn of_routes(first: &Route, second: &Route) -> Option<Difference> {
     None.or_else(|| differ("host", hosts, &second.hosts, |v| list(v)))
         .or_else(|| differ("path", path, &second.path, ToString::to_string))
         .or_else(|| differ("listen", listens, &second.listens, |v| list(v)))
-        .or_else(|| differ("priority", priority, &second.priority, debug))
+        .or_else(|| differ("priority", priority, &second.priority, ToString::to_string))
         .or_else(|| {
             differ("service", services, &second.services, |services| {
                 let texts: Vec<String> = services

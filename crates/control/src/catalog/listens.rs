@@ -7,6 +7,7 @@ use std::sync::Arc;
 use plimsoll_model::{Listen, Name, Ports, Proto, Service, Subject};
 
 use super::merge::Accepted;
+use super::words;
 use crate::Aside;
 
 /// A listen that is taken.
@@ -71,6 +72,15 @@ pub(super) fn without_http(service: &Arc<Service>) -> Arc<Service> {
     rest.into()
 }
 
+/// Who said a service, behind its name, for one that was said by another.
+fn of_whom(first: &Accepted, other: &Accepted) -> String {
+    let (origin, reader) = (&first.service.spec.origin, &other.service.spec.origin);
+    match words::has_labels(other.precedence) && origin.source == reader.source {
+        true => format!(" ({})", origin.entry),
+        false => format!(" of {origin}"),
+    }
+}
+
 /// Why one service comes before another of the same precedence, where it is not by its name.
 fn first_because(first: &Accepted, other: &Accepted) -> &'static str {
     match first.precedence == other.precedence && first.service.name() > other.service.name() {
@@ -120,19 +130,27 @@ impl<'a> Claims<'a> {
         claims.find_map(|claim| {
             if listen.is_http() && claim.listen == *listen {
                 let other = claim.catch_all.filter(|_| catch_all)?;
+                let instead = match words::has_labels(of.precedence) {
+                    true => "give this one a plimsoll.host or plimsoll.path",
+                    false => "name this service in a route",
+                };
                 Some(format!(
-                    "service `{}` of {}{} takes all requests of listen {listen} that no route \
-                     decides, which only one can: name this service in a route",
+                    "service `{}`{}{} takes all requests of listen {listen} that no route \
+                     decides, which only one can: {instead}",
                     other.service.name(),
-                    other.service.spec.origin,
+                    of_whom(other, of),
                     first_because(other, of)
                 ))
             } else if claim.listen.conflicts(listen) {
                 let first = claim.first;
+                let instead = match words::has_labels(of.precedence) {
+                    true => "choose another plimsoll.listen",
+                    false => "change one",
+                };
                 Some(format!(
-                    "listen {listen} is taken by service `{}` of {}{} with listen {}: change one",
+                    "listen {listen} is taken by service `{}`{}{} with listen {}: {instead}",
                     first.service.name(),
-                    first.service.spec.origin,
+                    of_whom(first, of),
                     first_because(first, of),
                     claim.listen
                 ))

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use plimsoll_model::{Invalid, Origin, Precedence, Route, Service, SourceId, State, Subject};
 
-use super::difference;
+use super::difference::{self, First};
+use super::words;
 use crate::Aside;
 
 /// Says whether planes can carry something.
@@ -97,11 +98,11 @@ struct Part {
 }
 
 impl Part {
-    /// Why this one comes before another of the same precedence, where it is not by its key.
-    fn first_because(&self, other: &Part) -> &'static str {
+    /// Why this one comes before another of the same precedence.
+    fn first_because(&self, other: &Part) -> First {
         match self.place > other.place {
-            true => " because it has a ready backend",
-            false => "",
+            true => First::Ready,
+            false => First::ByOrder,
         }
     }
 }
@@ -117,7 +118,7 @@ pub(super) fn merge<'a>(
     let mut asides = Asides::default();
     let mut parts: Vec<Part> = Vec::new();
     for (place, (source, fragment)) in fragments.enumerate() {
-        if let Some((plane, service)) = sieve(fragment, vet, &mut asides) {
+        if let Some((plane, service)) = sieve(source.precedence, fragment, vet, &mut asides) {
             parts.push(Part {
                 precedence: source.precedence,
                 plane,
@@ -140,12 +141,18 @@ pub(super) fn merge<'a>(
     for part in parts {
         let origin = &head.service.spec.origin;
         let reason = if head.precedence != part.precedence {
+            let instead = match words::has_labels(part.precedence) {
+                true => "choose another plimsoll.service",
+                false => "rename one",
+            };
             Some(format!(
-                "{origin} has a service of this name and comes first: rename one"
+                "{origin} has a service of this name and comes first: {instead}"
             ))
         } else {
+            let (why, own) = (head.first_because(&part), &part.service.spec.origin);
+            let labels = words::has_labels(part.precedence);
             difference::of_specs(&head.service.spec, &part.service.spec)
-                .map(|d| d.reason(origin, head.first_because(&part)))
+                .map(|d| d.reason(origin, own, why, labels))
         };
         match reason {
             Some(reason) => asides.fragment(&part.service, reason),
@@ -173,6 +180,7 @@ fn vetted(service: &Service, vet: &dyn Vet) -> Result<&'static str, Invalid> {
 /// What of a fragment can be in force: all of it, or all but the backends that are wrong by
 /// themselves.
 fn sieve(
+    precedence: Precedence,
     fragment: &Arc<Service>,
     vet: &dyn Vet,
     asides: &mut Asides,
@@ -186,7 +194,7 @@ fn sieve(
         backends,
     };
     if let Err(error) = vetted(&with(BTreeMap::new()), vet) {
-        asides.fragment(fragment, error.0);
+        asides.fragment(fragment, words::wrong(precedence, error));
         return None;
     }
     let mut good = BTreeMap::new();
@@ -197,7 +205,8 @@ fn sieve(
             Ok(_) => good.extend([pair]),
             Err(error) => {
                 let subject = Subject::Backend(fragment.name().clone(), addr.clone());
-                bad.push(Aside::new(subject, &backend.origin, error.0));
+                let reason = words::wrong(precedence, error);
+                bad.push(Aside::new(subject, &backend.origin, reason));
             }
         }
     }
@@ -208,7 +217,7 @@ fn sieve(
             Some((plane, rest.into()))
         }
         Err(_) => {
-            asides.fragment(fragment, whole.0);
+            asides.fragment(fragment, words::wrong(precedence, whole));
             None
         }
     }

@@ -8,6 +8,7 @@ mod listens;
 mod merge;
 mod routes;
 mod source;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

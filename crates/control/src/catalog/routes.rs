@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use plimsoll_model::{Name, Route, SourceId, Subject};
+use plimsoll_model::{Name, PathPrefix, Route, SourceId, Subject};
 
-use super::difference;
+use super::difference::{self, First};
 use super::merge::{Accepted, Vet};
+use super::words;
 use crate::Aside;
 
 fn about(route: &Route, reason: impl Into<String>) -> Aside {
@@ -52,16 +53,54 @@ pub(super) fn choose<'a>(
             continue;
         };
         contested = true;
-        let because = match precedence == other_precedence && first_place > place {
-            true => " because its services have backends that are not draining",
-            false => "",
+        let why = match precedence == other_precedence && first_place > place {
+            true => First::Staffed,
+            false => First::ByOrder,
         };
-        asides.push(about(route, difference.reason(&first.origin, because)));
+        let labels = words::has_labels(other_precedence);
+        let reason = match labels && leads_elsewhere(first, route) {
+            true => {
+                let together = precedence == other_precedence;
+                of_one_host(first, route, why, together)
+            }
+            false => difference.reason(&first.origin, &route.origin, why, labels),
+        };
+        asides.push(about(route, reason));
     }
     Choice {
         route: Some(first.clone()),
         contested,
     }
+}
+
+/// Whether two routes are for the same, but lead to different services.
+fn leads_elsewhere(first: &Route, route: &Route) -> bool {
+    first.hosts == route.hosts && first.path == route.path && first.services != route.services
+}
+
+/// Why a container does not get a host. `together` says whether the service that has it may be
+/// shared.
+fn of_one_host(first: &Route, route: &Route, why: First, together: bool) -> String {
+    let hosts: Vec<String> = first.hosts.iter().map(ToString::to_string).collect();
+    let mut what = format!("host {}", hosts.join(", "));
+    let mut another = "another host";
+    if first.path != PathPrefix::root() {
+        what = format!("{what} with path {}", first.path);
+        another = "another host or path";
+    }
+    let services = first.services.iter();
+    let services: Vec<String> = services.map(|s| format!("`{}`", s.service)).collect();
+    let services = services.join(", ");
+    let who = words::who(&first.origin, &route.origin);
+    let because = match why {
+        First::Staffed => ", which has backends that are not draining",
+        _ => "",
+    };
+    let instead = match together {
+        true => format!("give both the same plimsoll.service to share it, or choose {another}"),
+        false => format!("choose {another}"),
+    };
+    format!("{what} is already served by service {services} ({who}){because}: {instead}")
 }
 
 /// The services that are named by any of these routes.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use plimsoll_model::{EntryKey, SchedulerKind, Service, ServiceSpec, State, Status, Update};
+use plimsoll_model::{
+    EntryKey, PlaneChoice, SchedulerKind, Service, ServiceSpec, State, Status, Update,
+};
 use proptest::prelude::*;
 
 use crate::world::{World, docker, entry, file, name, nth, route, service};
@@ -115,11 +117,13 @@ fn the_reason_says_why_the_younger_comes_first() {
     let mut world = World::new();
     say(&mut world, 1, Wrr, Some(Ready));
     say(&mut world, 2, Lc, Some(Ready));
-    let by_age = ["`scheduler` is lc here but wrr in test (c1), which comes first: make"];
+    let by_age = [
+        "plimsoll.scheduler is `lc` here but `wrr` in c1, which decides because it is older: make",
+    ];
     world.assert_aside("service `web`", "c2", &by_age);
     say(&mut world, 1, Wrr, Some(Draining));
-    let words = "`scheduler` is wrr here but lc in test (c2), which comes first because it has a \
-                 ready backend: make";
+    let words = "plimsoll.scheduler is `wrr` here but `lc` in c2, which decides because it can \
+                 serve: make";
     world.assert_aside("service `web`", "c1", &[words]);
     say(&mut world, 2, Lc, Some(Starting));
     world.assert_aside("service `web`", "c2", &by_age);
@@ -134,7 +138,10 @@ fn a_ready_backend_does_not_outweigh_a_file() {
     world.assert_aside(
         "service `web`",
         "c1",
-        &["test (file)", "comes first: rename"],
+        &[
+            "test (file)",
+            "comes first: choose another plimsoll.service",
+        ],
     );
 }
 
@@ -192,7 +199,9 @@ fn assert_leads_to(world: &World, service: &str) {
 #[test]
 fn a_route_to_what_is_leaving_comes_last() {
     let mut world = two_of_one_host();
-    let by_age = ["`service` is b (1) here but a (1) in test (c1), which comes first: make"];
+    let by_age = [
+        "host example.com is already served by service `a` (c1): give both the same plimsoll.service to share it, or choose another host",
+    ];
     assert_leads_to(&world, "a");
     world.assert_aside("route `example.com/`", "c2", &by_age);
     // A bad moment is not an end: nobody else gets the host for it.
@@ -205,8 +214,8 @@ fn a_route_to_what_is_leaving_comes_last() {
     world.put(&docker(), "c1", a(Draining));
     world.step();
     assert_leads_to(&world, "b");
-    let words = "`service` is a (1) here but b (1) in test (c2), which comes first because its \
-                 services have backends that are not draining: make";
+    let words = "host example.com is already served by service `b` (c2), which has backends that are \
+                 not draining: give both";
     world.assert_aside("route `example.com/`", "c1", &[words]);
     // Without any backend, or gone, it is the same.
     world.put(&docker(), "c1", service("c1", "a", &[], &[]));
@@ -324,7 +333,53 @@ fn a_route_of_a_file_comes_before_one_of_an_engine_all_the_same() {
     world.assert_aside(
         "route `example.com/`",
         "c2",
-        &["test (r), which comes first: make"],
+        &["served by service `a` (r): choose another host"],
+    );
+}
+
+#[test]
+fn settings_of_a_file_are_called_by_its_keys() {
+    let mut world = World::new();
+    for (n, kind) in [(1, Wrr), (2, Lc)] {
+        world.put(&file(), &format!("c{n}"), container(n, kind, Ready));
+    }
+    world.step();
+    let words = ["`scheduler` is lc here but wrr in test (c1), which comes first: make"];
+    world.assert_aside("service `web`", "c2", &words);
+}
+
+#[test]
+fn a_path_of_a_host_may_be_served_by_another() {
+    let mut world = two_of_one_host();
+    for (key, text) in [("c1", "a"), ("c2", "b")] {
+        let mut to = route(key, "example.com/", &[text]);
+        to.path = "/api".parse().unwrap();
+        world.put(&docker(), &format!("{key} route"), to);
+    }
+    world.step();
+    let words = "host example.com with path /api is already served by service `a` (c1): give both \
+                 the same plimsoll.service to share it, or choose another host or path";
+    world.assert_aside("route `example.com/`", "c2", &[words]);
+}
+
+#[test]
+fn a_plane_that_is_not_there_is_named_as_labels_are() {
+    let mut world = World::new();
+    let mut web = service("c1", "web", &["*:80/tcp"], &[1]);
+    Arc::make_mut(&mut web.spec).plane = PlaneChoice::Ebpf;
+    world.put(&docker(), "c1", web);
+    world.step();
+    world.assert_aside("service `web`", "c1", &["use plimsoll.plane=proxy"]);
+    let mut web = service("c1", "web", &["*:80/tcp"], &[1]);
+    Arc::make_mut(&mut web.spec).scheduler.table = 4;
+    world.put(&docker(), "c1", web);
+    world.step();
+    let [(_, _, reason)] = &world.aside()[..] else {
+        panic!("{:?}", world.aside());
+    };
+    assert_eq!(
+        reason, "table 4 is not a prime number",
+        "without its name again"
     );
 }
 
@@ -346,13 +401,13 @@ fn a_listen_goes_to_who_has_backends() {
     world.put(&docker(), "b", with("b", &[]));
     world.step();
     assert_eq!(world.services(), ["a"]);
-    let by_name = ["taken by service `a` of test (a) with listen *:80/tcp: change"];
+    let by_name = ["taken by service `a` (a) with listen *:80/tcp: choose another plimsoll.listen"];
     world.assert_aside("service `b`", "b", &by_name);
     world.put(&docker(), "b", in_state(with("b", &[2]), Draining));
     world.step();
     assert_eq!(world.services(), ["b"]);
-    let words = "taken by service `b` of test (b), which comes first because it has backends, \
-                 with listen *:80/tcp: change";
+    let words = "taken by service `b` (b), which comes first because it has backends, \
+                 with listen *:80/tcp: choose";
     world.assert_aside("service `a`", "a", &[words]);
     world.put(&docker(), "a", with("a", &[1]));
     world.step();
@@ -375,7 +430,7 @@ fn what_no_route_decides_goes_to_who_has_backends() {
     world.put(&docker(), "b", with("b", &[2]));
     world.step();
     assert_eq!(world.services(), ["b"]);
-    let words = "service `b` of test (b), which comes first because it has backends, takes all";
+    let words = "service `b` (b), which comes first because it has backends, takes all";
     world.assert_aside("service `a`", "a", &[words]);
     world.say(&docker(), Update::Remove(EntryKey::new("b")));
     world.step();

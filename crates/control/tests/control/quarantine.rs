@@ -48,7 +48,8 @@ fn a_fragment_of_another_spec() {
     assert_eq!(world.aside(), []);
     world.put(&docker(), "c1", one);
     world.step();
-    let words = ["`scheduler` is lc here but wrr in test (c1)"];
+    let words =
+        ["plimsoll.scheduler is `lc` here but `wrr` in c1, which decides because it is older:"];
     world.assert_aside("service `web`", "c2", &words);
     assert_eq!(world.held().services[&name("web")].backends.len(), 1);
     world.put(
@@ -60,17 +61,19 @@ fn a_fragment_of_another_spec() {
     world.assert_aside(
         "service `web`",
         "c2",
-        &["`retries` is 9 here but 3 in test (c1)"],
+        &["plimsoll.retries is `9` here but `3` in c1"],
     );
 }
 
 #[test]
 fn the_first_differing_setting_is_named() {
     type Change = fn(&mut ServiceSpec);
-    let cases: [(&str, Change); 8] = [
+    let cases: [(&str, Change); 10] = [
         ("listen", |s| s.listens.clear()),
         ("plane", |s| s.plane = PlaneChoice::Proxy),
-        ("scheduler settings", |s| s.scheduler.seed = 1),
+        ("scheduler.seed", |s| s.scheduler.seed = 1),
+        ("scheduler.table", |s| s.scheduler.table = 307),
+        ("drain", |s| s.timeouts.drain = Duration::ZERO),
         ("timeouts.idle", |s| s.timeouts.idle = Duration::ZERO),
         ("timeouts.connect", |s| {
             s.timeouts.connect = Duration::from_secs(1)
@@ -90,7 +93,8 @@ fn the_first_differing_setting_is_named() {
         let other = service("c2", "web", &["*:80/tcp"], &[2]);
         world.put(&docker(), "c2", with_spec(other, change));
         world.step();
-        world.assert_aside("service `web`", "c2", &[&format!("`{setting}` is ")]);
+        let words = format!("plimsoll.{setting} is ");
+        world.assert_aside("service `web`", "c2", &[&words]);
     }
 }
 
@@ -108,27 +112,36 @@ fn the_first_differing_setting_of_a_check_is_named() {
         }
     }
     let cases: [(&str, Change); 9] = [
-        ("`check` is none here but http:/health in", |c| *c = None),
-        ("`check` is tcp here but http:/health in", |c| {
+        ("plimsoll.check is none here but `http:/health` in", |c| {
+            *c = None
+        }),
+        ("plimsoll.check is `tcp` here but `http:/health` in", |c| {
             of(c).kind = CheckKind::Tcp
         }),
-        ("`check.host` is b here but that of the backend in", |c| {
-            of(c).kind = http("b", "200-399")
-        }),
-        ("`check.status` is 204 here but 200-399 in", |c| {
-            of(c).kind = http("", "204")
-        }),
-        ("`check.interval` is 9s here but 5s in", |c| {
+        (
+            "plimsoll.check.host is `b` here but that of the backend in",
+            |c| of(c).kind = http("b", "200-399"),
+        ),
+        (
+            "plimsoll.check.status is `204` here but `200-399` in",
+            |c| of(c).kind = http("", "204"),
+        ),
+        ("plimsoll.check.interval is `9s` here but `5s` in", |c| {
             of(c).interval = Duration::from_secs(9)
         }),
-        ("`check.timeout` is 9s here but 2s in", |c| {
+        ("plimsoll.check.timeout is `9s` here but `2s` in", |c| {
             of(c).timeout = Duration::from_secs(9)
         }),
-        ("`check.rise` is 9 here but 2 in", |c| of(c).rise = 9),
-        ("`check.fall` is 9 here but 3 in", |c| of(c).fall = 9),
-        ("`check.port` is 9 here but that of the backend in", |c| {
-            of(c).port = Some(9)
+        ("plimsoll.check.rise is `9` here but `2` in", |c| {
+            of(c).rise = 9
         }),
+        ("plimsoll.check.fall is `9` here but `3` in", |c| {
+            of(c).fall = 9
+        }),
+        (
+            "plimsoll.check.port is `9` here but that of the backend in",
+            |c| of(c).port = Some(9),
+        ),
     ];
     for (words, change) in cases {
         let mut world = World::new();
@@ -183,7 +196,7 @@ fn a_listen_of_two_services() {
     for (second, words) in [
         (
             "0.0.0.0:80/tcp",
-            "listen 0.0.0.0:80/tcp is taken by service `b` of test (b)",
+            "listen 0.0.0.0:80/tcp is taken by service `b` (b)",
         ),
         ("*:79-81/tcp", "with listen *:80/tcp"),
         ("*:80/http", "with listen *:80/tcp"),
@@ -297,7 +310,7 @@ fn a_service_whose_route_is_aside_does_not_take_all() {
     }
     world.put(&docker(), "c3", service("c3", "middle", &http, &[3]));
     world.step();
-    world.assert_aside("route `web`", "c2", &["aardvark"]);
+    world.assert_aside("route `web`", "c2", &["by service `zebra` (c1)"]);
     let listens = |world: &World, text: &str| {
         let held = world.held();
         held.services[&name(text)].spec.listens.len()
@@ -355,7 +368,7 @@ fn two_routes_of_one_name() {
     world.assert_aside(
         "route `r`",
         "c2",
-        &["`priority` is 7 here but 0 in test (c1)"],
+        &["plimsoll.priority is `7` here but `0` in c1"],
     );
 }
 

@@ -149,8 +149,8 @@ fn the_oldest_that_can_serve_decides_what_contradicts() {
         &both,
         "service `shop/api`",
         "container shop-api-2",
-        "`scheduler` is lc here but wrr in docker:unix:///var/run/docker.sock (container \
-         shop-api-1), which comes first: make them equal or rename one",
+        "plimsoll.scheduler is `lc` here but `wrr` in container shop-api-1, which decides because \
+         it is older: make them equal, or give one of them another plimsoll.service",
     );
     let status = Status::new(State::Draining, "told to stop (SIGTERM)");
     let handed = catalog(&[(old, Standing::Serves(status)), (new, ready())]);
@@ -168,8 +168,8 @@ fn two_services_for_one_host() {
         &catalog,
         "route `a.example:80`",
         "container green",
-        "`service` is green (1) here but blue (1) in docker:unix:///var/run/docker.sock \
-         (container blue), which comes first: make them equal or rename one",
+        "host a.example is already served by service `blue` (container blue): give both the same \
+         plimsoll.service to share it, or choose another host",
     );
     let leads = [("a.example:80", "blue"), ("a.example:80/red", "red")];
     let leads = leads.map(|(route, service)| (route.to_owned(), service.to_owned()));
@@ -188,7 +188,7 @@ fn a_priority_takes_no_host_from_an_older_container() {
     assert_eq!(subject, "route `a.example:80`");
     assert_eq!(entry, "container above");
     assert!(
-        reason.contains("(container blue), which comes first"),
+        reason.contains("served by service `blue` (container blue)"),
         "{reason}"
     );
     let route = ("a.example:80".to_owned(), "blue".to_owned());
@@ -230,7 +230,8 @@ fn a_label_and_a_virtual_host_for_one_host() {
     };
     assert_eq!(subject, "route `a.example:80`");
     assert_eq!(entry, "container old");
-    assert!(reason.starts_with("`service` is a.example (1) here but web (1) in "));
+    let words = "host a.example is already served by service `web` (container web): ";
+    assert!(reason.starts_with(words), "{reason}");
 }
 
 #[test]
@@ -242,9 +243,8 @@ fn two_services_for_what_no_route_decides() {
         &catalog,
         "service `green`",
         "container green",
-        "service `blue` of docker:unix:///var/run/docker.sock (container blue) takes all requests \
-         of listen *:80/http that no route decides, which only one can: name this service in a \
-         route",
+        "service `blue` (container blue) takes all requests of listen *:80/http that no route \
+         decides, which only one can: give this one a plimsoll.host or plimsoll.path",
     );
 }
 
