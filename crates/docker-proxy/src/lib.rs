@@ -9,6 +9,7 @@
 mod allow;
 mod events;
 mod fields;
+mod patient;
 mod redact;
 mod server;
 mod shape;
@@ -17,4 +18,4 @@ pub use allow::{Allowed, Endpoint, Refused, decide};
 pub use events::{Events, MAX_LINE};
 pub use fields::{ENV, LABELS, MAX_OUTPUT};
 pub use redact::{NotExpected, redact};
-pub use server::{Connection, Dial, serve};
+pub use server::{Connection, Dial, PATIENCE, serve};

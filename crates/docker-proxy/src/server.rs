@@ -18,12 +18,13 @@ use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, spawn};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::patient::Patient;
 use crate::{Allowed, Endpoint, Events, Refused, decide, redact};
 
 /// Connections at once.
@@ -32,10 +33,14 @@ const CONNECTIONS: usize = 64;
 const ANSWERS: usize = 16;
 /// Bytes of a request's head at most.
 const MAX_HEAD: usize = 32 << 10;
-/// Bytes of a whole answer at most: lists of some ten thousand containers.
-const MAX_ANSWER: usize = 64 << 20;
+/// Bytes of a list at most: some thousands of containers.
+const MAX_LIST: usize = 16 << 20;
+/// Bytes of another whole answer at most.
+const MAX_ANSWER: usize = 4 << 20;
 /// How long a connection may stay without a request.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long a client may take to read what there is for it, unless something else is said.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection to the engine may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long the engine may take for an answer; for events, until they begin.
@@ -64,8 +69,9 @@ type Dialled = Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Se
 pub type Dial = Box<dyn Fn() -> Dialled + Send + Sync>;
 
 /// Answers on a Unix socket what may be asked of the engine, for ever. `engine` is its name in
-/// messages, such as `unix:///var/run/docker.sock`.
-pub async fn serve(listener: UnixListener, engine: String, dial: Dial) {
+/// messages, such as `unix:///var/run/docker.sock`. Clients are cut off that have not read all there
+/// is for them, be it one answer or some events, `patience` after they had to: see [`PATIENCE`].
+pub async fn serve(listener: UnixListener, engine: String, dial: Dial, patience: Duration) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let proxy = Arc::new(Proxy {
         engine,
@@ -76,17 +82,16 @@ pub async fn serve(listener: UnixListener, engine: String, dial: Dial) {
     // It is never closed.
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, _)) => drop(spawn(connection(proxy.clone(), stream, place))),
+            Ok((stream, _)) => {
+                let stream = Patient::new(stream, patience);
+                drop(spawn(connection(proxy.clone(), stream, place)));
+            }
             Err(_) => sleep(RETRY).await,
         }
     }
 }
 
-async fn connection(
-    proxy: Arc<Proxy>,
-    stream: tokio::net::UnixStream,
-    _place: OwnedSemaphorePermit,
-) {
+async fn connection(proxy: Arc<Proxy>, stream: Patient<UnixStream>, _place: OwnedSemaphorePermit) {
     let service = service_fn(|request| {
         let proxy = proxy.clone();
         async move { Ok::<_, Infallible>(proxy.answer(request).await) }
@@ -139,11 +144,12 @@ impl Proxy {
                 return Err(self.failed("is not asked any more"));
             };
             let (head, body, engine) = self.ask(&allowed).await?;
-            let too_long = || self.failed(format!("answers more than {MAX_ANSWER} bytes"));
-            if body.size_hint().lower() > MAX_ANSWER as u64 {
+            let most = longest(allowed.endpoint);
+            let too_long = || self.failed(format!("answers more than {most} bytes"));
+            if body.size_hint().lower() > most as u64 {
                 return Err(too_long());
             }
-            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = Limited::new(body, most).collect().await;
             drop(engine);
             let body = body.map_err(|why| match why.downcast::<LengthLimitError>() {
                 Ok(_) => too_long(),
@@ -243,6 +249,23 @@ impl Proxy {
     fn late(&self) -> Failed {
         let why = format!("the engine at {} does not answer", self.engine);
         Failed(StatusCode::GATEWAY_TIMEOUT, why)
+    }
+}
+
+/// Bytes of a whole answer at most.
+fn longest(endpoint: Endpoint) -> usize {
+    match endpoint {
+        Endpoint::Containers
+        | Endpoint::Networks
+        | Endpoint::Services
+        | Endpoint::Tasks
+        | Endpoint::Nodes => MAX_LIST,
+        Endpoint::Ping
+        | Endpoint::Version
+        | Endpoint::Info
+        | Endpoint::Events
+        | Endpoint::Container
+        | Endpoint::Network => MAX_ANSWER,
     }
 }
 

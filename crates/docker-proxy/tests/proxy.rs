@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use plimsoll_docker_proxy::{Connection, Dial, serve};
+use plimsoll_docker_proxy::{Connection, Dial, PATIENCE, serve};
 use plimsoll_testkit::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, interval, timeout};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -49,7 +49,8 @@ impl Engine {
                 };
                 kept.lock().unwrap().push(head);
                 let answer = told.lock().unwrap().clone();
-                stream.write_all(&answer).await.unwrap();
+                // Some are not read to their end.
+                let _ = stream.write_all(&answer).await;
                 let _ = send.send(stream);
             }
         });
@@ -98,6 +99,10 @@ struct Stage {
 
 impl Stage {
     fn start() -> Self {
+        Self::patient(PATIENCE)
+    }
+
+    fn patient(patience: Duration) -> Self {
         let dir = TempDir::new().unwrap();
         let stage = Self { dir };
         let engine = stage.engine();
@@ -109,7 +114,12 @@ impl Stage {
                 Ok(Box::new(stream) as Box<dyn Connection>)
             })
         });
-        tokio::spawn(serve(listener, "unix:///engine.sock".into(), dial));
+        tokio::spawn(serve(
+            listener,
+            "unix:///engine.sock".into(),
+            dial,
+            patience,
+        ));
         stage
     }
 
@@ -316,6 +326,16 @@ async fn an_engine_that_is_away_or_answers_nonsense_is_502_until_it_is_back() {
             "{answer}: {head} {body}"
         );
     }
+    // A list may be longer than an inspection.
+    let long = "x".repeat(5 << 20);
+    engine.answers("200 OK", &format!(r#"[{{"Id":"{long}"}}]"#));
+    assert!(stage.get("/containers/json").await.1.len() > long.len());
+    engine.answers("200 OK", &format!(r#"{{"Id":"{long}"}}"#));
+    let (head, body) = stage.get("/containers/a/json").await;
+    assert!(
+        head.starts_with("HTTP/1.1 502 ") && body.contains("more than"),
+        "{head} {body:.200}"
+    );
     engine.stop();
     assert!(stage.get("/_ping").await.0.starts_with("HTTP/1.1 502 "));
     let engine = Engine::start(&stage.engine());
@@ -360,5 +380,93 @@ async fn many_answers_are_given_at_once_and_on_one_connection() {
             .unwrap()
             .unwrap();
         assert_eq!(&body, b"[]\n");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_are_in_nobodys_way_for_long() {
+    let stage = Stage::patient(Duration::from_secs(1));
+    let engine = Engine::start(&stage.engine());
+    // More than the system takes off the proxy.
+    let length = 1 << 19;
+    engine.answers("200 OK", &format!(r#"[{{"Id":"{}"}}]"#, "x".repeat(length)));
+    let mut stuck = Vec::new();
+    for _ in 0..20 {
+        let mut client = stage.connect().await;
+        let request = "GET /containers/json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        stuck.push(client);
+    }
+    let (head, body) = stage.get("/containers/json").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(body.len() > length, "who reads gets all of it");
+    // They stay cut off, but for the last ones, which begin to read in time.
+    let mut cut_off = 0;
+    for mut client in stuck {
+        let mut text = Vec::new();
+        let read = timeout(SOON, client.read_to_end(&mut text)).await;
+        assert!(read.is_ok(), "its connection ends");
+        cut_off += usize::from(text.len() < length);
+    }
+    assert!(cut_off > 0, "somebody had to make place");
+}
+
+const START: &str = r#"{"Type":"container","Action":"start","Actor":{"ID":"a"}}"#;
+
+/// A client that has asked for events, and the engine's end of that.
+async fn listening(stage: &Stage, engine: &mut Engine) -> (UnixStream, UnixStream) {
+    *engine.answer.lock().unwrap() =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".into();
+    let mut client = stage.connect().await;
+    let request = "GET /events HTTP/1.1\r\nHost: x\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let source = timeout(SOON, engine.open.recv()).await.unwrap().unwrap();
+    (client, source)
+}
+
+/// So many events, as the engine sends them.
+fn starts(count: usize) -> Vec<u8> {
+    let chunk = format!("{:x}\r\n{START}\n\r\n", START.len() + 1);
+    chunk.repeat(count).into_bytes()
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_events_is_cut_off() {
+    let stage = Stage::patient(Duration::from_millis(200));
+    let mut engine = Engine::start(&stage.engine());
+    let (_client, mut source) = listening(&stage, &mut engine).await;
+    let events = starts(100);
+    let cut_off = timeout(SOON, async {
+        while source.write_all(&events).await.is_ok() {}
+    });
+    assert!(cut_off.await.is_ok(), "the engine is still read");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_its_events_is_not_cut_off() {
+    let patience = Duration::from_secs(1);
+    let stage = Stage::patient(patience);
+    let mut engine = Engine::start(&stage.engine());
+    let (client, mut source) = listening(&stage, &mut engine).await;
+    let mut client = BufReader::new(client);
+    let begin = Instant::now();
+    let mut pace = interval(Duration::from_millis(50));
+    // At first more than can be written at once.
+    for count in std::iter::once(10_000).chain(std::iter::repeat(1)) {
+        let events = starts(count);
+        let (sent, ()) = tokio::join!(source.write_all(&events), async {
+            let mut seen = 0;
+            while seen < count {
+                let mut line = String::new();
+                let read = timeout(SOON, client.read_line(&mut line)).await;
+                assert!(matches!(read, Ok(Ok(1..))), "cut off: {read:?}");
+                seen += usize::from(line.starts_with("{\"Action\":\"start\""));
+            }
+        });
+        sent.unwrap();
+        if begin.elapsed() > patience * 2 {
+            break;
+        }
+        pace.tick().await;
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use plimsoll_admin::{Access, Socket};
 use plimsoll_config::LogFormat;
 use plimsoll_discover::docker::host::EngineHost;
-use plimsoll_docker_proxy::{Connection, Dial, serve};
+use plimsoll_docker_proxy::{Connection, Dial, PATIENCE, serve};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -106,7 +106,7 @@ async fn answer(listen: &mut Socket, engine: &EngineHost, socket: PathBuf) -> io
         })
     });
     tokio::select! {
-        () = serve(listener, engine.to_string(), dial) => {}
+        () = serve(listener, engine.to_string(), dial, PATIENCE) => {}
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
