@@ -9,6 +9,7 @@ use super::labels;
 use super::labels::value::Faults;
 use super::network::{Target, locate};
 use super::share::{MAX_ROUTES, Refused, Share};
+use super::time::sortable;
 use super::view::{Standing, View};
 use super::virtual_host;
 use super::wire::Inspect;
@@ -78,7 +79,11 @@ impl Entries {
         let name = container.display_name();
         let source = view.settings.source.clone();
         Self {
-            prefix: format!("container {} {}", container.created, container.short_id()),
+            prefix: format!(
+                "container {} {}",
+                sortable(&container.created),
+                container.short_id()
+            ),
             name: name.into(),
             origin: Origin::new(source, format!("container {name}")),
             all: Vec::new(),

@@ -28,6 +28,24 @@ pub(crate) fn nanos(text: &str) -> Option<i64> {
     seconds.checked_mul(SECOND)?.checked_add(fraction)
 }
 
+/// A time in UTC with nine digits behind the second, so that texts compare as times do; as it is
+/// if it cannot be read.
+pub(crate) fn sortable(text: &str) -> String {
+    match nanos(text) {
+        Some(nanos) => rfc3339(nanos),
+        None => text.to_owned(),
+    }
+}
+
+/// Nanoseconds since 1970 as RFC 3339 writes them, e.g. `2024-05-01T10:00:00.500000000Z`.
+fn rfc3339(nanos: i64) -> String {
+    let (seconds, fraction) = (nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND));
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:09}Z")
+}
+
 /// Nanoseconds since 1970 of a time as HTTP writes it (RFC 9110 §5.6.7, IMF-fixdate), e.g.
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub(crate) fn http_nanos(text: &str) -> Option<i64> {
@@ -80,9 +98,63 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leaps + (month * 153 + 2) / 5 + day - 1 - 719_468
 }
 
+/// Year, month and day so many days after 1 January 1970: the other way round, in cycles of 400
+/// years, which have 146 097 days each.
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    // Without the leap days before it, every year has 365 days.
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (year * 365 + year / 4 - year / 100);
+    let month = (day * 5 + 2) / 153;
+    let day = day - (month * 153 + 2) / 5 + 1;
+    let year = cycle * 400 + year;
+    if month < 10 {
+        (year, month + 3, day)
+    } else {
+        (year + 1, month - 9, day)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_sort_as_times_do() {
+        for (text, expected) in [
+            ("2024-05-01T10:00:00.5Z", "2024-05-01T10:00:00.500000000Z"),
+            ("2024-05-01T10:00:00.51Z", "2024-05-01T10:00:00.510000000Z"),
+            ("2024-05-01T10:00:00Z", "2024-05-01T10:00:00.000000000Z"),
+            (
+                "2024-03-01T00:30:00.123456789+02:00",
+                "2024-02-29T22:30:00.123456789Z",
+            ),
+            (
+                "2023-12-31T23:59:59-05:30",
+                "2024-01-01T05:29:59.000000000Z",
+            ),
+            (
+                "1969-12-31T23:59:59.000000001Z",
+                "1969-12-31T23:59:59.000000001Z",
+            ),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+            ("yesterday", "yesterday"),
+            ("", ""),
+        ] {
+            assert_eq!(sortable(text), expected);
+        }
+        // Each day of eight centuries' worth of leap years that can be told.
+        for day in -106_000..106_000 {
+            let (year, month, of_month) = date(day);
+            assert_eq!(days_since_1970(year, month, of_month), day);
+            assert!((1..=12).contains(&month) && (1..=31).contains(&of_month));
+            assert_eq!(
+                nanos(&rfc3339(day * 86_400 * SECOND)),
+                Some(day * 86_400 * SECOND)
+            );
+        }
+    }
 
     #[test]
     fn times_of_http_are_read() {

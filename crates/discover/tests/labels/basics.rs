@@ -157,7 +157,7 @@ fn who_says_nothing_of_services_is_left_alone() {
 #[test]
 fn keys_are_ordered_by_age() {
     let made = World::new().made(&labelled(&[("plimsoll.host", "a.example")]));
-    let prefix = "container 2024-01-02T03:04:05Z 0123456789ab";
+    let prefix = "container 2024-01-02T03:04:05.000000000Z 0123456789ab";
     assert_eq!(
         made.keys(),
         [
@@ -165,6 +165,23 @@ fn keys_are_ordered_by_age() {
             format!("{prefix} route a.example:80"),
         ]
     );
+}
+
+#[test]
+fn keys_are_ordered_by_age_however_it_is_written() {
+    let key = |created: &str| {
+        let mut container = labelled(&[("plimsoll.host", "a.example")]);
+        container.created = created.into();
+        World::new().made(&container).keys()[0].to_owned()
+    };
+    let ages = [
+        "2024-01-02T03:04:05+01:00",
+        "2024-01-02T03:04:05Z",
+        "2024-01-02T03:04:05.5Z",
+        "2024-01-02T03:04:05.51Z",
+        "2024-01-02T03:04:05-01:00",
+    ];
+    assert!(ages.map(key).is_sorted());
 }
 
 #[test]

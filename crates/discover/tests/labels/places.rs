@@ -47,7 +47,7 @@ fn assert_nowhere(world: &World, container: &Inspect, reason: &str) {
     assert_eq!(services.len(), 1);
     assert!(services[0].backends.is_empty());
     let keys = made.keys();
-    assert!(keys.contains(&"container 2024-01-02T03:04:05Z 0123456789ab"));
+    assert!(keys.contains(&"container 2024-01-02T03:04:05.000000000Z 0123456789ab"));
 }
 
 const BOTH: [(&str, &str); 3] = [

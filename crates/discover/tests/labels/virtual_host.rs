@@ -109,7 +109,7 @@ fn what_is_not_simple_names_the_labels_that_say_it() {
         let made = made(&[&format!("VIRTUAL_HOST=good.example,{host}")], &[]);
         assert_eq!(made.names().0, ["good.example"], "the others work");
         assert_eq!(made.reason(), format!("VIRTUAL_HOST={host}: {why}"));
-        let key = "container 2024-01-02T03:04:05Z 0123456789ab env VIRTUAL_HOST";
+        let key = "container 2024-01-02T03:04:05.000000000Z 0123456789ab env VIRTUAL_HOST";
         assert!(made.keys().contains(&key));
     }
 }
