@@ -62,6 +62,8 @@ enum Parameter {
 const MAX_VALUE: usize = 8 << 10;
 /// The longest name or id. Engines take names of any length, but file systems do not.
 const MAX_ID: usize = 255;
+/// Digits of seconds since 1970: some ten thousand years.
+const MAX_SECONDS: usize = 12;
 /// What stands in a value of a query as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
@@ -190,19 +192,25 @@ fn parameters(endpoint: Endpoint, query: &str) -> Result<Vec<(&'static str, Stri
             Parameter::Flag if matches!(&*value, "0" | "1" | "true" | "false") => value.into(),
             Parameter::Flag => return Err(refuse("its value is neither true nor false")),
             Parameter::Time if is_time(&value) => value.into(),
-            Parameter::Time => return Err(refuse("its value is no time in seconds since 1970")),
+            Parameter::Time => {
+                let shown: String = value.escape_debug().take(50).collect();
+                return Err(refuse(&format!(
+                    "`{shown}` is no time in seconds since 1970, such as 1700000000.000000001"
+                )));
+            }
         };
         read.push((key, value));
     }
     Ok(read)
 }
 
-/// `1700000000` or `1700000000.000000001`.
+/// `1700000000` or `1700000000.000000001`. Of other lengths engines make nothing, or nonsense.
 fn is_time(text: &str) -> bool {
-    let digits =
-        |text: &str| (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let digits = |text: &str, most: usize| {
+        (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+    };
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    digits(seconds) && digits(fraction)
+    digits(seconds, MAX_SECONDS) && digits(fraction, 9)
 }
 
 /// Filters written anew: an object of lists of texts, or of objects of truth values, which older
@@ -351,9 +359,21 @@ mod tests {
             ("/containers/json?filters={\"a\":[1]}", "no JSON object"),
             ("/containers/json?filters=%ff", "UTF-8"),
             ("/containers/json?all=1%00", "neither"),
-            ("/events?since=yesterday", "no time"),
-            ("/events?since=1.", "no time"),
-            ("/events?since=-1", "no time"),
+            (
+                "/events?since=yesterday",
+                "parameter `since` is not passed on: `yesterday` is no time",
+            ),
+            ("/events?since=1.", "`1.` is no time"),
+            ("/events?since=", "`` is no time"),
+            (
+                "/events?since=-1",
+                "parameter `since` is not passed on: `-1` is no time in seconds",
+            ),
+            (
+                "/events?since=5&until=9999999999999",
+                "parameter `until` is not passed on: `9999999999999` is no time",
+            ),
+            ("/events?since=1.0000000001", "parameter `since`"),
             ("/_ping?a=b", "`a`"),
             ("/version?a", "`a`"),
             ("/containers/json?all=1;size=1", "neither"),

@@ -217,6 +217,7 @@ async fn nothing_else_reaches_the_engine() {
         "GET /containers/a/../../secrets HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /containers/a%2f..%2f/json HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /containers/json?size=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /events?since=-1 HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET http://docker/containers/json HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /containers/json HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
         "GET /containers/json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
