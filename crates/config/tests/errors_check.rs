@@ -87,8 +87,8 @@ fn tables() {
         &["5:36: service[0].check.interval: `10ms` is too short"],
     );
     check_service(
-        r#"check = { kind = "tcp", timeout = "2h" }"#,
-        &["5:35: service[0].check.timeout: `2h` is too long"],
+        r#"check = { kind = "tcp", timeout = "61s" }"#,
+        &["5:35: service[0].check.timeout: `1m1s` is too long; expected at most 1m"],
     );
     check_service(
         r#"check = { kind = "tcp", rise = 0 }"#,

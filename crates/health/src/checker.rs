@@ -1,5 +1,6 @@
 //! The task that checks: it hears what is desired and says what it finds.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,9 +10,6 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::{Finding, Job, Schedule, probe};
-
-/// Checks under way at most; those that are due then wait for their turn, the oldest first.
-const AT_ONCE: usize = 256;
 
 /// Checks the backends of all services in `desired` that have a check, and sends what is found, as
 /// long as both channels are open. The seed decides the jitter of the intervals.
@@ -24,25 +22,33 @@ pub async fn run_checks(
 ) {
     let mut schedule = Schedule::new(seed);
     let mut running = JoinSet::new();
+    let mut handles = HashMap::new();
     // What is there already counts as a change.
     desired.mark_changed();
     loop {
-        while running.len() < AT_ONCE
-            && let Some(job) = schedule.next(Instant::now())
-        {
-            running.spawn(run(job));
+        while let Some(job) = schedule.next(Instant::now()) {
+            let number = job.number;
+            handles.insert(number, running.spawn(run(job)));
         }
-        let free = running.len() < AT_ONCE;
-        let deadline = schedule.next_deadline().filter(|_| free);
+        let deadline = schedule.next_deadline();
         tokio::select! {
             changed = desired.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 let desired = desired.borrow_and_update().clone();
-                schedule.set(Instant::now(), &desired);
+                for number in schedule.set(Instant::now(), &desired) {
+                    if let Some(handle) = handles.remove(&number) {
+                        handle.abort();
+                    }
+                }
             }
-            Some(Ok((job, outcome))) = running.join_next() => {
+            Some(ended) = running.join_next() => {
+                // One that was broken off has nothing to say.
+                let Ok((job, outcome)) = ended else {
+                    continue;
+                };
+                handles.remove(&job.number);
                 if let Some(finding) = schedule.outcome(Instant::now(), job, outcome)
                     && findings.send(finding).await.is_err()
                 {

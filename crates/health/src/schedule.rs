@@ -8,6 +8,12 @@ use plimsoll_model::{Backend, BackendAddr, Check, Desired, Name, Service, State}
 
 use crate::{Checkup, Verdict};
 
+/// Checks under way at most; those that are due then wait for their turn, the oldest first.
+///
+/// A service begins another only while more are free than it has: whatever hangs, it leaves half of
+/// them to others, and with n services that hang there is one part in n + 1 left.
+const AT_ONCE: usize = 256;
+
 /// A check that is to be done, of one backend.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -19,9 +25,10 @@ pub struct Job {
     pub addr: BackendAddr,
     /// What is checked.
     pub check: Arc<Check>,
+    /// Which check this is, unique in its schedule.
+    pub number: u64,
     /// When it was to begin.
     started: Instant,
-    number: u64,
 }
 
 /// What checks found out about a backend that is not yet in force.
@@ -40,9 +47,12 @@ pub struct Finding {
 pub struct Schedule {
     seed: u64,
     services: BTreeMap<Name, Entry>,
-    due: BTreeSet<(Instant, Name, BackendAddr)>,
+    /// When the first of each service is due that has something due.
+    due: BTreeSet<(Instant, Name)>,
     /// How many checks were begun.
     begun: u64,
+    /// How many of them are under way.
+    running: usize,
 }
 
 /// A service with a check.
@@ -51,6 +61,9 @@ struct Entry {
     service: Arc<Service>,
     check: Arc<Check>,
     backends: BTreeMap<BackendAddr, Subject>,
+    due: BTreeSet<(Instant, BackendAddr)>,
+    /// How many checks are under way.
+    running: usize,
 }
 
 /// A backend under check.
@@ -81,13 +94,16 @@ impl Schedule {
     /// This is desired now: what is gone, draining or without a check is forgotten; what is new is
     /// checked at once, as is what has another check now. A new backend that is ready already stays
     /// so until its checks fail.
-    pub fn set(&mut self, now: Instant, desired: &Desired) {
+    ///
+    /// The numbers of the jobs under way that nobody waits for any more: they are to be broken off.
+    pub fn set(&mut self, now: Instant, desired: &Desired) -> Vec<u64> {
         let Self { services, due, .. } = self;
+        let mut vain = Vec::new();
         services.retain(|name, entry| {
             let service = desired.services.get(name);
             let stays = service.is_some_and(|service| service.spec.check.is_some());
             if !stays {
-                entry.clear(name, due);
+                entry.edit(name, due, |entry| entry.clear(&mut vain));
             }
             stays
         });
@@ -97,47 +113,56 @@ impl Schedule {
             };
             match services.get_mut(name) {
                 Some(entry) if Arc::ptr_eq(&entry.service, service) => {}
-                Some(entry) => entry.update(now, service, check, due),
+                Some(entry) => entry.edit(name, due, |entry| {
+                    entry.update(now, service, check, &mut vain);
+                }),
                 None => {
                     let mut entry = Entry {
                         service: service.clone(),
                         check: check.clone().into(),
                         backends: BTreeMap::new(),
+                        due: BTreeSet::new(),
+                        running: 0,
                     };
-                    entry.update(now, service, check, due);
+                    entry.edit(name, due, |entry| {
+                        entry.update(now, service, check, &mut vain);
+                    });
                     services.insert(name.clone(), entry);
                 }
             }
         }
+        self.running = self.running.saturating_sub(vain.len());
+        vain
     }
 
-    /// The next check that is to begin by now.
+    /// The next check that is to begin by now. None is while too many are under way, of all or of
+    /// the services where one is due.
     pub fn next(&mut self, now: Instant) -> Option<Job> {
-        while self.due.first().is_some_and(|(at, ..)| *at <= now) {
-            let (at, service, backend) = self.due.pop_first()?;
-            let Some(entry) = self.services.get_mut(&service) else {
-                continue;
-            };
-            let Some(subject) = entry.backends.get_mut(&backend) else {
-                continue;
-            };
-            self.begun += 1;
-            subject.turn = Turn::Running(self.begun);
-            return Some(Job {
-                addr: subject.addr.clone(),
-                check: entry.check.clone(),
-                started: at,
-                number: self.begun,
-                service,
-                backend,
-            });
-        }
-        None
+        let (_, name) = self.first().filter(|(at, _)| *at <= now)?.clone();
+        let entry = self.services.get_mut(&name)?;
+        let number = self.begun + 1;
+        let job = entry.edit(&name, &mut self.due, |entry| entry.begin(&name, number))?;
+        self.begun = number;
+        self.running += 1;
+        Some(job)
     }
 
     /// When [`Schedule::next`] has something, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.due.first().map(|(at, ..)| *at)
+        self.first().map(|(at, _)| *at)
+    }
+
+    /// The first service, by when it is due, that may begin a check.
+    fn first(&self) -> Option<&(Instant, Name)> {
+        let free = AT_ONCE.saturating_sub(self.running);
+        if free == 0 {
+            return None;
+        }
+        // Those passed over have checks under way, so they are not many.
+        self.due.iter().find(|(_, name)| {
+            let entry = self.services.get(name);
+            entry.is_some_and(|entry| entry.running < free)
+        })
     }
 
     /// How many backends are under check.
@@ -168,11 +193,15 @@ impl Schedule {
         let next = job.started + subject.checkup.pause(&job.check, jitter);
         let next = next.max(now);
         subject.turn = Turn::Due(next);
+        self.running = self.running.saturating_sub(1);
         let known = entry.service.backends.get(&job.backend);
         let verdict = subject.checkup.verdict();
         let news = verdict.filter(|verdict| !known.is_some_and(|b| is_in_force(verdict, b)));
         let (service, backend) = (job.service, job.backend);
-        self.due.insert((next, service.clone(), backend.clone()));
+        entry.edit(&service, &mut self.due, |entry| {
+            entry.running = entry.running.saturating_sub(1);
+            entry.due.insert((next, backend.clone()));
+        });
         news.map(|verdict| Finding {
             service,
             backend,
@@ -190,14 +219,57 @@ fn is_in_force(verdict: &Verdict, backend: &Backend) -> bool {
 }
 
 impl Entry {
-    fn update(
+    /// Changes what is due, and keeps `due` of all services in step.
+    fn edit<T>(
         &mut self,
-        now: Instant,
-        service: &Arc<Service>,
-        check: &Check,
-        due: &mut BTreeSet<(Instant, Name, BackendAddr)>,
-    ) {
-        let name = service.name();
+        name: &Name,
+        due: &mut BTreeSet<(Instant, Name)>,
+        edit: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let first = |entry: &Self| entry.due.first().map(|(at, _)| *at);
+        let before = first(self);
+        let result = edit(self);
+        let after = first(self);
+        if before != after {
+            if let Some(at) = before {
+                due.remove(&(at, name.clone()));
+            }
+            if let Some(at) = after {
+                due.insert((at, name.clone()));
+            }
+        }
+        result
+    }
+
+    /// Begins the check that is due first.
+    fn begin(&mut self, name: &Name, number: u64) -> Option<Job> {
+        let (started, backend) = self.due.pop_first()?;
+        let subject = self.backends.get_mut(&backend)?;
+        subject.turn = Turn::Running(number);
+        self.running += 1;
+        Some(Job {
+            service: name.clone(),
+            addr: subject.addr.clone(),
+            check: self.check.clone(),
+            number,
+            started,
+            backend,
+        })
+    }
+
+    fn update(&mut self, now: Instant, service: &Arc<Service>, check: &Check, vain: &mut Vec<u64>) {
+        let Self {
+            backends,
+            due,
+            running,
+            ..
+        } = self;
+        let mut forget = |subject: &Subject, key: &BackendAddr, due: &mut BTreeSet<_>| {
+            if let Some(number) = subject.forget_turn(key, due) {
+                *running = running.saturating_sub(1);
+                vain.push(number);
+            }
+        };
         let other = *self.check != *check;
         if other {
             self.check = check.clone().into();
@@ -206,10 +278,10 @@ impl Entry {
             let draining = backend.status.state == State::Draining;
             service.check_addr(backend).filter(|_| !draining)
         };
-        self.backends.retain(|key, subject| {
+        backends.retain(|key, subject| {
             let stays = service.backends.get(key).and_then(addr).is_some();
             if !stays {
-                subject.forget_turn(name, key, due);
+                forget(subject, key, due);
             }
             stays
         });
@@ -223,10 +295,10 @@ impl Entry {
                 backend.is_some_and(|b| b.status.state == State::Starting)
             };
             let anew = starting(service) && !starting(&self.service);
-            match self.backends.get_mut(key).filter(|_| !anew) {
+            match backends.get_mut(key).filter(|_| !anew) {
                 Some(subject) if !other && subject.addr == addr => continue,
                 Some(subject) => {
-                    subject.forget_turn(name, key, due);
+                    forget(subject, key, due);
                     subject.checkup.restart(now);
                     subject.addr = addr;
                     subject.turn = Turn::Due(now);
@@ -242,32 +314,37 @@ impl Entry {
                         addr,
                         turn,
                     };
-                    if let Some(old) = self.backends.insert(key.clone(), subject) {
-                        old.forget_turn(name, key, due);
+                    if let Some(old) = backends.insert(key.clone(), subject) {
+                        forget(&old, key, due);
                     }
                 }
             }
-            due.insert((now, name.clone(), key.clone()));
+            due.insert((now, key.clone()));
         }
         self.service = service.clone();
     }
 
-    fn clear(&self, name: &Name, due: &mut BTreeSet<(Instant, Name, BackendAddr)>) {
+    fn clear(&mut self, vain: &mut Vec<u64>) {
         for (key, subject) in &self.backends {
-            subject.forget_turn(name, key, due);
+            vain.extend(subject.forget_turn(key, &mut self.due));
         }
+        self.running = 0;
     }
 }
 
 impl Subject {
+    /// It is not due any more. The number of its check that is under way, if there is one.
     fn forget_turn(
         &self,
-        name: &Name,
         key: &BackendAddr,
-        due: &mut BTreeSet<(Instant, Name, BackendAddr)>,
-    ) {
-        if let Turn::Due(at) = self.turn {
-            due.remove(&(at, name.clone(), key.clone()));
+        due: &mut BTreeSet<(Instant, BackendAddr)>,
+    ) -> Option<u64> {
+        match self.turn {
+            Turn::Due(at) => {
+                due.remove(&(at, key.clone()));
+                None
+            }
+            Turn::Running(number) => Some(number),
         }
     }
 }

@@ -200,6 +200,42 @@ async fn silence_is_bounded() {
     assert!(found.values().all(|state| *state == Down));
 }
 
+/// Backends that accept and never answer hold up nobody else, and nothing once they are gone.
+#[tokio::test]
+async fn silence_leaves_room_and_ends_with_its_service() {
+    let silent = HttpBackend::start("silent").unwrap();
+    silent.behave(HttpBehaviour::answering(Answer::Never));
+    let good = HttpBackend::start("good").unwrap();
+    let mut bench = Bench::new();
+    let endless = Check {
+        timeout: *Check::TIMEOUT.end(),
+        ..fast("http")
+    };
+    // More than can be under way at once; all are checked at one port.
+    for n in 0..4 {
+        let origin = Origin::new("test", "silent");
+        let mut spec = ServiceSpec::new(name(&format!("a{n}")), origin.clone(), Vec::new());
+        spec.check = Some(endless.clone());
+        spec.check.as_mut().unwrap().port = Some(silent.address().port());
+        let addr = |i: u8| SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(i)));
+        let backends = (0..100).map(|i| Backend {
+            status: Status::new(Starting, ""),
+            ..Backend::new(addr(i).into(), origin.clone())
+        });
+        let service = Service::new(spec, backends);
+        let services = &mut bench.desired.services;
+        services.insert(service.name().clone(), service.into());
+    }
+    bench.tell();
+    assert!(wait_until_async(SOON, || silent.stats().active >= 200).await);
+    bench.put("z", Some(fast("http")), &[(good.address(), Starting)]);
+    assert_eq!(bench.until(good.address(), Ready).await, "");
+    bench.desired.services.clear();
+    bench.tell();
+    // Long before their time-out.
+    assert!(wait_until_async(SOON, || silent.stats().active == 0).await);
+}
+
 #[tokio::test]
 async fn it_ends_with_those_who_listen() {
     let backend = TcpBackend::start("a").unwrap();

@@ -333,3 +333,90 @@ fn unix_sockets_are_checked_where_they_are() {
     bench.set();
     assert_eq!(bench.due()[0].addr, addr);
 }
+
+/// A service of 200 backends; none of its checks ends by itself.
+fn hangs(bench: &mut Bench, text: &str) {
+    let backends: Vec<_> = (0..200).map(|n| (n, Starting)).collect();
+    bench.put(text, Some("tcp"), &backends);
+}
+
+/// How many jobs each service has.
+fn by_service(jobs: &[Job]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for job in jobs {
+        *counts.entry(job.service.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn what_hangs_leaves_room_for_others() {
+    let mut bench = Bench::new();
+    hangs(&mut bench, "a");
+    let mut jobs = bench.due();
+    assert_eq!(by_service(&jobs), [("a", 128)].into());
+    // What is due there waits, and is no reason to look again.
+    assert_eq!(bench.schedule.next_deadline(), None);
+    hangs(&mut bench, "b");
+    jobs.extend(bench.due());
+    assert_eq!(by_service(&jobs), [("a", 128), ("b", 64)].into());
+    hangs(&mut bench, "c");
+    jobs.extend(bench.due());
+    assert_eq!(jobs.len(), 128 + 64 + 32);
+    bench.put("z", Some("tcp"), &[(1, Starting)]);
+    assert_eq!(bench.schedule.next_deadline(), Some(bench.now));
+    let good = bench.due();
+    assert_eq!(by_service(&good), [("z", 1)].into());
+    for job in good {
+        assert_eq!(bench.end(job, true), Some(Ready));
+    }
+    // Each that ends makes room for one that waited; at last all had their turn.
+    let mut seen = BTreeSet::new();
+    while let Some(job) = jobs.pop() {
+        seen.insert((job.service.clone(), job.backend.clone()));
+        bench.end(job, false);
+        jobs.extend(bench.due());
+        assert!(jobs.len() < 256);
+    }
+    assert_eq!(seen.len(), 600);
+}
+
+#[test]
+fn what_nobody_waits_for_is_broken_off() {
+    let mut bench = Bench::new();
+    bench.put("a", Some("tcp"), &[(1, Starting), (2, Starting)]);
+    bench.put("b", Some("tcp"), &[(1, Starting)]);
+    let jobs = bench.due();
+    let number = |text: &str, n| {
+        let found = jobs
+            .iter()
+            .find(|job| job.service == name(text) && job.backend == nth(n));
+        found.unwrap().number
+    };
+    let change = |bench: &mut Bench, edit: &dyn Fn(&mut Service)| {
+        edit(Arc::make_mut(bench.desired.services.get_mut("a").unwrap()));
+        bench.schedule.set(bench.now, &bench.desired)
+    };
+    assert_eq!(change(&mut bench, &|_| {}), []);
+    let gone = change(&mut bench, &|a| drop(a.backends.remove(&nth(1))));
+    assert_eq!(gone, [number("a", 1)]);
+    // Another check is begun at once in the place of the one under way.
+    let other = change(&mut bench, &|a| {
+        let mut spec = ServiceSpec::clone(&a.spec);
+        spec.check = Some("http".parse().unwrap());
+        *a = Service::new(spec, a.backends.values().map(|b| Backend::clone(b)));
+    });
+    assert_eq!(other, [number("a", 2)]);
+    let again = bench.due();
+    assert_eq!(by_service(&again), [("a", 1)].into());
+    bench.desired.services.clear();
+    let mut all = bench.schedule.set(bench.now, &bench.desired);
+    all.sort_unstable();
+    assert_eq!(all, [number("b", 1), again[0].number]);
+    // What they held is free: as many as ever may begin.
+    hangs(&mut bench, "c");
+    assert_eq!(bench.due().len(), 128);
+    for job in jobs {
+        assert_eq!(bench.end(job, true), None);
+    }
+}

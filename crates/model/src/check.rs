@@ -37,7 +37,7 @@ impl Check {
         Duration::from_millis(100)..=Duration::from_secs(86_400);
     /// The shortest and the longest time-out.
     pub const TIMEOUT: RangeInclusive<Duration> =
-        Duration::from_millis(1)..=Duration::from_secs(3600);
+        Duration::from_millis(1)..=Duration::from_secs(60);
     /// The least and the greatest `rise` and `fall`.
     pub const COUNT: RangeInclusive<u32> = 1..=1000;
 
@@ -372,7 +372,7 @@ mod tests {
             ("interval", |c| c.interval = Duration::from_millis(99)),
             ("interval", |c| c.interval = Duration::from_secs(86_401)),
             ("timeout", |c| c.timeout = Duration::ZERO),
-            ("timeout", |c| c.timeout = Duration::from_secs(3601)),
+            ("timeout", |c| c.timeout = Duration::from_secs(61)),
             ("rise", |c| c.rise = 0),
             ("fall", |c| c.fall = 0),
             ("fall", |c| c.fall = 1001),

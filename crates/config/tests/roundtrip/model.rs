@@ -173,7 +173,7 @@ fn check() -> BoxedStrategy<Check> {
     let http = (path.clone(), option::of(host), status)
         .prop_map(|(path, host, status)| CheckKind::Http { path, host, status });
     let kind = prop_oneof![Just(CheckKind::Tcp), path.prop_map(CheckKind::http), http];
-    let times = (100u64..86_400_000, 1u64..3_600_000);
+    let times = (100u64..=86_400_000, 1u64..=60_000);
     let full = (
         kind.clone(),
         times,

@@ -348,7 +348,10 @@ const KEYS: &[Key] = &[
         key: "check.timeout",
         good: "500ms",
         seen: |s| s.spec.check.as_ref().unwrap().timeout == Duration::from_millis(500),
-        bad: &[("0", "expected a time of at least 1ms")],
+        bad: &[
+            ("0", "expected a time of at least 1ms"),
+            ("61s", "expected a time of at most 1m"),
+        ],
     },
     Key {
         key: "check.rise",
