@@ -257,9 +257,16 @@ impl DockerSource {
     /// Connects, finds out where we are, and listens.
     async fn open(&self, last: Option<i64>) -> Result<Open, EngineError> {
         let engine = Engine::negotiate(&self.host).await?;
-        let own = self.own(&engine).await?;
+        let traces = (self.traces)();
+        let own = own(&engine, &traces).await?;
         let outside = match engine.ends() {
-            Some(Ends { local, peer }) if !peer.is_loopback() && local != peer => {
+            // A filter before its socket may run in a container that we reach from the host.
+            Some(Ends { local, peer })
+                if !peer.is_loopback()
+                    && local != peer
+                    && own.is_none()
+                    && !traces.has_bridge_of(&engine.networks().await?) =>
+            {
                 Whereabouts::Remote { host: peer }
             }
             _ => Whereabouts::Host,
@@ -276,20 +283,20 @@ impl DockerSource {
             own,
         })
     }
+}
 
-    /// Our own container, if we run in one of this engine.
-    async fn own(&self, engine: &Engine) -> Result<Option<Inspect>, EngineError> {
-        for candidate in (self.traces)().candidates() {
-            match engine.inspect(&candidate).await {
-                Ok(Inspected::Container(found)) if is_own(&candidate, &found) => {
-                    return Ok(Some(*found));
-                }
-                Ok(_) | Err(EngineError::Refused { .. }) => {}
-                Err(error) => return Err(error),
+/// Our own container, if we run in one of this engine.
+async fn own(engine: &Engine, traces: &Traces) -> Result<Option<Inspect>, EngineError> {
+    for candidate in traces.candidates() {
+        match engine.inspect(&candidate).await {
+            Ok(Inspected::Container(found)) if is_own(&candidate, &found) => {
+                return Ok(Some(*found));
             }
+            Ok(_) | Err(EngineError::Refused { .. }) => {}
+            Err(error) => return Err(error),
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 enum Never {}

@@ -4,7 +4,7 @@
 //! of them is.
 
 use super::view::Whereabouts;
-use super::wire::Inspect;
+use super::wire::{Inspect, Network};
 
 /// So many ids are asked for at most.
 const MAX_CANDIDATES: usize = 8;
@@ -18,6 +18,8 @@ pub struct Traces {
     pub cgroup: String,
     /// The host name.
     pub hostname: String,
+    /// `/proc/self/net/dev` (proc(5)): the network devices.
+    pub devices: String,
 }
 
 impl Traces {
@@ -28,6 +30,7 @@ impl Traces {
             mountinfo: text("/proc/self/mountinfo"),
             cgroup: text("/proc/self/cgroup"),
             hostname: text("/proc/sys/kernel/hostname").trim().to_owned(),
+            devices: text("/proc/self/net/dev"),
         }
     }
 
@@ -51,6 +54,20 @@ impl Traces {
         }
         found.truncate(MAX_CANDIDATES);
         found
+    }
+
+    /// Whether this process runs in the network of the host of the engine that has these networks:
+    /// one of their bridges is a device here. The engine makes up a network's id and names the
+    /// bridge by it. Addresses would prove nothing: all engines give out the same ones, and an engine
+    /// that seems to have the address of one of its containers may be behind a tunnel.
+    pub fn has_bridge_of(&self, networks: &[Network]) -> bool {
+        let lines = self.devices.lines();
+        let names = lines.filter_map(|line| Some(line.split_once(':')?.0.trim()));
+        let mut bridges = names.filter_map(|name| name.strip_prefix("br-"));
+        let is_of = |id: &str, network: &Network| {
+            network.driver == "bridge" && id.len() == 12 && network.id.starts_with(id)
+        };
+        bridges.any(|id| is_id(id, 12) && networks.iter().any(|network| is_of(id, network)))
     }
 }
 
@@ -122,6 +139,7 @@ mod tests {
             mountinfo: mountinfo.into(),
             cgroup: cgroup.into(),
             hostname: hostname.into(),
+            ..Traces::default()
         };
         traces.candidates()
     }
@@ -203,5 +221,38 @@ mod tests {
         assert_eq!(whereabouts(&own, None), Whereabouts::Host);
         own.state.running = false;
         assert!(!is_own(A, &own));
+    }
+
+    #[test]
+    fn only_a_bridge_with_the_id_of_a_network_says_that_this_is_the_host() {
+        let devices = |name: &str| Traces {
+            devices: format!(
+                "Inter-|   Receive  |  Transmit\n face |bytes packets|bytes packets\n    lo: 1 1\n docker0: 0 0\n{name}:0 0\n"
+            ),
+            ..Traces::default()
+        };
+        let network = |id: &str, driver: &str| Network {
+            id: id.into(),
+            driver: driver.into(),
+            ..Network::default()
+        };
+        let networks = [
+            network(B, "bridge"),
+            network("", "bridge"),
+            network(A, "bridge"),
+        ];
+        assert!(devices("br-aaaaaaaaaaaa").has_bridge_of(&networks));
+        for other in [
+            "br-cccccccccccc",
+            "br-aaaaaaaaaaa",
+            "br-",
+            "br-lan",
+            "aaaaaaaaaaaa",
+        ] {
+            assert!(!devices(other).has_bridge_of(&networks), "{other}");
+        }
+        assert!(!devices("br-aaaaaaaaaaaa").has_bridge_of(&[network(A, "macvlan")]));
+        assert!(!devices("br-aaaaaaaaaaaa").has_bridge_of(&[]));
+        assert!(!Traces::default().has_bridge_of(&networks));
     }
 }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::Watch;
 use crate::docker::known::{Cause, Known};
-use crate::docker::read::Listed;
 use crate::docker::view::{View, Whereabouts};
 use crate::docker::whereami;
 use crate::docker::wire::{Inspect, Network};
@@ -148,24 +147,6 @@ impl Watch {
         if self.whereabouts != whereabouts {
             self.whereabouts = whereabouts;
             self.say_all(now);
-        }
-    }
-
-    /// If the engine's address is the one of a container of its own, a filter before its socket
-    /// runs there, and we reach that container: this is the engine's host.
-    pub(super) fn recognise(&mut self, items: &[Listed], now: Instant) {
-        let Whereabouts::Remote { host } = self.outside else {
-            return;
-        };
-        let containers = items.iter().filter_map(|item| match item {
-            Listed::Container(summary) => Some(&summary.network_settings.networks),
-            Listed::Unreadable(..) => None,
-        });
-        let mut ends = containers.flat_map(|networks| networks.values());
-        let is_it = |text: &str| text.parse() == Ok(host);
-        if ends.any(|end| is_it(&end.ip_address) || is_it(&end.global_ipv6_address)) {
-            self.outside = Whereabouts::Host;
-            self.look_around(now);
         }
     }
 

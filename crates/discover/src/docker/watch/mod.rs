@@ -110,7 +110,6 @@ impl Watch {
 
     /// What the last list that was asked for says.
     pub fn list(&mut self, items: Vec<Listed>, now: Instant) {
-        self.recognise(&items, now);
         let cause = if self.listed {
             Cause::List
         } else {
