@@ -170,8 +170,10 @@ impl EngineHost {
 
     /// Takes TLS and the version from the environment, as the docker command and its Go client do:
     ///
-    /// - `DOCKER_TLS_VERIFY`, if not empty: TLS, and the engine's certificate is verified.
-    /// - Else `DOCKER_TLS` or `DOCKER_CERT_PATH`: TLS, and the engine may be anybody.
+    /// - `DOCKER_TLS_VERIFY`, if not empty (`0` is not empty): TLS, and the engine's certificate is
+    ///   verified.
+    /// - Else `DOCKER_TLS` or `DOCKER_CERT_PATH`: TLS with whoever answers; the certificate is not
+    ///   verified, see [`is_anybody`](Self::is_anybody).
     /// - `DOCKER_CERT_PATH`: the folder with `ca.pem`, `cert.pem` and `key.pem`; `$DOCKER_CONFIG`
     ///   or `~/.docker` without it.
     /// - `DOCKER_API_VERSION`: this version is used, whatever the engine offers.
@@ -207,6 +209,12 @@ impl EngineHost {
             self.tls = Some(Tls { folder, verify });
         }
         self
+    }
+
+    /// Whether there is TLS and the engine has to prove nothing by it: whoever stands between may
+    /// read all, and say which containers there are.
+    pub fn is_anybody(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| !tls.verify)
     }
 
     /// The Unix socket, if it is one.

@@ -116,6 +116,24 @@ fn the_environment_names_the_engine() {
 }
 
 #[test]
+fn tls_with_anybody_is_known_as_such() {
+    let tcp = ("DOCKER_HOST", "tcp://10.0.0.5");
+    let certs = ("DOCKER_CERT_PATH", "/certs");
+    for (pairs, expected) in [
+        (vec![tcp], false),
+        (vec![tcp, certs], true),
+        (vec![tcp, certs, ("DOCKER_TLS_VERIFY", "")], true),
+        (vec![tcp, ("DOCKER_TLS", "1"), ("HOME", "/root")], true),
+        (vec![tcp, certs, ("DOCKER_TLS_VERIFY", "1")], false),
+        (vec![tcp, certs, ("DOCKER_TLS_VERIFY", "0")], false),
+        (vec![("DOCKER_HOST", "/x"), certs], false),
+    ] {
+        let host = from_env(&pairs).unwrap();
+        assert_eq!(host.is_anybody(), expected, "{pairs:?}");
+    }
+}
+
+#[test]
 fn a_variable_that_says_nonsense_is_named() {
     for given in ["1.39", "1.56", "2.0", "1", "x", "1.+41", "1."] {
         let error = from_env(&[("DOCKER_API_VERSION", given)])
