@@ -181,7 +181,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__demo__subcmd__server)
-            opts="-h -V --listen --name --help --version"
+            opts="-h -V --listen --name --linger --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -192,6 +192,10 @@ _plimsoll() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --linger)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

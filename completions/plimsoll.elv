@@ -51,8 +51,8 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand -c 'Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]'
             cand --config 'Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]'
             cand --docker 'Balance the containers of this engine, unix:///PATH or tcp://HOST:PORT [default without a configuration: $DOCKER_HOST, else /var/run/docker.sock]'
-            cand --listen 'Where HTTP services of containers and links listen that do not say it themselves; `*` is any address [default: *:80]'
-            cand --user 'Started as root, become this user once root is not needed any more; the group of the engine''s socket is kept, and the right to listen on ports below 1024'
+            cand --listen 'Where HTTP services of containers and links listen that do not say it themselves: PORT or ADDR:PORT; `*` is any address [default: *:80]'
+            cand --user 'Started as root, become this user, by number or name, once root is not needed any more; the group of the engine''s socket is kept, and the right to listen on ports below 1024. Started as somebody else, it means nothing'
             cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
             cand --workers 'Worker threads of the proxy plane, 1 to 256 [default: one per core]'
             cand --log-format 'Log lines on standard error for people or as JSON [default: text]'
@@ -135,7 +135,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand --version 'Print version'
         }
         &'plimsoll;docker-proxy'= {
-            cand --listen 'Socket to listen on'
+            cand --listen 'Socket to listen on, as PATH or unix://PATH'
             cand --engine 'Socket of the engine, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]'
             cand --mode 'Mode of the socket, in octal digits'
             cand --group 'Group of the socket, by number or as in /etc/group [default: that of this process]'
@@ -148,6 +148,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         &'plimsoll;demo-server'= {
             cand --listen 'Where to listen; `*` is any address of this host. May be given several times'
             cand --name 'The name in answers [default: the name of this host]'
+            cand --linger 'How long to go on serving after SIGTERM, with `Connection: close` in every answer'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
             cand -V 'Print version'

@@ -48,8 +48,8 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -s h -l help -d 
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s c -l config -d 'Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]' -r -F
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l docker -d 'Balance the containers of this engine, unix:///PATH or tcp://HOST:PORT [default without a configuration: $DOCKER_HOST, else /var/run/docker.sock]' -r
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l listen -d 'Where HTTP services of containers and links listen that do not say it themselves; `*` is any address [default: *:80]' -r
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l user -d 'Started as root, become this user once root is not needed any more; the group of the engine\'s socket is kept, and the right to listen on ports below 1024' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l listen -d 'Where HTTP services of containers and links listen that do not say it themselves: PORT or ADDR:PORT; `*` is any address [default: *:80]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l user -d 'Started as root, become this user, by number or name, once root is not needed any more; the group of the engine\'s socket is kept, and the right to listen on ports below 1024. Started as somebody else, it means nothing' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l workers -d 'Worker threads of the proxy plane, 1 to 256 [default: one per core]' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l log-format -d 'Log lines on standard error for people or as JSON [default: text]' -r -f -a "text\t''
@@ -97,7 +97,7 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -l timeou
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -l ready -d 'Ask for /readyz: whether all that is wanted is in force, too'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -s V -l version -d 'Print version'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l listen -d 'Socket to listen on' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l listen -d 'Socket to listen on, as PATH or unix://PATH' -r -F
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l engine -d 'Socket of the engine, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l mode -d 'Mode of the socket, in octal digits' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -l group -d 'Group of the socket, by number or as in /etc/group [default: that of this process]' -r
@@ -106,6 +106,7 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -s h -l 
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand docker-proxy" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo-server" -l listen -d 'Where to listen; `*` is any address of this host. May be given several times' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo-server" -l name -d 'The name in answers [default: the name of this host]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo-server" -l linger -d 'How long to go on serving after SIGTERM, with `Connection: close` in every answer' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo-server" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo-server" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand completions" -s h -l help -d 'Print help'

@@ -2,13 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use plimsoll_model::{Listen, Ports};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +25,9 @@ use crate::probe::Probe;
 ///
 /// Every answer names this host, both ends of the connection, and the request as it arrived.
 /// `?wait=TIME` in any path answers so much later, 60s at most. `/health` answers 200, or what was last sent there: `curl -d 503
-/// localhost/health` makes it unhealthy. SIGTERM answers what has been accepted, and ends.
+/// localhost/health` makes it unhealthy. After SIGTERM it goes on serving for a moment, so that
+/// whoever still sends to it can learn that it stops; then it answers what has been accepted, and
+/// ends. A second SIGTERM ends it at once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,6 +40,9 @@ pub(crate) struct DemoServer {
     /// The name in answers [default: the name of this host]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// How long to go on serving after SIGTERM, with `Connection: close` in every answer
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::cli::duration)]
+    linger: Duration,
 }
 
 /// The longest wait that can be asked for.
@@ -71,6 +77,7 @@ impl DemoServer {
         let site = Arc::new(Whoami {
             name: self.name.unwrap_or_else(host_name),
             health: AtomicU16::new(StatusCode::OK.as_u16()),
+            leaving: AtomicBool::new(false),
         });
         let mode = watch::Sender::new(Mode::Running);
         let mut servers = JoinSet::new();
@@ -84,9 +91,15 @@ impl DemoServer {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
-        mode.send_replace(Mode::Stopped);
+        // A request that is on its way on a kept connection is lost if that is closed now.
+        site.leaving.store(true, Ordering::Relaxed);
+        let finish = async {
+            tokio::time::sleep(self.linger).await;
+            mode.send_replace(Mode::Stopped);
+            while servers.join_next().await.is_some() {}
+        };
         tokio::select! {
-            () = async { while servers.join_next().await.is_some() {} } => {}
+            () = finish => {}
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
@@ -99,10 +112,23 @@ struct Whoami {
     name: String,
     /// The status of `/health`.
     health: AtomicU16,
+    /// Told to stop: no connection is kept any more.
+    leaving: AtomicBool,
 }
 
 impl Site for Whoami {
     async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Response<Full<Bytes>> {
+        let mut response = self.say(request, ends).await;
+        if self.leaving.load(Ordering::Relaxed) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+}
+
+impl Whoami {
+    async fn say(&self, request: Request<Incoming>, ends: Ends) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         if head.uri.path() == "/health" {
             return match head.method {
@@ -126,9 +152,7 @@ impl Site for Whoami {
         }
         text(StatusCode::OK, said)
     }
-}
 
-impl Whoami {
     async fn set_health(&self, body: Incoming) -> Response<Full<Bytes>> {
         let body = Limited::new(body, MAX_STATUS).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
@@ -163,10 +187,8 @@ fn wait(query: &str) -> Result<Duration, String> {
 fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
-    let kind = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, kind);
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 

@@ -1,5 +1,7 @@
 //! `demo-server`: who answers, health, and a stop that loses nothing.
 
+use std::time::{Duration, Instant};
+
 use plimsoll_testkit::{Daemon, DaemonPlan, Place, Port, Raw, Ready};
 
 use crate::{BINARY, SOON, plimsoll};
@@ -63,11 +65,40 @@ async fn ends_what_it_has_accepted() {
     assert!(Raw::connect(port.address()).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_on_for_a_moment_when_told_to_stop() {
+    let port = Port::take().unwrap();
+    let mut server = server(&port, &["--linger", "10m"]).await;
+    let mut kept = Raw::connect(port.address()).await.unwrap();
+    kept.get("x", "/", SOON).await.unwrap();
+    server.term().unwrap();
+    // New connections are served, and not kept once it knows that it stops.
+    let started = Instant::now();
+    loop {
+        let mut new = Raw::connect(port.address()).await.unwrap();
+        let answer = new.get("x", "/", SOON).await.unwrap();
+        assert_eq!(answer.head.status().unwrap(), 200);
+        if answer.head.get("connection") == Some("close") {
+            break;
+        }
+        assert!(started.elapsed() < SOON, "{}", server.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let post = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    kept.send(post.as_bytes()).await.unwrap();
+    let answer = kept.read_response(SOON).await.unwrap();
+    assert_eq!(answer.head.status().unwrap(), 200);
+    assert_eq!(answer.head.get("connection"), Some("close"));
+    // A second signal does not wait for the end of it.
+    server.term().unwrap();
+    assert_eq!(server.wait(SOON).await.unwrap().code(), Some(0));
+}
+
 #[test]
 fn what_cannot_be_listened_on_is_said() {
-    let ended = plimsoll(&["demo-server", "--listen", "80"]);
+    let ended = plimsoll(&["demo-server", "--listen", "80-90"]);
     assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("*:80"), "{}", ended.err);
+    assert!(ended.err.contains("one port"), "{}", ended.err);
     let port = Port::take().unwrap();
     let _taken = std::net::TcpListener::bind(port.address()).unwrap();
     let ended = plimsoll(&["demo-server", "--listen", &port.address().to_string()]);
