@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+
+/// Where HTTP is if a URL does not say it.
+const HTTP_PORT: u16 = 80;
 
 /// Whom to ask, and for what.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,13 +69,21 @@ impl Probe {
         if authority.as_str().contains('@') {
             return Err(format!("no user goes before the host; {expected}"));
         }
+        // What is no port is none to the parser: `a:99999` as well as `a:`.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            None | Some("") => HTTP_PORT,
+            Some(port) => match port.strip_prefix(':').map(str::parse::<NonZeroU16>) {
+                Some(Ok(port)) => port.get(),
+                _ => return Err(format!("the port is none from 1 to 65535; {expected}")),
+            },
+        };
         let host = authority
             .host()
             .trim_start_matches('[')
             .trim_end_matches(']');
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         Ok(Self {
-            whom: Whom::Tcp(host.into(), authority.port_u16().unwrap_or(80)),
+            whom: Whom::Tcp(host.into(), port),
             target: target.into(),
             host: authority.as_str().into(),
         })
@@ -164,6 +176,10 @@ mod tests {
             ("web/health", "expected http://"),
             ("http://a@b/", "user"),
             ("http://", "expected http://"),
+            ("http://a:99999/", "1 to 65535"),
+            ("http://a:0/", "1 to 65535"),
+            ("http://a:/", "1 to 65535"),
+            ("http://[::1]:x/", "expected http://"),
         ] {
             let error = Probe::url(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");

@@ -33,12 +33,19 @@ pub(crate) struct Healthcheck {
     #[arg(long)]
     ready: bool,
     /// How long to wait for the answer
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = crate::cli::duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = patience)]
     timeout: Duration,
 }
 
 fn url(text: &str) -> Result<String, String> {
     Probe::url(text).map(|_| text.to_owned())
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    match crate::cli::duration(text)? {
+        Duration::ZERO => Err("no answer comes in no time: expected a time from 1ms on".into()),
+        patience => Ok(patience),
+    }
 }
 
 impl Healthcheck {

@@ -54,5 +54,13 @@ async fn what_does_not_answer_is_not_well() {
     let ended = plimsoll(&["healthcheck", "--admin", text(&socket)]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("no.sock"), "{}", ended.err);
-    assert_eq!(plimsoll(&["healthcheck", "https://x/"]).code, Some(2));
+    for (wrong, why) in [
+        (&["https://x/"][..], "TLS"),
+        (&["http://x:99999/"], "65535"),
+        (&["--timeout", "0"], "1ms"),
+    ] {
+        let ended = plimsoll(&[&["healthcheck"], wrong].concat());
+        assert_eq!(ended.code, Some(2), "{wrong:?}");
+        assert!(ended.err.contains(why), "{wrong:?}: {}", ended.err);
+    }
 }
