@@ -1,5 +1,7 @@
 //! The plane as control sees it.
 
+mod insight;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -11,14 +13,14 @@ use plimsoll_model::{
     Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Ports, Route, Service,
 };
 use plimsoll_plane::{
-    Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, ListenState, Plane, PlaneError,
-    ServiceCounters, Tuple, Unsupported,
+    Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, Plane, PlaneError, Tuple,
+    Unsupported,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::backend::LiveBackend;
 use crate::check;
-use crate::counts::{REFUSALS, per_worker};
+use crate::counts::per_worker;
 use crate::explain::explain;
 use crate::listener::{self, Bound};
 use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
@@ -26,12 +28,6 @@ use crate::worker::{self, Command, PortSeed, Shared};
 
 /// Events kept for control while it is busy.
 const EVENTS: usize = 1024;
-
-/// Flows listed at once where the filter does not say.
-const FLOWS: usize = 1000;
-
-/// How long to wait for the workers' lists of flows.
-const FLOWS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Settings of the plane.
 #[derive(Clone, Copy, Debug)]
@@ -419,81 +415,11 @@ impl Plane for ProxyPlane {
     }
 
     fn counters(&self) -> Counters {
-        let services = self.held.services.values().map(|service| {
-            let name = service.name();
-            let counts = self
-                .services
-                .get(name)
-                .map_or(&[][..], |shared| &shared.counts);
-            let backends = service.backends.keys().map(|addr| {
-                let live = self.live.get(&(name.clone(), addr.clone()));
-                (
-                    addr.clone(),
-                    live.map(|live| live.counters()).unwrap_or_default(),
-                )
-            });
-            ServiceCounters {
-                name: name.to_string(),
-                total: counts.iter().map(|c| c.total.get()).sum(),
-                unserved: counts.iter().map(|c| c.unserved.get()).sum(),
-                failed: counts.iter().map(|c| c.failed.get()).sum(),
-                backends: backends.collect(),
-            }
-        });
-        let listens = self.listens.iter().map(|(listen, bound)| {
-            let accepted: u64 = bound.counts.iter().map(|c| c.accepted.get()).sum();
-            let closed: u64 = bound.counts.iter().map(|c| c.closed.get()).sum();
-            let refused = REFUSALS.iter().enumerate().map(|(i, status)| {
-                let of = |c: &crate::counts::ListenCounts| c.refused.get(i).map_or(0, |n| n.get());
-                (*status, bound.counts.iter().map(of).sum())
-            });
-            ListenState {
-                listen: *listen,
-                connections: accepted.saturating_sub(closed),
-                accepted,
-                refused: refused.filter(|(_, n)| *n > 0).collect(),
-            }
-        });
-        Counters {
-            services: services.collect(),
-            listens: listens.collect(),
-        }
+        self.sum_up()
     }
 
     fn flows(&mut self, filter: &FlowFilter, cursor: u64) -> Result<FlowPage, PlaneError> {
-        let until = Instant::now() + FLOWS_WITHIN;
-        let mut all = Vec::new();
-        for sender in self.shared.workers.get().into_iter().flatten() {
-            let (reply, mut answer) = oneshot::channel();
-            if sender.send(Command::Flows(filter.clone(), reply)).is_err() {
-                continue;
-            }
-            loop {
-                match answer.try_recv() {
-                    Ok(flows) => break all.extend(flows),
-                    Err(oneshot::error::TryRecvError::Closed) => break,
-                    Err(oneshot::error::TryRecvError::Empty) if Instant::now() < until => {
-                        std::thread::sleep(Duration::from_micros(200));
-                    }
-                    Err(_) => {
-                        return Err(PlaneError::Other("a worker does not answer".into()));
-                    }
-                }
-            }
-        }
-        all.sort_by(|a, b| b.age.cmp(&a.age).then_with(|| a.client.cmp(&b.client)));
-        let limit = if filter.limit == 0 {
-            FLOWS
-        } else {
-            filter.limit
-        };
-        let from = usize::try_from(cursor).unwrap_or(usize::MAX);
-        let more = all.len() > from.saturating_add(limit);
-        let next = more.then_some(cursor.saturating_add(limit as u64));
-        Ok(FlowPage {
-            flows: all.into_iter().skip(from).take(limit).collect(),
-            next,
-        })
+        self.list(filter, cursor)
     }
 
     fn explain(&self, tuple: &Tuple) -> Explanation {

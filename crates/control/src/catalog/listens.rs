@@ -31,8 +31,8 @@ struct Claims<'a> {
 }
 
 /// The services that cannot have their listens, with the reason. Hand-made before files before
-/// engines, then those with backends before those without any, then by name. An HTTP listen may be shared, but by one service at most that no route
-/// names, valid or not.
+/// engines, then those with backends before those without any, then by name. An HTTP listen may be
+/// shared, but by one service at most that no route names, valid or not.
 pub(super) fn losers<'a>(
     services: impl Iterator<Item = &'a Accepted>,
     named: &BTreeSet<&Name>,

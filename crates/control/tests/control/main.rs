@@ -9,6 +9,7 @@
 
 mod checks;
 mod convergence;
+mod fragments;
 mod order;
 mod overlay;
 mod quarantine;

@@ -250,3 +250,11 @@ impl World {
         backends.map(|b| b.status.state).collect()
     }
 }
+
+/// The service with its spec changed.
+pub fn with_spec(service: Service, change: impl FnOnce(&mut ServiceSpec)) -> Service {
+    let mut spec = ServiceSpec::clone(&service.spec);
+    change(&mut spec);
+    let backends = service.backends.values().map(|b| (**b).clone());
+    Service::new(spec, backends)
+}

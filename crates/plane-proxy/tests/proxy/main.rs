@@ -12,6 +12,7 @@ mod bad_backend;
 mod bodies;
 mod change;
 mod close;
+mod close_hard;
 mod common;
 mod conformance;
 mod drain;
