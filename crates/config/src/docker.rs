@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use plimsoll_model::{Listen, Ports};
+use plimsoll_model::{Invalid, Listen, Ports};
 
 use crate::fields::{Faults, Node};
 use crate::schema;
@@ -36,8 +36,17 @@ pub(crate) fn read(node: &Node<'_>, faults: &mut Faults) -> Docker {
             let fault = node.fault("certificates of an engine that is not named");
             faults.push(fault.expected("host beside it, such as \"tcp://10.0.0.5:2376\""));
         }
+        if docker.host.as_deref().is_some_and(is_socket) {
+            let fault = node.fault("certificates for a socket, which has no TLS");
+            faults.push(fault.expected("no tls, or a host such as \"tcp://10.0.0.5:2376\""));
+        }
     }
     docker
+}
+
+fn is_socket(host: &str) -> bool {
+    let host = host.trim();
+    host.starts_with("unix:") || host.starts_with('/')
 }
 
 fn address(node: &Node<'_>, faults: &mut Faults) -> Option<String> {
@@ -50,9 +59,26 @@ fn address(node: &Node<'_>, faults: &mut Faults) -> Option<String> {
     None
 }
 
+/// Reads an HTTP listen as one is written where only HTTP is meant: `PORT`, `ADDR:PORT` or
+/// `ADDR:PORT/http`. Another protocol behind the slash is read as well.
+///
+/// # Errors
+/// It is no listen, as the model says it.
+pub fn parse_http_listen(text: &str) -> Result<Listen, Invalid> {
+    let (address, proto) = text.split_once('/').unwrap_or((text, "http"));
+    let any = if address.contains(':') { "" } else { "*:" };
+    format!("{any}{address}/{proto}").parse()
+}
+
 fn listen(node: &Node<'_>, faults: &mut Faults) -> Option<Listen> {
-    let expected = "ADDR:PORT/http, such as \"*:80/http\"";
-    let listen: Listen = node.parsed(expected, faults)?;
+    let expected = "PORT or ADDR:PORT, such as \"80\" or \"127.0.0.1:8080\"";
+    let listen = match parse_http_listen(node.string(expected, faults)?) {
+        Ok(listen) => listen,
+        Err(error) => {
+            faults.push(node.invalid(&error, expected));
+            return None;
+        }
+    };
     let one = matches!(
         listen,
         Listen::Socket {
@@ -77,4 +103,29 @@ fn folder(node: &Node<'_>, faults: &mut Faults) -> Option<PathBuf> {
     }
     faults.push(node.fault("a path that is not absolute").expected(expected));
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listens_are_short_where_only_http_is_meant() {
+        for (text, wanted) in [
+            ("80", "*:80/http"),
+            (":80", "*:80/http"),
+            ("*:80", "*:80/http"),
+            ("*:80/http", "*:80/http"),
+            ("80/http", "*:80/http"),
+            ("127.0.0.1:81", "127.0.0.1:81/http"),
+            ("[::1]:81", "[::1]:81/http"),
+            ("*:80/tcp", "*:80/tcp"),
+        ] {
+            let read = parse_http_listen(text).map(|listen| listen.to_string());
+            assert_eq!(read.as_deref(), Ok(wanted), "{text}");
+        }
+        for bad in ["", "a", "0", "70000", "::1:80", "*:80/htp", "80/http/"] {
+            assert!(parse_http_listen(bad).is_err(), "{bad}");
+        }
+    }
 }

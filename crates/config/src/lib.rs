@@ -24,7 +24,7 @@ mod syntax;
 
 pub use daemon::{Daemon, LogFormat};
 pub use diagnostic::{Diagnostic, render, render_warnings};
-pub use docker::Docker;
+pub use docker::{Docker, parse_http_listen};
 pub use duration::{format_duration, parse_duration};
 pub use nearest::nearest;
 

@@ -123,6 +123,10 @@ fn docker() {
         &["2:10: docker.listen: it is for HTTP services"],
     );
     check(
+        "[docker]\nhost = \"unix:///a\"\ntls = \"/b\"\n",
+        &["3:7: docker.tls: certificates for a socket, which has no TLS; expected no tls, or a host such as \"tcp://10.0.0.5:2376\""],
+    );
+    check(
         "[docker]\nlisten = \"*:80-81/http\"\n",
         &["2:10: docker.listen: several ports"],
     );

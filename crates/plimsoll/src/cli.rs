@@ -43,20 +43,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     read.map_err(|why| format!("{why}; expected a time such as 30s, 500ms or 1h30m"))
 }
 
-/// Reads where HTTP is listened on: `ADDR:PORT`, with `*` for any address.
+/// Reads where HTTP is listened on: `PORT` or `ADDR:PORT`, with `*` for any address, and `/http`
+/// behind it or not.
 pub(crate) fn http_listen(text: &str) -> Result<Listen, String> {
-    let expected = "expected ADDR:PORT, such as 0.0.0.0:80, [::1]:8080 or *:80";
-    let text = text.strip_suffix("/http").unwrap_or(text);
-    let read = format!("{text}/http").parse::<Listen>();
-    match read {
+    let expected = "expected PORT or ADDR:PORT, such as 80, *:80, 127.0.0.1:8080 or [::1]:8080";
+    match plimsoll_config::parse_http_listen(text) {
         Ok(
             listen @ Listen::Socket {
                 ports: Ports::One(_),
                 ..
             },
-        ) => Ok(listen),
-        Ok(_) => Err(format!("one port, not several; {expected}")),
-        Err(_) if text.parse::<u16>().is_ok() => Err(format!("an address is missing: *:{text}")),
-        Err(_) => Err(expected.into()),
+        ) if listen.is_http() => Ok(listen),
+        Ok(listen) if listen.is_http() => Err(format!("one port, not several; {expected}")),
+        _ => Err(expected.into()),
     }
 }

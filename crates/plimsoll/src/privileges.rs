@@ -16,20 +16,15 @@ use crate::error::Error;
 /// ports below 1024 if it is there. Has to be called before any thread is started: the kernel
 /// knows users of threads only.
 ///
+/// Who is not root has nothing to give up, and stays who it is: false.
+///
 /// # Errors
-/// This is not root, nor this user already; or the system refuses.
-pub(crate) fn give_up(user: u32, group: u32, also: &[u32]) -> Result<(), Error> {
-    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+/// The system refuses.
+pub(crate) fn give_up(user: u32, group: u32, also: &[u32]) -> Result<bool, Error> {
     if !geteuid().is_root() {
-        return match geteuid() == user {
-            true => Ok(()),
-            false => Err(Error::Usage(format!(
-                "--user: only root can become user {}, and this is user {}: leave --user out",
-                user.as_raw(),
-                geteuid().as_raw()
-            ))),
-        };
+        return Ok(false);
     }
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
     let refused = |errno: Errno| {
         Error::Failed(format!(
             "--user: the system does not let root become user {}: {errno}; it takes the \
@@ -55,7 +50,13 @@ pub(crate) fn give_up(user: u32, group: u32, also: &[u32]) -> Result<(), Error> 
         set_keep_capabilities(false)?;
         set_no_new_privs(true)
     };
-    drop().map_err(refused)
+    drop().map(|()| true).map_err(refused)
+}
+
+/// Who this process is, if that is not `user`.
+pub(crate) fn another_than(user: u32) -> Option<u32> {
+    let here = geteuid().as_raw();
+    (here != user).then_some(here)
 }
 
 /// The group that an engine's socket can be opened with: its own, or if it is not there yet the

@@ -11,14 +11,30 @@ pub(crate) fn group(text: &str) -> Result<u32, String> {
     })
 }
 
-/// Reads `UID` or `UID:GID`; the group is the number of the user if it is not said.
+/// Reads `UID` or `UID:GID`, or names of `/etc/passwd` and `/etc/group` for them. Without a group it
+/// is that of the user who is named, or the number of the user.
 pub(crate) fn user(text: &str) -> Result<(u32, u32), String> {
-    let (user, group) = text.split_once(':').unwrap_or((text, text));
-    let read = number(user).zip(number(group));
-    let ids = read.ok_or("expected numbers, as UID or UID:GID, such as 65532")?;
-    match ids {
-        (0, _) => Err("0 is root: choose another user, or leave --user out".into()),
-        ids => Ok(ids),
+    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    user_in(&table, text)
+}
+
+fn user_in(table: &str, text: &str) -> Result<(u32, u32), String> {
+    let (name, named_group) = match text.split_once(':') {
+        Some((name, named)) => (name, Some(group(named)?)),
+        None => (text, None),
+    };
+    let (user, its_group) = match number(name) {
+        Some(user) => (user, user),
+        None => user_of(table, name).ok_or_else(|| {
+            format!(
+                "no user `{name}` is in /etc/passwd: name another, or give numbers, as UID or \
+                 UID:GID, such as 65532"
+            )
+        })?,
+    };
+    match user {
+        0 => Err("0 is root: choose another user, or leave --user out".into()),
+        user => Ok((user, named_group.unwrap_or(its_group))),
     }
 }
 
@@ -36,6 +52,17 @@ fn group_of(table: &str, name: &str) -> Option<u32> {
         .map(|line| line.split(':').collect::<Vec<_>>());
     lines.find_map(|fields| match fields.as_slice() {
         [found, _, id, ..] if *found == name => number(id),
+        _ => None,
+    })
+}
+
+/// The numbers of a user and its group: `name:password:UID:GID:…` (passwd(5)).
+fn user_of(table: &str, name: &str) -> Option<(u32, u32)> {
+    let mut lines = table
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    lines.find_map(|fields| match fields.as_slice() {
+        [found, _, user, group, ..] if *found == name => number(user).zip(number(group)),
         _ => None,
     })
 }
@@ -58,9 +85,16 @@ mod tests {
         );
         assert_eq!(user("65532"), Ok((65532, 65532)));
         assert_eq!(user("1000:998"), Ok((1000, 998)));
+        let table = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/:/bin/false\nodd:x:no:1::/:/\n";
+        assert_eq!(user_in(table, "web"), Ok((33, 34)));
+        assert_eq!(user_in(table, "web:7"), Ok((33, 7)));
+        assert_eq!(user_in("", "33"), Ok((33, 33)));
+        assert!(user_in(table, "root").unwrap_err().contains("root"));
+        assert!(user_in(table, "odd").unwrap_err().contains("no user `odd`"));
+        assert!(user_in("", "web").unwrap_err().contains("UID:GID"));
         for bad in [
             "",
-            "a",
+            "no such user",
             "1:",
             ":1",
             "1:2:3",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use plimsoll_config::Config;
-use plimsoll_discover::docker::host::EngineHost;
+use plimsoll_discover::docker::host::{EngineHost, HostError};
 use plimsoll_model::{Listen, Proto};
 
 use crate::error::Error;
@@ -66,10 +66,9 @@ impl Wish {
                 ("--docker", host.and_then(|host| host.with_env(vars)))
             }
             (None, Some(table)) if table.host.is_some() => ("[docker] host", of_table(table, vars)),
-            _ => ("environment", EngineHost::from_env(vars)),
+            _ => ("DOCKER_HOST", EngineHost::from_env(vars)),
         };
-        host.map(Some)
-            .map_err(|why| Error::Usage(format!("{place}: {why}")))
+        host.map(Some).map_err(|why| wrong(place, &why))
     }
 
     /// Where HTTP services of containers and links listen that do not say it themselves.
@@ -80,12 +79,22 @@ impl Wish {
     }
 }
 
+/// What is wrong with an engine that `place` names. Of variables beside its address the error itself
+/// says which.
+pub(crate) fn wrong(place: &str, why: &HostError) -> Error {
+    let place = match why {
+        HostError::Address { .. } => place,
+        _ => "environment",
+    };
+    Error::Usage(format!("{place}: {why}"))
+}
+
 /// The engine that a `[docker]` table names, with its certificates; without any those of the
 /// environment.
 pub(crate) fn of_table(
     table: &plimsoll_config::Docker,
     vars: impl Fn(&str) -> Option<String>,
-) -> Result<EngineHost, plimsoll_discover::docker::host::HostError> {
+) -> Result<EngineHost, HostError> {
     let host = EngineHost::parse(table.host.as_deref().unwrap_or_default())?;
     match &table.tls {
         Some(folder) => {
@@ -171,6 +180,10 @@ mod tests {
             ..Wish::default()
         };
         let table = Some("[docker]\nhost = \"ssh://host\"\n");
+        let named = Wish {
+            docker: Some(Some("/a.sock".into())),
+            ..Wish::default()
+        };
         let none = Wish::default();
         for (wish, config, vars, place) in [
             (&asked, None, &[][..], "--docker: "),
@@ -179,7 +192,13 @@ mod tests {
                 &none,
                 None,
                 &[("DOCKER_HOST", "ssh://host")],
-                "environment: ",
+                "DOCKER_HOST: `ssh://host`",
+            ),
+            (
+                &named,
+                None,
+                &[("DOCKER_API_VERSION", "1.2")],
+                "environment: DOCKER_API_VERSION",
             ),
             (
                 &none,

@@ -30,8 +30,8 @@ Examples:
   plimsoll docker-proxy --listen /run/plimsoll-engine.sock --group plimsoll
   plimsoll run --docker unix:///run/plimsoll-engine.sock")]
 pub(crate) struct DockerProxy {
-    /// Socket to listen on
-    #[arg(long, value_name = "SOCKET")]
+    /// Socket to listen on, as PATH or unix://PATH
+    #[arg(long, value_name = "SOCKET", value_parser = socket)]
     listen: PathBuf,
     /// Socket of the engine, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]
     #[arg(long, value_name = "HOST")]
@@ -45,6 +45,37 @@ pub(crate) struct DockerProxy {
     /// What is logged: error, warn, info, debug (each request that is refused) or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: String,
+}
+
+/// Reads the path of a socket.
+fn socket(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    let behind_colon = path.rsplit(':').next().unwrap_or_default();
+    let port = !path.is_empty() && behind_colon.bytes().all(|b| b.is_ascii_digit());
+    if path.contains("://") || (port && !path.contains('/')) {
+        return Err(
+            "a socket only, on purpose: whoever reaches a port could read the engine; \
+             expected a path, such as /run/plimsoll-engine.sock"
+                .into(),
+        );
+    }
+    match path {
+        "" => Err("expected a path, such as /run/plimsoll-engine.sock".into()),
+        path => Ok(path.into()),
+    }
+}
+
+/// Whether two paths are of one file, which need not be there.
+fn same(a: &Path, b: &Path) -> bool {
+    let whole = |path: &Path| {
+        let whole = path.canonicalize().or_else(|_| {
+            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            let parent = parent.unwrap_or(Path::new(".")).canonicalize()?;
+            io::Result::Ok(parent.join(path.file_name().unwrap_or_default()))
+        });
+        whole.unwrap_or_else(|_| path.into())
+    };
+    whole(a) == whole(b)
 }
 
 /// Reads a mode that lets its owner in.
@@ -61,13 +92,23 @@ impl DockerProxy {
             Some(host) => EngineHost::parse(host),
             None => EngineHost::from_env(|name| std::env::var(name).ok()),
         };
-        let engine = engine.map_err(|why| Error::Usage(format!("--engine: {why}")))?;
+        let place = match self.engine {
+            Some(_) => "--engine",
+            None => "DOCKER_HOST",
+        };
+        let engine = engine.map_err(|why| crate::watched::wrong(place, &why))?;
         let Some(socket) = engine.socket().map(Path::to_owned) else {
             return Err(Error::Usage(format!(
-                "--engine: {engine} is no socket of this host: run docker-proxy where the engine \
-                 is, and name its socket as unix:///PATH"
+                "{place}: {engine} is no socket of this host: run docker-proxy where the engine \
+                 is, and name its socket with --engine unix:///PATH"
             )));
         };
+        if same(&self.listen, &socket) {
+            return Err(Error::Usage(format!(
+                "--listen: {} is the engine's own socket: choose another path",
+                self.listen.display()
+            )));
+        }
         let access = Access {
             mode: self.mode,
             group: self.group,

@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use plimsoll_admin::{Access, Socket, serve_admin, serve_metrics};
+use plimsoll_admin::{Access, Socket, SocketError, serve_admin, serve_metrics};
 use plimsoll_config::{Config, LogFormat};
 use plimsoll_discover::docker::host::EngineHost;
 use plimsoll_discover::docker::links::LinksSource;
@@ -39,7 +39,7 @@ use crate::watched::Wish;
 #[command(after_help = "\
 Examples:
   plimsoll run                                   the containers of the local engine
-  plimsoll run --listen *:8080 --docker tcp://10.0.0.5:2376
+  plimsoll run --listen '*:8080' --docker tcp://10.0.0.5:2376
   plimsoll run --config plimsoll.toml            a file
   plimsoll run --config plimsoll.toml --docker   both
   kill -HUP $(pidof plimsoll)                    read the configuration again")]
@@ -55,12 +55,13 @@ pub(crate) struct Run {
     /// from the environment; no engine is needed for it
     #[arg(long)]
     links: bool,
-    /// Where HTTP services of containers and links listen that do not say it themselves; `*` is any address
-    /// [default: *:80]
+    /// Where HTTP services of containers and links listen that do not say it themselves: PORT or
+    /// ADDR:PORT; `*` is any address [default: *:80]
     #[arg(long, value_name = "ADDR:PORT", value_parser = crate::cli::http_listen)]
     listen: Option<Listen>,
-    /// Started as root, become this user once root is not needed any more; the group of the
-    /// engine's socket is kept, and the right to listen on ports below 1024
+    /// Started as root, become this user, by number or name, once root is not needed any more; the
+    /// group of the engine's socket is kept, and the right to listen on ports below 1024. Started as
+    /// somebody else, it means nothing
     #[arg(long, value_name = "UID[:GID]", value_parser = crate::users::user)]
     user: Option<(u32, u32)>,
     #[command(flatten)]
@@ -114,7 +115,7 @@ impl Run {
             Some(path) => Socket::bind(path, Access::default()),
             None => Socket::bind(&place::make_default()?, Access::default()),
         };
-        let socket = socket.map_err(Error::failed)?;
+        let socket = socket.map_err(no_admin_socket)?;
         let metrics = settings.metrics.map(bind_metrics).transpose()?;
         if let Some(user) = self.user {
             become_user(user, engine.as_ref(), path.as_deref())?;
@@ -126,6 +127,16 @@ impl Run {
             None => settings.log.unwrap_or_default(),
         };
         let _flush = logs::start(format, &self.log)?;
+        if let Some((user, _)) = self.user
+            && let Some(here) = privileges::another_than(user)
+        {
+            info!("--user: only root becomes user {user}, and this is user {here}: stays so");
+        }
+        if let Some(host) = engine.as_ref().filter(|host| host.is_anybody()) {
+            warn!(
+                "{host}: the engine's certificate is not verified: it may be anybody; set DOCKER_TLS_VERIFY=1"
+            );
+        }
         raise_descriptors();
         let cores = available_parallelism().map_or(1, usize::from);
         let workers = self.workers.map(usize::from).or(settings.workers);
@@ -161,6 +172,18 @@ impl Run {
     }
 }
 
+fn no_admin_socket(why: SocketError) -> Error {
+    let read_only = match &why {
+        SocketError::Io { source, .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
+        _ => false,
+    };
+    let hint = match read_only {
+        true => "; in a container: --tmpfs /run",
+        false => "",
+    };
+    Error::Failed(format!("{why}{hint}"))
+}
+
 /// The environment, as far as it is text.
 fn variables() -> impl Iterator<Item = (String, String)> {
     let text = |(key, value): (OsString, OsString)| {
@@ -177,7 +200,9 @@ fn become_user(
 ) -> Result<(), Error> {
     let socket = engine.and_then(EngineHost::socket);
     let also = socket.and_then(privileges::group_of);
-    privileges::give_up(user, group, also.as_slice())?;
+    if !privileges::give_up(user, group, also.as_slice())? {
+        return Ok(());
+    }
     let lost = |path: &Path, what: &str| {
         let path = path.display();
         Error::Failed(format!("--user {user}:{group}: {path}: {what}"))

@@ -17,11 +17,14 @@ pub(super) struct Announcer {
     standings: Standings,
     asides: BTreeSet<Aside>,
     /// What planes failed to do, and why.
-    failures: BTreeMap<(&'static str, Subject), String>,
+    failures: Failures,
     /// Planes that could not be read.
     unread: BTreeMap<&'static str, String>,
     stepped: bool,
 }
+
+/// What planes failed to do, and why.
+type Failures = BTreeMap<(&'static str, Subject), String>;
 
 /// How many of each kind changed.
 #[derive(Default)]
@@ -39,6 +42,26 @@ impl Tally {
     fn text(&self) -> String {
         format!("+{} ~{} -{}", self.added, self.changed, self.removed)
     }
+}
+
+/// Failures for reasons that have not been said, each reason once: an address that cannot be
+/// listened on keeps all services waiting that share it.
+fn by_reason<'a>(failures: &'a Failures, said: &Failures) -> Vec<(&'static str, &'a str, String)> {
+    let said: BTreeSet<(&str, &String)> = said.iter().map(|((p, _), why)| (*p, why)).collect();
+    let mut reasons: BTreeMap<(&'static str, &str), Vec<&Subject>> = BTreeMap::new();
+    for ((plane, subject), why) in failures {
+        if !said.contains(&(*plane, why)) {
+            reasons.entry((plane, why)).or_default().push(subject);
+        }
+    }
+    let reasons = reasons.into_iter().map(|((plane, why), subjects)| {
+        let subjects = match subjects.as_slice() {
+            [first, rest @ ..] if !rest.is_empty() => format!("{first} and {} more", rest.len()),
+            all => all.iter().map(ToString::to_string).collect(),
+        };
+        (plane, why, subjects)
+    });
+    reasons.collect()
 }
 
 /// A source said something; `known` if it had said what there is before.
@@ -114,16 +137,19 @@ impl Announcer {
 
     fn failed(&mut self, control: &Control) {
         let failures = control.failures();
-        let now: BTreeMap<_, _> = failures
+        let now: Failures = failures
             .map(|(plane, subject, failed)| ((plane, subject.clone()), failed.error.to_string()))
             .collect();
-        for ((plane, subject), why) in &now {
-            if self.failures.get(&(*plane, subject.clone())) != Some(why) {
-                error!(plane, "{subject}: {why}; tried again every few seconds");
-            }
+        for (plane, why, subjects) in by_reason(&now, &self.failures) {
+            error!(plane, "{subjects}: {why}; tried again every few seconds");
         }
-        for (plane, subject) in self.failures.keys().filter(|key| !now.contains_key(key)) {
-            info!(plane, "{subject} does not fail any more");
+        let ended = self
+            .failures
+            .iter()
+            .filter(|(key, _)| !now.contains_key(key));
+        let ended = ended.map(|(key, why)| (key.clone(), why.clone())).collect();
+        for (plane, _, subjects) in by_reason(&ended, &BTreeMap::new()) {
+            info!(plane, "{subjects} does not fail any more");
         }
         self.failures = now;
     }
@@ -203,5 +229,30 @@ impl Announcer {
             info!(origin = %aside.origin, "{} is not put aside any more", aside.subject);
         }
         self.asides = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_said_once() {
+        let service = |name: &str| Subject::Service(name.parse().unwrap());
+        let failures = |all: &[(&str, &str)]| -> Failures {
+            let each = all.iter();
+            each.map(|(name, why)| (("proxy", service(name)), (*why).into()))
+                .collect()
+        };
+        let now = failures(&[("a", "port 80"), ("b", "port 81"), ("c", "port 80")]);
+        let said = by_reason(&now, &Failures::new());
+        let wanted = [
+            ("proxy", "port 80", "service `a` and 1 more".to_owned()),
+            ("proxy", "port 81", "service `b`".to_owned()),
+        ];
+        assert_eq!(said, wanted);
+        let more = failures(&[("a", "port 80"), ("d", "port 80"), ("e", "port 82")]);
+        let wanted = [("proxy", "port 82", "service `e`".to_owned())];
+        assert_eq!(by_reason(&more, &now), wanted);
     }
 }

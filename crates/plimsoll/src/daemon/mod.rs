@@ -14,6 +14,7 @@ pub(crate) mod place;
 mod rates;
 mod standing;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,7 +201,8 @@ impl Daemon {
     /// There are listens, and none is open; why.
     pub(crate) fn any_listens(&self) -> Result<(), String> {
         let services = &self.control.desired().services;
-        let mut failed = Vec::new();
+        // One address keeps all services waiting that share it: it is said once.
+        let mut failed = BTreeMap::new();
         for service in services.values().filter(|s| !s.spec.listens.is_empty()) {
             let subject = Subject::Service(service.name().clone());
             match self
@@ -208,13 +210,18 @@ impl Daemon {
                 .failures()
                 .find(|(known, _)| **known == subject)
             {
-                Some((_, why)) => failed.push(format!("{subject}: {why}")),
+                Some((_, why)) => drop(failed.entry(why).or_insert(subject)),
                 None => return Ok(()),
             }
         }
         match failed.is_empty() {
             true => Ok(()),
-            false => Err(failed.join("\nplimsoll: ")),
+            false => {
+                let failed = failed
+                    .iter()
+                    .map(|(why, subject)| format!("{subject}: {why}"));
+                Err(failed.collect::<Vec<_>>().join("\nplimsoll: "))
+            }
         }
     }
 

@@ -116,6 +116,8 @@ async fn an_engine_that_is_away_is_waited_for_and_holds_nothing_up() {
     until(&daemon, async || daemon.log().contains("cannot be used")).await;
     let said = daemon.log();
     assert!(said.contains(text(&socket)), "{said}");
+    let open = async || std::net::TcpStream::connect(port.address()).is_ok();
+    until(&daemon, open).await;
     // What the file says is in force, and the daemon is well, but not all is there.
     Client::run(ClientPlan::http(port.address(), "x"), 10)
         .await
@@ -229,10 +231,10 @@ fn what_names_no_engine_is_2() {
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.err.contains("--docker"), "{}", wrong.err);
     for (option, value, why) in [
-        ("--listen", "8080", "*:8080"),
+        ("--listen", "a:80", "ADDR:PORT"),
         ("--listen", "*:80-90", "one port"),
         ("--listen", "*:80/tcp", "ADDR:PORT"),
-        ("--user", "nobody", "UID:GID"),
+        ("--user", "no such user", "UID:GID"),
         ("--user", "0", "root"),
     ] {
         let wrong = run(&["--docker", option, value]);
@@ -257,36 +259,49 @@ fn what_names_no_engine_is_2() {
     .unwrap();
     let good = plimsoll(&["check", text(&path)]);
     assert_eq!(good.code, Some(0), "{}", good.err);
+    let socket = "[docker]\nhost = \"unix:///a\"\ntls = \"/nowhere\"\n";
+    std::fs::write(&path, socket).unwrap();
+    let wrong = plimsoll(&["check", text(&path)]);
+    assert_eq!(wrong.code, Some(2));
+    let said = wrong.err.contains("lb.toml:3:7: error: docker.tls: ");
+    assert!(said, "{}", wrong.err);
 }
 
-#[test]
-fn only_root_becomes_another_user() {
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_root_stays_who_it_is() {
     let dir = plimsoll_testkit::TempDir::new().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let (path, admin) = (dir.path().join("lb.toml"), dir.path().join("a.sock"));
-    std::fs::write(&path, "# nothing\n").unwrap();
+    let (admin, engine) = (dir.path().join("a.sock"), dir.path().join("engine.sock"));
     let run = [
         "run",
-        "--config",
-        text(&path),
+        "--docker",
+        text(&engine),
         "--admin",
         text(&admin),
         "--user",
-        "65531",
+        "65531:65531",
     ];
-    let mut command = match rustix::process::geteuid().is_root() {
-        true => {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=65530", "--regid=65530", "--clear-groups", BINARY]);
-            command
-        }
-        false => Command::new(BINARY),
+    let other = [
+        "--pdeathsig=KILL",
+        "--reuid=65530",
+        "--regid=65530",
+        "--clear-groups",
+        BINARY,
+    ];
+    let (program, before) = match rustix::process::geteuid().is_root() {
+        true => ("setpriv", &other[..]),
+        false => (BINARY, &[][..]),
     };
-    command.args(run);
-    let wrong = ended(command);
-    assert_eq!(wrong.code, Some(2), "{}", wrong.err);
-    assert!(wrong.err.contains("--user: only root"), "{}", wrong.err);
-    assert!(!admin.exists());
+    let plan = DaemonPlan {
+        args: before.iter().chain(&run).map(|s| (*s).to_owned()).collect(),
+        ready: Ready::Spawned,
+        ..DaemonPlan::new(program, "")
+    };
+    let daemon = Daemon::start(plan).await.unwrap();
+    let status = ["status", "--admin", text(&admin)];
+    until(&daemon, async || plimsoll(&status).code == Some(0)).await;
+    let log = daemon.log();
+    assert!(log.contains("only root becomes user 65531"), "{log}");
 }
 
 #[test]

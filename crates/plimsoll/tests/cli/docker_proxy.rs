@@ -127,7 +127,19 @@ fn wrong_usage_is_2() {
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.err);
         assert!(ended.err.contains(why), "{args:?}: {}", ended.err);
     }
-    let ended = plimsoll(&["docker-proxy", "--listen", "/nonexistent/x.sock"]);
+    for (listen, why) in [
+        ("127.0.0.1:2375", "a socket only, on purpose"),
+        ("tcp://127.0.0.1:2375", "a socket only, on purpose"),
+        (":2375", "a socket only, on purpose"),
+        ("unix://", "expected a path"),
+        ("unix:///nonexistent/../nonexistent/e.sock", "engine's own"),
+    ] {
+        let engine = "unix:///nonexistent/../nonexistent/e.sock";
+        let ended = plimsoll(&["docker-proxy", "--listen", listen, "--engine", engine]);
+        assert_eq!(ended.code, Some(2), "{listen}: {}", ended.err);
+        assert!(ended.err.contains(why), "{listen}: {}", ended.err);
+    }
+    let ended = plimsoll(&["docker-proxy", "--listen", "unix:///nonexistent/x.sock"]);
     assert_eq!(ended.code, Some(1));
     assert!(
         ended.err.contains("/nonexistent/x.sock") && ended.err.contains("--listen"),
