@@ -148,7 +148,8 @@ async fn unix(path: &Path, host: &Arc<str>) -> Result<Stream, EngineError> {
 async fn tcp(host: &str, port: u16) -> Result<(TcpStream, Ends), String> {
     let found = tokio::net::lookup_host((host, port)).await;
     let found = found.map_err(|error| {
-        format!("the name `{host}` cannot be resolved ({error}): check DOCKER_HOST, or write the address")
+        format!("the name `{host}` cannot be resolved ({error}): check the engine's address (DOCKER_HOST, --docker, or host in [docker]), or \
+             write numbers instead of the name")
     })?;
     let mut why = format!("the name `{host}` has no address");
     for address in found {

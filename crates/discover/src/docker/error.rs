@@ -127,7 +127,8 @@ fn explain_socket(path: &Path, error: &io::Error) -> String {
     let data = std::fs::metadata(path).ok();
     match error.kind() {
         ErrorKind::NotFound => "there is no such socket: is Docker installed and running? In a container, mount it \
-             (`-v /var/run/docker.sock:/var/run/docker.sock`); if it is elsewhere, set DOCKER_HOST"
+             (`-v /var/run/docker.sock:/var/run/docker.sock`); if it is elsewhere, name it with DOCKER_HOST, --docker, or \
+             host in [docker]. Behind docker-proxy: is that running?"
             .into(),
         ErrorKind::PermissionDenied => {
             let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
@@ -139,9 +140,11 @@ fn explain_socket(path: &Path, error: &io::Error) -> String {
              because there was no socket when it was mounted. Remove it, start the engine, create the container anew"
             .into(),
         _ if data.is_some_and(|data| !data.file_type().is_socket()) => {
-            "this is not a socket: set DOCKER_HOST to the engine's".into()
+            "this is not a socket: name the engine's with DOCKER_HOST, --docker, or host in [docker]".into()
         }
-        ErrorKind::ConnectionRefused => "nobody listens: the engine is not running (`systemctl start docker`)".into(),
+        ErrorKind::ConnectionRefused => "nobody listens: start the engine (`systemctl start docker`), or what \
+             stands before it, such as docker-proxy"
+            .into(),
         _ => error.to_string(),
     }
 }
