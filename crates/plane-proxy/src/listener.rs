@@ -90,7 +90,7 @@ fn failed(listen: &Listen, ports: Ports, port: u16, error: &io::Error) -> PlaneE
             "address in use: another program listens there (`ss -ltnp` shows which); stop it or choose another port"
         }
         io::ErrorKind::PermissionDenied => {
-            "permission denied: ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start"
+            "permission denied: ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start; or choose a higher port (for containers `--listen '*:8080'`)"
         }
         io::ErrorKind::AddrNotAvailable => {
             "this host has no such address: add it to an interface, or listen on another"
