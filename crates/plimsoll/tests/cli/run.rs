@@ -316,3 +316,30 @@ async fn a_change_of_daemon_is_said_to_wait_for_the_next_start() {
     let log = stage.daemon.log();
     assert_eq!(log.matches("[daemon] has changed").count(), 1, "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warns_of_an_engine_that_may_be_anybody() {
+    let dir = plimsoll_testkit::TempDir::new().unwrap();
+    let port = Port::take().unwrap();
+    let engine = format!("tcp://{}", port.address());
+    let certs = ("DOCKER_CERT_PATH".to_owned(), text(dir.path()).to_owned());
+    let verify = ("DOCKER_TLS_VERIFY".to_owned(), "1".to_owned());
+    let warning = "certificate is not verified";
+    for (env, warned) in [(vec![certs.clone()], true), (vec![certs, verify], false)] {
+        let admin = dir.path().join("a.sock");
+        let args = ["run", "--docker", &engine, "--admin", text(&admin)];
+        let plan = DaemonPlan {
+            args: args.map(str::to_owned).into(),
+            env,
+            ready: Ready::Spawned,
+            ..DaemonPlan::new(BINARY, "")
+        };
+        let daemon = Daemon::start(plan).await.unwrap();
+        let started = Instant::now();
+        while !daemon.log().contains("plimsoll starts") {
+            assert!(started.elapsed() < SOON, "{}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(daemon.log().contains(warning), warned, "{}", daemon.log());
+    }
+}
