@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use plimsoll_control::{Command, CommandError, status::Status};
+use plimsoll_control::status::{AsideStatus, Status};
+use plimsoll_control::{Command, CommandError};
 use plimsoll_plane::{Explanation, Flow, FlowFilter, FlowPage, Tuple};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot::Sender;
@@ -122,7 +123,7 @@ impl From<FlowPage> for FlowsReport {
 }
 
 /// Where something would go, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExplainReport {
     /// The client.
     pub client: Option<SocketAddr>,
@@ -136,12 +137,24 @@ pub struct ExplainReport {
     pub service: Option<String>,
     /// The backend, where the choice depends on nothing but what was asked.
     pub backend: Option<String>,
+    /// The name of that backend; empty if it has none.
+    #[serde(default)]
+    pub backend_name: String,
+    /// Why it goes nowhere, if so.
+    #[serde(default)]
+    pub nowhere: Option<String>,
+    /// For HTTP that goes nowhere: the status that it is answered with.
+    #[serde(default)]
+    pub status: Option<u16>,
     /// Every step of the decision, for people.
     pub steps: Vec<String>,
+    /// What is put aside that may be why it goes nowhere.
+    #[serde(default)]
+    pub quarantine: Vec<AsideStatus>,
 }
 
 impl ExplainReport {
-    /// What this plane says of the tuple.
+    /// What this plane says of the tuple, with nothing put aside.
     pub fn new(tuple: &Tuple, plane: &str, explanation: Explanation) -> Self {
         Self {
             client: Some(tuple.client),
@@ -150,7 +163,11 @@ impl ExplainReport {
             route: explanation.route.map(|name| name.to_string()),
             service: explanation.service.map(|name| name.to_string()),
             backend: explanation.backend.map(|addr| addr.to_string()),
+            backend_name: explanation.backend_name,
+            nowhere: explanation.nowhere,
+            status: explanation.status,
             steps: explanation.steps,
+            quarantine: Vec::new(),
         }
     }
 }

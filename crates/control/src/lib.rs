@@ -16,6 +16,7 @@ mod control;
 mod overlay;
 mod quarantine;
 mod reconcile;
+mod related;
 mod report;
 pub mod status;
 

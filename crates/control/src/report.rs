@@ -13,7 +13,7 @@ use crate::status::{
     AsideStatus, BackendStatus, FailureStatus, ListenStatus, OriginStatus, PlaneStatus,
     RouteStatus, ServiceStatus, SourceStatus, Status,
 };
-use crate::{Freshness, Reconciler};
+use crate::{Aside, Freshness, Reconciler};
 
 /// What a plane counted, to be found by name.
 #[derive(Default)]
@@ -154,12 +154,7 @@ impl Control {
     fn quarantine_statuses(&self, now: Instant) -> Vec<AsideStatus> {
         let asides = self.catalog.quarantine().iter();
         asides
-            .map(|(aside, since)| AsideStatus {
-                subject: aside.subject.clone(),
-                origin: origin(&aside.origin),
-                reason: aside.reason.clone(),
-                since: ago(now, since),
-            })
+            .map(|(aside, since)| AsideStatus::new(now, aside, since))
             .collect()
     }
 
@@ -185,6 +180,18 @@ impl Control {
             }
         });
         sources.collect()
+    }
+}
+
+impl AsideStatus {
+    /// Something that has been put aside since then.
+    pub(crate) fn new(now: Instant, aside: &Aside, since: Instant) -> Self {
+        Self {
+            subject: aside.subject.clone(),
+            origin: origin(&aside.origin),
+            reason: aside.reason.clone(),
+            since: ago(now, since),
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::{Listen, Ports};
+use plimsoll_model::{Backend, Listen, Ports, State};
 use plimsoll_plane::{Explanation, Tuple};
 
 use crate::listener::Bound;
-use crate::router::Routed;
-use crate::snapshot::{Snapshot, Table};
+use crate::router::{Routed, Rule};
+use crate::snapshot::{LiveService, Snapshot, Table};
 
 /// Where something would go by this snapshot.
 pub(crate) fn explain(
@@ -32,13 +32,15 @@ pub(crate) fn explain(
         .filter(|(listen, _)| takes(listen))
         .max_by_key(|(listen, _)| exact(listen));
     let Some((listen, bound)) = found else {
-        told.steps.push(format!("nothing listens on {destination}"));
+        let why = format!("nothing listens on {destination}");
+        told.steps.push(why.clone());
+        told.nowhere = Some(why);
         return told;
     };
     told.steps.push(format!("{destination} is listen {listen}"));
     let table = snapshot.tables.get(&bound.index);
-    let service = match table.map(|t| &**t) {
-        Some(Table::Tcp(service)) => service.clone(),
+    match table.map(|t| &**t) {
+        Some(Table::Tcp(service)) => to_service(&mut told, snapshot, service, tuple),
         Some(Table::Http(http)) => {
             let host = tuple
                 .host
@@ -53,73 +55,143 @@ pub(crate) fn explain(
                         "host {host:?} and path {path:?} match route `{}`",
                         rule.name
                     ));
-                    for (weight, service) in rule.shares() {
-                        told.steps.push(format!(
-                            "to service `{}` by weight {weight}",
-                            service.spec.name
-                        ));
-                    }
-                    match rule.shares().next() {
-                        Some((_, only)) if rule.shares().count() == 1 => only.clone(),
-                        Some(_) => return told,
-                        None => {
-                            told.steps
-                                .push("the route leads to no service that is there: 503".into());
-                            return told;
-                        }
-                    }
+                    to_rule(&mut told, snapshot, rule, tuple);
                 }
                 Routed::CatchAll(service) => {
                     told.steps.push(format!(
                         "no route matches; service `{}` takes the rest",
                         service.spec.name
                     ));
-                    service.clone()
+                    to_service(&mut told, snapshot, service, tuple);
                 }
                 Routed::None => {
-                    told.steps.push(format!(
-                        "no route matches host {host:?} and path {path:?}: 404"
-                    ));
-                    return told;
+                    let why = format!("no route matches host {host:?} and path {path:?}");
+                    told.steps.push(format!("{why}: 404"));
+                    told.nowhere = Some(why);
+                    told.status = Some(404);
                 }
+            }
+            if told.nowhere.is_some() {
+                told.status = told.status.or(Some(503));
             }
         }
         Some(Table::Closed) | None => {
-            told.steps.push("no service is behind this listen".into());
-            return told;
+            let why = "no service is behind this listen";
+            told.steps.push(why.into());
+            told.nowhere = Some(why.into());
         }
-    };
-    told.service = Some(service.spec.name.clone());
+    }
+    told
+}
+
+fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tuple) {
+    for (weight, service) in rule.shares() {
+        let name = &service.spec.name;
+        let but = match can_serve(service) {
+            true => "",
+            false => ", but no backend of it can serve",
+        };
+        let step = format!("to service `{name}` by weight {weight}{but}");
+        told.steps.push(step);
+    }
+    let mut shares = rule.shares();
+    match (shares.next(), shares.next()) {
+        (Some((_, only)), None) => to_service(told, snapshot, only, tuple),
+        (Some(_), Some(_)) => {
+            if !rule.shares().any(|(_, service)| can_serve(service)) {
+                told.nowhere = Some("no backend of these services can serve".into());
+            }
+        }
+        (None, _) => {
+            let why = "the route leads to no service that is there";
+            told.steps.push(format!("{why}: 503"));
+            told.nowhere = Some(why.into());
+        }
+    }
+}
+
+fn can_serve(service: &LiveService) -> bool {
+    !service.members.is_empty() || service.sorry.is_some()
+}
+
+/// A backend for people: its address, and its name if it has one.
+fn called(backend: &Backend) -> String {
+    match backend.name.is_empty() {
+        true => backend.addr.to_string(),
+        false => format!("{} ({})", backend.addr, backend.name),
+    }
+}
+
+fn to_service(told: &mut Explanation, snapshot: &Snapshot, service: &LiveService, tuple: &Tuple) {
+    let name = &service.spec.name;
+    told.service = Some(name.clone());
     let kind = service.spec.scheduler.kind;
+    let over = match service.members.len() {
+        0 => "no backend".into(),
+        1 => "1 backend".into(),
+        n => format!("{n} backends"),
+    };
     told.steps.push(format!(
-        "service `{}`: scheduler {kind} over {} backends that may get something new",
-        service.spec.name,
-        service.members.len()
+        "service `{name}`: scheduler {kind} over {over} that may get something new"
     ));
     for member in &service.members {
         told.steps.push(format!(
             "backend {}: weight {}, {} in flight, {} waiting, limit {}",
-            member.backend.addr,
+            called(&member.backend),
             member.backend.weight,
             member.live.admission.active(),
             member.live.admission.waiting(),
             member.live.admission.limit(),
         ));
     }
+    let held = snapshot.held.services.get(name);
+    let backends = held
+        .into_iter()
+        .flat_map(|service| service.backends.values());
+    for backend in backends.filter(|backend| !backend.takes_new()) {
+        told.steps.push(unused(backend));
+    }
     let client = plimsoll_balance::Client {
         ip: tuple.client.ip(),
         port: tuple.client.port(),
     };
-    if let Some(member) = service
-        .balancer
-        .hashed(&client)
-        .and_then(|at| service.members.get(at))
-    {
-        told.steps.push(format!(
-            "the hash of {} leads to {}",
-            tuple.client, member.backend.addr
-        ));
-        told.backend = Some(member.backend.addr.clone());
+    let hashed = service.balancer.hashed(&client);
+    let decided = match (
+        hashed.and_then(|at| service.members.get(at)),
+        &service.sorry,
+    ) {
+        (Some(member), _) => {
+            let step = format!(
+                "the hash of {} leads to {}",
+                tuple.client,
+                called(&member.backend)
+            );
+            told.steps.push(step);
+            member
+        }
+        (None, Some(sorry)) if service.members.is_empty() => {
+            let step = format!("the sorry server {} takes it", called(&sorry.backend));
+            told.steps.push(step);
+            sorry
+        }
+        _ => {
+            if service.members.is_empty() {
+                told.nowhere = Some(format!("no backend of service `{name}` can serve"));
+            }
+            return;
+        }
+    };
+    told.backend = Some(decided.backend.addr.clone());
+    told.backend_name = decided.backend.name.to_string();
+}
+
+/// Why a backend gets nothing new.
+fn unused(backend: &Backend) -> String {
+    let status = &backend.status;
+    let called = called(backend);
+    match (status.state, &*status.reason) {
+        (State::Ready, _) => format!("backend {called}: gets nothing new: weight 0"),
+        (state, "") => format!("backend {called}: {state}"),
+        (state, reason) => format!("backend {called}: {state}: {reason}"),
     }
-    told
 }

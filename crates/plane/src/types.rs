@@ -212,6 +212,12 @@ pub struct Explanation {
     pub service: Option<Name>,
     /// The backend, where the choice depends on nothing but the tuple.
     pub backend: Option<BackendAddr>,
+    /// The name of that backend; empty if it has none.
+    pub backend_name: String,
+    /// Why it goes nowhere, if so, e.g. ``no backend of service `web` can serve``.
+    pub nowhere: Option<String>,
+    /// For HTTP that goes nowhere: the status that it is answered with.
+    pub status: Option<u16>,
     /// Every step of the decision, for people.
     pub steps: Vec<String>,
 }

@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_model::{EntryKey, Item, Name, Precedence, Route, Service, SourceId, SourceUpdate};
+use plimsoll_model::{
+    EntryKey, HostPattern, Item, Name, Origin, Precedence, Route, Service, SourceId, SourceUpdate,
+};
 
 pub use merge::Vet;
 pub use source::{Freshness, Source};
@@ -341,6 +343,22 @@ impl Catalog {
     pub fn is_aside(&self, name: &str) -> bool {
         self.losers.contains_key(name)
             || (self.merged.get(name)).is_some_and(|merged| merged.accepted.is_none())
+    }
+
+    /// Who says a route of this host in lower case, in force or not. One of every host is none of
+    /// it.
+    pub fn origins_of_host(&self, host: &str) -> impl Iterator<Item = &Origin> {
+        let is_of_host = move |route: &&Arc<Route>| {
+            let mut hosts = route.hosts.iter();
+            hosts.any(|pattern| *pattern != HostPattern::Any && pattern.matches(host))
+        };
+        let entries = self.routed.values();
+        let items = entries.flat_map(|entries| self.entries(Some(entries)));
+        let routes = items.filter_map(|(_, item)| match item {
+            Item::Route(route) => Some(route),
+            _ => None,
+        });
+        routes.filter(is_of_host).map(|route| &route.origin)
     }
 
     /// The sources, in the order of precedence.

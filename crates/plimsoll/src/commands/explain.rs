@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use plimsoll_admin::{ExplainReport, encode};
+use plimsoll_control::status::AsideStatus;
 
 use crate::commands::ask;
+use crate::commands::status::put_aside;
 use crate::error::Error;
 use crate::out;
-use crate::table::visible;
+use crate::table::{Paint, visible};
 
 /// Say where a connection or request would go now, and why.
 #[derive(Debug, Args)]
@@ -65,11 +67,20 @@ fn render(report: &ExplainReport) -> String {
     for step in &report.steps {
         let _ = writeln!(text, "  {}", visible(step));
     }
-    let result = match (&report.service, &report.backend) {
-        (_, Some(backend)) => format!("goes to {backend}"),
-        (Some(service), None) => format!("goes to one of the backends of service {service}"),
-        (None, None) => "goes to no single service: see above".into(),
+    let result = match (&report.nowhere, &report.service, &report.backend) {
+        (Some(why), ..) => match report.status {
+            Some(status) => format!("answered {status}: {why}"),
+            None => format!("goes nowhere: {why}"),
+        },
+        (None, _, Some(backend)) if report.backend_name.is_empty() => format!("goes to {backend}"),
+        (None, _, Some(backend)) => format!("goes to {backend} ({})", report.backend_name),
+        (None, Some(service), None) => {
+            format!("goes to one of the backends of service {service}")
+        }
+        (None, None, None) => "goes to no single service: see above".into(),
     };
-    let _ = writeln!(text, "{result} (plane {})", report.plane);
+    let _ = writeln!(text, "{} (plane {})", visible(&result), report.plane);
+    let quarantine: Vec<&AsideStatus> = report.quarantine.iter().collect();
+    put_aside(&mut text, quarantine, Paint(out::has_colour()));
     text
 }

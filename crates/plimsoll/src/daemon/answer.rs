@@ -5,8 +5,9 @@ use std::time::Instant;
 use plimsoll_admin::{Ask, Done, ExplainReport, FlowsReport, NotTaken, Readiness, Report};
 use plimsoll_config::nearest;
 use plimsoll_control::CommandError;
+use plimsoll_control::status::AsideStatus;
 use plimsoll_model::{BackendAddr, Name};
-use plimsoll_plane::{FlowFilter, Tuple};
+use plimsoll_plane::{Explanation, FlowFilter, Tuple};
 use tracing::info;
 
 use super::Daemon;
@@ -130,6 +131,21 @@ impl Daemon {
             .control
             .plane_mut(name)
             .map(|plane| plane.explain(tuple));
-        ExplainReport::new(tuple, name, explanation.unwrap_or_default())
+        let explanation = explanation.unwrap_or_default();
+        let quarantine = self.reasons(&explanation, tuple.host.as_deref());
+        ExplainReport {
+            quarantine,
+            ..ExplainReport::new(tuple, name, explanation)
+        }
+    }
+
+    /// What is put aside that may be why something goes nowhere.
+    fn reasons(&self, explanation: &Explanation, host: Option<&str>) -> Vec<AsideStatus> {
+        let now = Instant::now();
+        match (&explanation.nowhere, &explanation.service, host) {
+            (Some(_), Some(service), _) => self.control.asides_of_service(now, service),
+            (Some(_), None, Some(host)) => self.control.asides_of_host(now, host),
+            _ => Vec::new(),
+        }
     }
 }

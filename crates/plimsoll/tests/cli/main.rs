@@ -14,6 +14,7 @@ mod demo;
 mod demo_server;
 mod docker;
 mod docker_proxy;
+mod explain;
 mod generated;
 mod healthcheck;
 mod looking;
