@@ -82,6 +82,23 @@ pub(crate) fn routes(
         .collect()
 }
 
+/// What a service is called after its host and path: as one of them, `shop.example/api`, if it is on
+/// the `default` listen for HTTP, and else as its first route. So whoever claims the same shares.
+///
+/// # Errors
+/// They are too long for a name.
+pub(crate) fn service_name(
+    host: &HostPattern,
+    path: &PathPrefix,
+    listens: &[Listen],
+    default: &Listen,
+) -> Result<Name, String> {
+    match listens.iter().min() {
+        Some(first) if !listens.contains(default) => route_name(host, first, path),
+        _ => named(host.to_string(), path),
+    }
+}
+
 fn route_name(host: &HostPattern, listen: &Listen, path: &PathPrefix) -> Result<Name, String> {
     let place = match listen {
         Listen::Socket {
@@ -99,6 +116,11 @@ fn route_name(host: &HostPattern, listen: &Listen, path: &PathPrefix) -> Result<
         } => format!("{host}@[{ip}]:{ports}"),
         Listen::Mark { .. } => format!("{host}@{listen}"),
     };
+    named(place, path)
+}
+
+/// The name of a place and a path.
+fn named(place: String, path: &PathPrefix) -> Result<Name, String> {
     let path = match path.as_str() {
         "/" => "",
         path => path,
@@ -109,7 +131,7 @@ fn route_name(host: &HostPattern, listen: &Listen, path: &PathPrefix) -> Result<
     let name = format!("{place}{path}");
     name.parse().map_err(|_| {
         format!(
-            "host and path are too long: {} bytes with the listen, at most {}",
+            "host and path are too long: {} bytes together, at most {}",
             name.len(),
             Name::MAX_LEN
         )

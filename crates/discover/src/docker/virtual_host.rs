@@ -1,12 +1,12 @@
 //! `VIRTUAL_HOST` and its kin in a container's environment, as nginx-proxy 1.11 reads them in
 //! their simple form. What plimsoll cannot keep of it is put aside with the label that says it.
 
-use plimsoll_model::{HostPattern, Name, Origin, PathPrefix, Proto, ServiceSpec};
+use plimsoll_model::{HostPattern, Origin, PathPrefix, Proto, ServiceSpec};
 
 use super::labels::Common;
 use super::labels::value::{Faults, cut, told};
 use super::port;
-use super::share::{MAX_ROUTES, Refused, Share, routes};
+use super::share::{MAX_ROUTES, Refused, Share, routes, service_name};
 use super::view::Settings;
 use super::wire::Inspect;
 
@@ -150,7 +150,9 @@ impl Shared {
     ) -> Result<Share, String> {
         let source = settings.source.clone();
         let origin = Origin::new(source, format!("container {}", container.display_name()));
-        let mut spec = ServiceSpec::new(name(host, &self.path)?, origin, vec![settings.http]);
+        let http = settings.http;
+        let name = service_name(host, &self.path, &[http], &http)?;
+        let mut spec = ServiceSpec::new(name, origin, vec![http]);
         if let Some(drain) = common.drain {
             spec.timeouts.drain = drain;
         }
@@ -183,15 +185,6 @@ fn port(container: &Inspect, said: Option<&str>, faults: &mut Faults) -> u16 {
         ));
     }
     port.unwrap_or(80)
-}
-
-/// What the service of a host is called.
-fn name(host: &HostPattern, path: &PathPrefix) -> Result<Name, String> {
-    let text = match path.as_str() {
-        "/" => host.to_string(),
-        path => format!("{host}{path}"),
-    };
-    text.parse().map_err(|error| told(&error, &text))
 }
 
 /// Reads one host, or says which label says what it means.

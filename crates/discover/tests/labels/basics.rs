@@ -57,7 +57,7 @@ fn hosts_and_paths_are_routes() {
     let route = made.routes()[0];
     assert_eq!(route.path.as_str(), "/api");
     assert_eq!(route.listens, ["*:80/http".parse().unwrap()]);
-    assert_eq!(route.services[0].service.as_str(), "web");
+    assert_eq!(route.services[0].service.as_str(), "shop.example/api");
     assert_eq!(names(&[("plimsoll.path", "/x")]).1, ["*:80/x"]);
     let labels = [("plimsoll.host", "a.example"), ("plimsoll.priority", "-5")];
     assert_eq!(names(&labels).1, ["a.example:80"]);
@@ -81,7 +81,7 @@ fn what_no_name_can_have_is_written_otherwise() {
     ]));
     assert_eq!(
         made.reason(),
-        "host and path are too long: 263 bytes with the listen, at most 255"
+        "host and path are too long: 260 bytes together, at most 255"
     );
 }
 
@@ -114,6 +114,57 @@ fn services_are_called_after_what_groups_containers() {
         let further = format!("{name}/admin");
         let made = World::new().made(&labelled(&labels));
         assert_eq!(made.names().0, [name, &further]);
+    }
+}
+
+#[test]
+fn who_is_in_no_group_is_called_after_the_first_host() {
+    let host = |hosts| ("plimsoll.host", hosts);
+    let path = ("plimsoll.path", "/api/");
+    let listen = |listens| ("plimsoll.listen", listens);
+    let cases: [(&[(&str, &str)], &[&str]); 12] = [
+        (&[host("Whoami.localhost.")], &["whoami.localhost"]),
+        (&[host("shop.example"), path], &["shop.example/api"]),
+        (&[host("b.example,*.a.example,a.example")], &["a.example"]),
+        (&[host("*.a.example,b.example")], &["b.example"]),
+        (&[host("*")], &["*"]),
+        (&[path], &["web"]),
+        (&[host("a.example"), listen("81,80")], &["a.example"]),
+        (&[host("a.example"), listen("82,81")], &["a.example:81"]),
+        (
+            &[host("a.example"), path, listen("127.0.0.1:81")],
+            &["a.example@127.0.0.1:81/api"],
+        ),
+        (
+            &[host("a.example"), ("plimsoll.b.host", "b.example")],
+            &["a.example", "b.example"],
+        ),
+        (
+            &[host("a.example"), ("plimsoll.b.path", "/b")],
+            &["a.example", "web/b"],
+        ),
+        (
+            &[host("a.example"), ("plimsoll.service", "mine")],
+            &["mine"],
+        ),
+    ];
+    for (labels, wanted) in cases {
+        assert_eq!(names(labels).0, wanted, "{labels:?}");
+    }
+    // What Compose and Swarm call it, stays.
+    for (labels, name) in [
+        (
+            &[
+                ("com.docker.compose.project", "shop"),
+                ("com.docker.compose.service", "api"),
+            ][..],
+            "shop/api",
+        ),
+        (&[("com.docker.swarm.service.name", "shop_api")], "shop_api"),
+    ] {
+        let mut labels = labels.to_vec();
+        labels.extend([host("a.example"), ("plimsoll.b.host", "b.example")]);
+        assert_eq!(names(&labels).0, [name, &format!("{name}/b")]);
     }
 }
 
@@ -161,7 +212,7 @@ fn keys_are_ordered_by_age() {
     assert_eq!(
         made.keys(),
         [
-            format!("{prefix} service web"),
+            format!("{prefix} service a.example"),
             format!("{prefix} route a.example:80"),
         ]
     );
@@ -203,12 +254,30 @@ fn a_container_has_each_route_and_name_once() {
         ("plimsoll.host", "a.example"),
         ("plimsoll.admin.host", "a.example"),
     ]));
+    assert_eq!(made.names().0, ["a.example"]);
+    assert_eq!(
+        made.reason(),
+        "another service of this container is called a.example, too: give one of them another \
+         host, path or listen, or a name with label plimsoll.admin.service"
+    );
+    let made = world.made(&labelled(&[
+        ("plimsoll.service", "web"),
+        ("plimsoll.host", "a.example"),
+        ("plimsoll.admin.host", "a.example"),
+    ]));
     assert_eq!(made.names().0, ["web"]);
     assert_eq!(
         made.reason(),
         "service `web` of the same container takes a.example:80 already: give one of them \
          another host, path or listen"
     );
+    let made = world.made(&labelled(&[
+        ("plimsoll.a.service", "b.example"),
+        ("plimsoll.a.host", "a.example"),
+        ("plimsoll.b.host", "b.example"),
+    ]));
+    assert_eq!(made.names().0, ["b.example"]);
+    assert!(made.reason().contains("is called b.example, too"));
     let made = world.made(&labelled(&[
         ("plimsoll.a.service", "x"),
         ("plimsoll.a.host", "a.example"),
@@ -254,6 +323,11 @@ fn who_cannot_be_named_is_put_aside() {
         "no service can be named after it: name `w e b` has ' ': use letters, digits and signs \
          such as - _ . / @: say a name with label plimsoll.service"
     );
+    assert_eq!(made.invalid()[0].0, "container w e b");
+    let mut hosted = container.clone();
+    hosted.label_with(&[("plimsoll.host", "a.example")]);
+    let made = World::new().made(&hosted);
+    assert_eq!(made.service().name().as_str(), "a.example");
     container.label_with(&[("plimsoll.service", "web")]);
     let name: Name = "web".parse().unwrap();
     assert_eq!(World::new().made(&container).service().name(), &name);

@@ -158,10 +158,71 @@ fn the_oldest_that_can_serve_decides_what_contradicts() {
 }
 
 #[test]
+fn containers_of_one_host_are_one_service() {
+    let run = |n, name| numbered(n, name, &[("plimsoll.host", "whoami.localhost")]);
+    let (one, two) = (run(1, "serene_austin"), run(2, "angry_joliot"));
+    let mut more = run(3, "more");
+    more.label_with(&[("plimsoll.host", "whoami.localhost,www.localhost")]);
+    let catalog = all_ready(&[one, two, more]);
+    assert_eq!(asides(&catalog), []);
+    assert_eq!(backends(&catalog, "whoami.localhost").len(), 3);
+    let route = |host: &str| (format!("{host}:80"), "whoami.localhost".to_owned());
+    let wanted = ["whoami.localhost", "www.localhost"].map(route);
+    assert_eq!(routes(&catalog), wanted, "their hosts add up");
+}
+
+#[test]
+fn one_host_on_two_listens_is_two_services() {
+    let one = numbered(1, "one", &[("plimsoll.host", "a.example")]);
+    let mut other = numbered(2, "two", &[("plimsoll.host", "a.example")]);
+    other.label_with(&[("plimsoll.listen", "8080")]);
+    let catalog = all_ready(&[one, other]);
+    assert_eq!(asides(&catalog), []);
+    let leads = [
+        ("a.example:80", "a.example"),
+        ("a.example:8080", "a.example:8080"),
+    ];
+    let leads = leads.map(|(route, service)| (route.to_owned(), service.to_owned()));
+    assert_eq!(routes(&catalog), leads);
+}
+
+#[test]
+fn the_oldest_container_of_a_host_decides() {
+    let with = |n: u8, name: &str, scheduler: &str| {
+        let mut container = numbered(n, name, &[("plimsoll.host", "a.example")]);
+        container.label_with(&[("plimsoll.scheduler", scheduler)]);
+        container
+    };
+    let (old, new) = (with(1, "old", "wrr"), with(2, "new", "lc"));
+    let both = all_ready(&[new.clone(), old.clone()]);
+    assert_eq!(backends(&both, "a.example"), ["172.17.0.1:80"]);
+    let [(subject, entry, reason)] = &asides(&both)[..] else {
+        panic!("{:?}", asides(&both));
+    };
+    assert_eq!(
+        (&**subject, &**entry),
+        ("service `a.example`", "container new")
+    );
+    assert!(reason.starts_with("plimsoll.scheduler is `lc` here but `wrr` in container old"));
+    let status = Status::new(State::Draining, "told to stop (SIGTERM)");
+    let handed = catalog(&[(old, Standing::Serves(status)), (new, ready())]);
+    assert_eq!(backends(&handed, "a.example"), ["172.17.0.2:80"]);
+}
+
+/// A container of this number and name, whose label says what its service is called.
+fn named(n: u8, name: &str, host: &str) -> Inspect {
+    numbered(
+        n,
+        name,
+        &[("plimsoll.service", name), ("plimsoll.host", host)],
+    )
+}
+
+#[test]
 fn two_services_for_one_host() {
-    let blue = numbered(1, "blue", &[("plimsoll.host", "a.example")]);
-    let green = numbered(2, "green", &[("plimsoll.host", "a.example")]);
-    let mut elsewhere = numbered(3, "red", &[("plimsoll.host", "a.example")]);
+    let blue = named(1, "blue", "a.example");
+    let green = named(2, "green", "a.example");
+    let mut elsewhere = named(3, "red", "a.example");
     elsewhere.label_with(&[("plimsoll.path", "/red")]);
     let catalog = all_ready(&[green, blue, elsewhere]);
     assert_aside(
@@ -178,8 +239,8 @@ fn two_services_for_one_host() {
 
 #[test]
 fn a_priority_takes_no_host_from_an_older_container() {
-    let blue = numbered(1, "blue", &[("plimsoll.host", "a.example")]);
-    let mut above = numbered(2, "above", &[("plimsoll.host", "a.example")]);
+    let blue = named(1, "blue", "a.example");
+    let mut above = named(2, "above", "a.example");
     above.label_with(&[("plimsoll.priority", "10")]);
     let catalog = all_ready(&[above, blue]);
     let [(subject, entry, reason)] = &asides(&catalog)[..] else {
@@ -197,7 +258,7 @@ fn a_priority_takes_no_host_from_an_older_container() {
 
 #[test]
 fn no_label_puts_aside_who_shares_the_default_listen() {
-    let shop = numbered(2, "shop", &[("plimsoll.host", "a.example")]);
+    let shop = named(2, "shop", "a.example");
     for labels in [
         ("plimsoll.protocol", "tcp"),
         ("plimsoll.listen", "172.17.0.1:80"),
@@ -224,7 +285,10 @@ fn a_label_and_a_virtual_host_for_one_host() {
     let labelled = numbered(1, "web", &[("plimsoll.host", "a.example")]);
     let mut hosted = numbered(2, "old", &[]);
     hosted.set(&["VIRTUAL_HOST=a.example"]);
-    let catalog = all_ready(&[labelled, hosted]);
+    let catalog = all_ready(&[labelled, hosted.clone()]);
+    assert_eq!(asides(&catalog), []);
+    assert_eq!(backends(&catalog, "a.example").len(), 2);
+    let catalog = all_ready(&[named(1, "web", "a.example"), hosted]);
     let [(subject, entry, reason)] = &asides(&catalog)[..] else {
         panic!("{:?}", asides(&catalog));
     };

@@ -110,9 +110,9 @@ fn what_is_wrong_with_one_service_does_not_touch_another() {
         ("plimsoll.ops.host", "c.example"),
     ]));
     let (services, routes) = made.names();
-    assert_eq!(services, ["web", "web/ops"]);
+    assert_eq!(services, ["a.example", "c.example"]);
     assert_eq!(routes, ["a.example:80", "c.example:80"]);
-    assert_eq!(made.invalid()[0].0, "service `web/api`");
+    assert_eq!(made.invalid()[0].0, "service `b.example`");
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn long_values_are_cut_and_much_is_refused() {
         made.reason(),
         "with this service the container has 1025 routes: at most 1024"
     );
-    assert_eq!(made.names().0, ["web"]);
+    assert_eq!(made.names().0, ["h0.example"]);
 
     let many = |count: usize, part: &str| {
         let labels: Vec<String> = (0..count).map(|i| format!("plimsoll.n{i}{part}")).collect();

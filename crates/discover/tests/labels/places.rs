@@ -325,12 +325,12 @@ fn one_service_without_a_port_does_not_touch_another() {
     assert_eq!(backends, [1, 0]);
     assert_eq!(
         made.reason(),
-        "service `web/admin`: no tcp port is exposed: say which one with label \
+        "service `a.example`: no tcp port is exposed: say which one with label \
          plimsoll.admin.port"
     );
     container.label_with(&[("plimsoll.dns.protocol", "udp")]);
     let made = World::new().made(&container);
-    assert_eq!(made.names().0, ["web", "web/admin"]);
+    assert_eq!(made.names().0, ["web", "a.example"]);
     assert_eq!(made.invalid()[0].0, "service `web/dns`");
 }
 

@@ -110,14 +110,14 @@ async fn two_claim_one_host_and_the_first_has_it() {
         return;
     };
     let lb = dock.run().await;
-    let label = "--label plimsoll.host=web.example";
-    dock.start("first", label, "");
+    let label = "--label plimsoll.host=web.example --label plimsoll.service";
+    dock.start("first", &format!("{label}=first"), "");
     dock.until_answer("web.example", 200, &[0, 404, 502, 503])
         .await;
     let load = Client::start(dock.load("web.example"));
     // Another service of the same host, and another wish for the same service.
-    dock.start("second", label, "");
-    let wish = format!("{label} --label plimsoll.service=first --label plimsoll.scheduler=sh");
+    dock.start("second", &format!("{label}=second"), "");
+    let wish = format!("{label}=first --label plimsoll.scheduler=sh");
     dock.start("third", &wish, "");
     for (name, words) in [
         ("second", ["web.example", "first"]),

@@ -25,7 +25,7 @@ async fn a_container_is_served_from_start_to_removal() {
     // The engine has started its process; that may take a moment to listen.
     dock.until_answer("web.example", 200, &[404, 502, 503])
         .await;
-    let seen = lb.backend("web", "web").await;
+    let seen = lb.backend("web.example", "web").await;
     assert_eq!(seen["addr"], dock.at("web").to_string());
     assert_eq!(seen["origin"]["entry"], "container web");
     for stop in ["stop", "kill"] {
@@ -43,12 +43,12 @@ async fn a_container_is_served_from_start_to_removal() {
     dock.until_answer("web.example", 503, &[200, 502, 504])
         .await;
     assert_eq!(dock.answer(WEB, "web.example").await, 503);
-    dock.start(
-        "again",
-        &format!("{WEB_LABEL} --label plimsoll.service=web"),
-        "",
-    );
+    // Under another name it is a backend of the same service, since it has the same host.
+    dock.start("again", WEB_LABEL, "");
     dock.until_answer("web.example", 200, &[502, 503]).await;
+    assert_eq!(lb.backend("web.example", "again").await["state"], "ready");
+    dock.start("beside", WEB_LABEL, "");
+    lb.until_state("web.example", "beside", "ready").await;
     assert!(load.more(50, SOON).await);
     load.stop().await.assert_clean();
     dock.close(lb);

@@ -7,6 +7,7 @@ mod check;
 mod group;
 mod listen;
 pub(crate) mod mistyped;
+mod naming;
 pub(crate) mod reserved;
 pub mod schema;
 mod settings;
@@ -22,8 +23,9 @@ use super::share::{Refused, Share};
 use super::view::Settings;
 use super::virtual_host;
 use super::wire::Inspect;
+use naming::Base;
 use schema::PREFIX;
-use value::{Faults, Value, cut, told};
+use value::{Faults, Value, cut};
 
 /// Labels of ours that a container has at most.
 const MAX_LABELS: usize = 1024;
@@ -119,12 +121,12 @@ pub(crate) fn read(container: &Inspect, settings: &Settings) -> Result<Said, Ref
         format!("container {}", container.display_name()),
     );
     let base = match base {
-        Some(base) => base,
+        Some(base) => Base::Grouped(base),
         None if groups.is_empty() => {
             let shares = Vec::new();
             return Ok(Said { common, shares });
         }
-        None => default_name(container).map_err(whole)?,
+        None => naming::base(container).map_err(whole)?,
     };
     let maker = settings::Maker {
         container,
@@ -142,30 +144,17 @@ pub(crate) fn read(container: &Inspect, settings: &Settings) -> Result<Said, Ref
         }
         shares.push(share.map_err(|reason| Refused {
             key: format!("labels {}", group.prefix),
-            subject: match maker.name(name, group) {
-                Ok(name) => format!("service `{name}`"),
-                Err(_) => format!("service `{base}/{}`", cut(name)),
+            subject: match (maker.name(name, group), &base) {
+                (Ok(name), _) => format!("service `{name}`"),
+                (Err(_), Base::Grouped(base) | Base::Alone(Ok(base))) => {
+                    format!("service `{base}/{}`", cut(name))
+                }
+                (Err(_), Base::Alone(Err(_))) => {
+                    format!("container {}", container.display_name())
+                }
             },
             reason,
         }));
     }
     Ok(Said { common, shares })
-}
-
-/// What the default service is called where no label says it: `PROJECT/SERVICE` of Compose, the
-/// name of the Swarm service, or that of the container.
-fn default_name(container: &Inspect) -> Result<Name, String> {
-    let label = |key| container.label(key).filter(|value| !value.is_empty());
-    let project = label("com.docker.compose.project");
-    let name = match (project, label("com.docker.compose.service")) {
-        (Some(project), Some(service)) => format!("{project}/{service}"),
-        _ => match label("com.docker.swarm.service.name") {
-            Some(service) => service.to_owned(),
-            None => container.display_name().to_owned(),
-        },
-    };
-    name.parse().map_err(|error| {
-        let error = told(&error, &name);
-        format!("no service can be named after it: {error}: say a name with label plimsoll.service")
-    })
 }

@@ -14,8 +14,9 @@ use super::Common;
 use super::check;
 use super::group::Group;
 use super::listen::{self, Listens};
+use super::naming::Base;
 use super::reserved;
-use super::value::{Faults, Value, cut, told};
+use super::value::{Faults, Value, cut};
 use crate::docker::port;
 use crate::docker::share::{MAX_ROUTES, Share, routes};
 use crate::docker::view::Settings;
@@ -47,33 +48,12 @@ pub(crate) struct Maker<'a> {
     pub(crate) container: &'a Inspect,
     pub(crate) settings: &'a Settings,
     pub(crate) origin: &'a Origin,
-    /// What the default service is called.
-    pub(crate) base: &'a Name,
+    /// What the names of its services begin with.
+    pub(crate) base: &'a Base,
     pub(crate) common: &'a Common,
 }
 
 impl Maker<'_> {
-    /// What a service is called: as its label says, the name of the default one, or that and its
-    /// own.
-    pub(crate) fn name(&self, name: &str, group: &Group<'_>) -> Result<Name, String> {
-        let base = self.base;
-        match group.get("service") {
-            Some(value) => {
-                let mut faults = Faults::default();
-                let name = value.parsed(&mut faults);
-                name.ok_or_else(|| faults.reason().unwrap_or_default())
-            }
-            None if name.is_empty() => Ok(base.clone()),
-            None => {
-                let name = format!("{base}/{name}");
-                name.parse().map_err(|error| {
-                    let label = cut(&format!("{}.service", group.prefix));
-                    format!("{}: say another with label {label}", told(&error, &name))
-                })
-            }
-        }
-    }
-
     /// The container's share of a service. `known` says whether another service of the container
     /// has that name.
     pub(crate) fn share(
@@ -86,11 +66,14 @@ impl Maker<'_> {
         let name = match self.name(name, group) {
             Ok(name) if known(&name) => {
                 let fault = format!("another service of this container is called {name}, too");
-                faults.push(
-                    group
-                        .get("service")
-                        .map_or(fault.clone(), |v| v.fault(fault)),
-                );
+                faults.push(match group.get("service") {
+                    Some(value) => value.fault(fault),
+                    None => format!(
+                        "{fault}: give one of them another host, path or listen, or a name with \
+                         label {}.service",
+                        group.prefix
+                    ),
+                });
                 Some(name)
             }
             Ok(name) => Some(name),
