@@ -6,7 +6,7 @@
 
 use http::{Method, StatusCode};
 use libfuzzer_sys::fuzz_target;
-use plimsoll_docker_proxy::{ENV, Endpoint, Events, decide, redact};
+use plimsoll_docker_proxy::{ENV, Endpoint, Events, LABELS, MAX_OUTPUT, decide, redact};
 use serde_json::Value;
 
 fuzz_target!(|input: &[u8]| {
@@ -34,10 +34,13 @@ fuzz_target!(|input: &[u8]| {
         let pieces: Vec<_> = body.chunks(7).map(|piece| events.feed(piece)).collect();
         assert_eq!(pieces.concat(), whole);
         let text = String::from_utf8(whole).expect("JSON is UTF-8");
-        assert!(
-            text.lines()
-                .all(|line| !line.starts_with("{\"Action\":\"exec_"))
-        );
+        for line in text.lines() {
+            assert!(!line.starts_with("{\"Action\":\"exec_"));
+            let value: Value = serde_json::from_str(line).expect("JSON");
+            let attributes = value["Actor"]["Attributes"].as_object();
+            let mut keys = attributes.into_iter().flat_map(|all| all.keys());
+            assert!(keys.all(|key| key == "container" || key == "signal"));
+        }
         return;
     }
     for status in [StatusCode::OK, StatusCode::NOT_FOUND] {
@@ -51,6 +54,7 @@ fuzz_target!(|input: &[u8]| {
         );
         if allowed.endpoint == Endpoint::Container && status == StatusCode::OK {
             environment(&passed);
+            labels(&passed);
         }
     }
 });
@@ -88,5 +92,21 @@ fn environment(passed: &[u8]) {
     for pair in value["Config"]["Env"].as_array().into_iter().flatten() {
         let key = pair.as_str().and_then(|text| text.split_once('='));
         assert!(key.is_some_and(|(key, _)| ENV.contains(&key)), "{value}");
+    }
+}
+
+/// Of labels only what is read is passed on, and little of what a HEALTHCHECK prints.
+fn labels(passed: &[u8]) {
+    let value: Value = serde_json::from_slice(passed).expect("JSON");
+    let labels = value["Config"]["Labels"].as_object();
+    let keys = labels.into_iter().flat_map(|labels| labels.keys());
+    for key in keys {
+        assert!(LABELS.iter().any(|kept| key.starts_with(kept)), "{value}");
+    }
+    let runs = value["State"]["Health"]["Log"].as_array();
+    assert!(runs.is_none_or(|runs| runs.len() <= 1), "{value}");
+    for run in runs.into_iter().flatten() {
+        let output = run["Output"].as_str().unwrap_or_default();
+        assert!(output.chars().count() <= MAX_OUTPUT, "{value}");
     }
 }
