@@ -1,14 +1,14 @@
 //! The task that knocks at backends that could not be connected to, so that they are in use again
 //! soon after they listen, and no request has to find that out.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_model::{BackendAddr, Check, CheckKind, Name};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::probe;
 
@@ -17,13 +17,16 @@ pub type Door = (Name, BackendAddr);
 
 /// Between two knocks at one backend, at least.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Who has been out for so long is knocked at in every tenth round only.
+const SOON: Duration = Duration::from_secs(10);
+const LATER: u64 = 10;
 /// Whoever does not open within this is not there.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Knocks under way at most; the others wait for their turn.
 const AT_ONCE: usize = 32;
 
-/// Connects to the backends in `doors` again and again, and sends which of them accept, as long as
-/// both channels are open.
+/// Connects to the backends in `doors` ten times a second, after ten seconds once a second, and
+/// sends which of them accept, as long as both channels are open.
 ///
 /// Needs a tokio runtime with I/O and time.
 pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: mpsc::Sender<Door>) {
@@ -32,6 +35,9 @@ pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: m
     let mut waiting: VecDeque<Door> = VecDeque::new();
     let mut knocking = BTreeSet::new();
     let mut running = JoinSet::new();
+    // Since when each is out.
+    let mut since: BTreeMap<Door, Instant> = BTreeMap::new();
+    let mut round = 0_u64;
     loop {
         while knocking.len() < AT_ONCE
             && let Some(door) = waiting.pop_front()
@@ -46,6 +52,8 @@ pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: m
                 if changed.is_err() {
                     return;
                 }
+                let doors = doors.borrow_and_update();
+                since.retain(|door, _| doors.contains(door));
             }
             Some(Ok((door, opened))) = running.join_next() => {
                 knocking.remove(&door);
@@ -54,10 +62,15 @@ pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: m
                     return;
                 }
             }
-            _ = rounds.tick(), if !idle && waiting.is_empty() => {
+            now = rounds.tick(), if !idle && waiting.is_empty() => {
+                round = round.wrapping_add(1);
                 let doors = doors.borrow();
-                let due = doors.iter().filter(|door| !knocking.contains(door));
-                waiting.extend(due.cloned());
+                for door in doors.iter().filter(|door| !knocking.contains(door)) {
+                    let since = *since.entry(door.clone()).or_insert(now);
+                    if now.duration_since(since) < SOON || round.is_multiple_of(LATER) {
+                        waiting.push_back(door.clone());
+                    }
+                }
             }
         }
     }
