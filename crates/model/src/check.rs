@@ -157,7 +157,7 @@ impl fmt::Display for CheckKind {
 }
 
 /// What an HTTP check asks for: a path with or without a query, 1 to 1024 bytes, visible ASCII
-/// without `#`.
+/// without `#`. It does not begin with two slashes, which nearly always is a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct CheckPath(Arc<str>);
@@ -182,6 +182,15 @@ impl FromStr for CheckPath {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let bad = |why: &str| Err(Invalid(format!("path {text:?} of a check: {why}")));
+        // What is left of `http://ADDR:PORT/PATH` behind `http:`.
+        let url = text.strip_prefix("http:").or(text.strip_prefix("https:"));
+        if let Some(rest) = url.unwrap_or(text).strip_prefix("//") {
+            let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/");
+            let path = path.get(..60).unwrap_or(path).escape_debug();
+            return bad(&format!(
+                "a path, not a URL: http:{path}; a port goes into check.port"
+            ));
+        }
         if !text.starts_with('/') {
             return bad("a path begins with /");
         }
@@ -343,6 +352,9 @@ mod tests {
             ("http:/a b", "visible ASCII"),
             ("http:/a\r\nX: y", "visible ASCII"),
             ("http:/a#b", "without #"),
+            ("http://host:80/health", "not a URL: http:/health; a port"),
+            ("http://host", "not a URL: http:/;"),
+            ("http:http://host/x?y", "not a URL: http:/x?y;"),
         ] {
             let error = text.parse::<Check>().unwrap_err().0;
             assert!(error.contains(why), "{text}: {error}");
