@@ -3,8 +3,8 @@
 
 use plimsoll_model::{HostPattern, Origin, PathPrefix, Proto, ServiceSpec};
 
-use super::labels::Common;
 use super::labels::value::{Faults, cut, told};
+use super::labels::{Common, host};
 use super::port;
 use super::share::{MAX_ROUTES, Refused, Share, routes, service_name};
 use super::view::Settings;
@@ -72,7 +72,7 @@ pub(crate) fn read(
     let mut shares = Vec::new();
     for item in items {
         let fault = |why: String| format!("VIRTUAL_HOST={}: {why}", cut(item));
-        match host(item) {
+        match host::read(item, "plimsoll") {
             Ok(host) if hosts.contains(&host) => {}
             Ok(host) => {
                 match shared.share(&host, container, settings, common) {
@@ -185,58 +185,4 @@ fn port(container: &Inspect, said: Option<&str>, faults: &mut Faults) -> u16 {
         ));
     }
     port.unwrap_or(80)
-}
-
-/// Reads one host, or says which label says what it means.
-fn host(item: &str) -> Result<HostPattern, String> {
-    if item.starts_with('~') {
-        return Err(
-            "regular expressions are not read: list the names, or use *.example.com".into(),
-        );
-    }
-    if let Some((scheme, rest)) = item.split_once("://") {
-        return match scheme.to_ascii_lowercase().as_str() {
-            "http" | "ws" => Err(format!("a scheme is not read: {}", instead(rest))),
-            _ => Err(format!("{} is not served: {}", cut(scheme), instead(rest))),
-        };
-    }
-    if item.contains(['/', ':']) && !item.starts_with('[') {
-        return Err(format!("a host alone is read: {}", instead(item)));
-    }
-    if let Some(domain) = item.strip_prefix('.') {
-        return Err(format!("did you mean `{0},*.{0}`?", cut(domain)));
-    }
-    item.parse::<HostPattern>().map_err(|error| {
-        let stars = item.contains('*');
-        match stars {
-            true => {
-                "a star stands alone or for the first label (*.example.com): list the names".into()
-            }
-            false => told(&error, item),
-        }
-    })
-}
-
-/// The labels that say `HOST[:PORT][/PATH]`.
-fn instead(text: &str) -> String {
-    let (place, path) = match text.split_once('/') {
-        Some((place, path)) => (place, format!("/{path}")),
-        None => (text, String::new()),
-    };
-    let (host, port) = match place.rsplit_once(':') {
-        Some((host, port)) => (host, port),
-        None => (place, ""),
-    };
-    let mut labels = vec![format!("plimsoll.host={}", cut(host))];
-    if !matches!(port, "" | "80") {
-        labels.push(format!("plimsoll.listen={}", cut(port)));
-    }
-    let path = path.trim_end_matches('*');
-    if !matches!(path, "" | "/") {
-        labels.push(format!("plimsoll.path={}", cut(path)));
-    }
-    match labels.len() {
-        1 => format!("say label {}", labels.join("")),
-        _ => format!("say labels {}", labels.join(", ")),
-    }
 }

@@ -1,12 +1,9 @@
 //! What is said of keys that there are not, and of those that do not go together.
 
-use plimsoll_discover::docker::labels::schema;
-
 use crate::world::{Change, World, labelled};
 
 #[test]
 fn unknown_keys_name_the_nearest() {
-    let all = schema::SERVICE.join(", ");
     let file_only = |key: &str| {
         format!(
             "{key} holds for all clients of a listen, whichever service they want, so no container \
@@ -82,7 +79,7 @@ fn unknown_keys_name_the_nearest() {
         (
             "plimsoll.admin.xyzzy",
             "web/admin",
-            &format!("unknown key `xyzzy`: expected one of {all}"),
+            "unknown key `xyzzy`: see docs/labels.md for all",
         ),
     ] {
         let made = World::new().made(&labelled(&[(label, "80")]));
@@ -90,14 +87,127 @@ fn unknown_keys_name_the_nearest() {
         let reason = format!("label {label}=80: {why}");
         assert_eq!(made.invalid(), [(&*subject, &*reason)]);
     }
-    for label in [
-        "plimsoll.",
-        "plimsoll..port",
-        "plimsoll.a.b.port",
-        "plimsoll.port.x",
-    ] {
+    for label in ["plimsoll.a.b.port", "plimsoll.port.x"] {
         let made = World::new().made(&labelled(&[(label, "80")]));
         assert!(made.reason().starts_with(&format!("label {label}=80: ")));
+    }
+}
+
+#[test]
+fn a_dot_too_many_is_told() {
+    for (label, service, advice) in [
+        ("plimsoll.", "web", "see docs/labels.md for all keys"),
+        ("plimsoll..port", "web", "did you mean `plimsoll.port`?"),
+        ("plimsoll.port.", "web", "did you mean `plimsoll.port`?"),
+        ("plimsoll..enable", "web", "did you mean `plimsoll.enable`?"),
+        (
+            "plimsoll.a..host",
+            "web/a",
+            "did you mean `plimsoll.a.host`?",
+        ),
+        (
+            "plimsoll.a..enable",
+            "web/a",
+            "see docs/labels.md for all keys",
+        ),
+    ] {
+        let made = World::new().made(&labelled(&[(label, "80")]));
+        let subject = format!("service `{service}`");
+        let reason = format!("label {label}=80: it has a dot too many: {advice}");
+        assert_eq!(made.invalid(), [(&*subject, &*reason)]);
+    }
+}
+
+#[test]
+fn keys_of_other_balancers_are_known() {
+    for (key, ours) in [
+        ("hostname", "host"),
+        ("HOSTNAME", "host"),
+        ("virtual_host", "host"),
+        ("domain", "host"),
+        ("domains", "host"),
+        ("rule", "host"),
+        ("healthcheck", "check"),
+        ("health", "check"),
+        ("timeouts.drain", "drain"),
+    ] {
+        for prefix in ["plimsoll", "plimsoll.admin"] {
+            let label = format!("{prefix}.{key}");
+            let made = World::new().made(&labelled(&[(&label, "1")]));
+            let why = format!("label {label}=1: unknown key `{key}`: did you mean `{ours}`?");
+            assert_eq!(made.reason(), why);
+        }
+    }
+    for (key, why) in [
+        ("tls", "this version has no TLS: "),
+        ("https", "this version has no TLS: "),
+        ("cert", "this version has no TLS: "),
+        ("tls.certresolver", "this version has no TLS: "),
+        ("tls.xyzzy", "this version has no TLS: "),
+        ("entrypoints", "there are no entry points: key `listen` "),
+        ("sticky", "this version sets no cookies: scheduler `sh` "),
+        ("sticky.cookie", "this version sets no cookies: "),
+        ("middlewares", "this version has no middlewares: "),
+    ] {
+        let made = World::new().made(&labelled(&[(&format!("plimsoll.{key}"), "1")]));
+        let [(subject, reason)] = made.invalid()[..] else {
+            panic!("{:?}", made.0);
+        };
+        assert_eq!(subject, "service `web`", "{key}");
+        assert!(reason.contains(&format!("`: {why}")), "{reason}");
+    }
+    for (theirs, ours) in [
+        ("roundrobin", "wrr"),
+        ("leastconn", "wlc"),
+        ("least_conn", "wlc"),
+        ("source", "sh"),
+        ("ip_hash", "sh"),
+        ("wrrr", "wrr"),
+    ] {
+        let made = World::new().made(&labelled(&[("plimsoll.scheduler", theirs)]));
+        let meant = format!(": did you mean `{ours}`?");
+        assert!(made.reason().ends_with(&meant), "{}", made.reason());
+    }
+}
+
+#[test]
+fn what_is_no_host_says_which_labels_mean_it() {
+    for (host, why) in [
+        (
+            "http://e7.example/",
+            "a scheme is not read: say label plimsoll.a.host=e7.example",
+        ),
+        (
+            "http://e7.example:8080/api",
+            "a scheme is not read: say labels plimsoll.a.host=e7.example, \
+             plimsoll.a.listen=8080, plimsoll.a.path=/api",
+        ),
+        (
+            "e7.example/api",
+            "a host alone is read: say labels plimsoll.a.host=e7.example, plimsoll.a.path=/api",
+        ),
+        (
+            "Host(`x.example`)",
+            "rules are not read: write plimsoll.a.host=x.example",
+        ),
+        (
+            "Host(`x.example`, `y.example`) && PathPrefix(`/api`)",
+            "rules are not read: write plimsoll.a.host=x.example,y.example and plimsoll.a.path=/api",
+        ),
+        (
+            "HostRegexp(`^.+$`)",
+            "rules are not read: list the names alone",
+        ),
+        (
+            "münchen.example",
+            "`münchen.example` has letters beyond ASCII: write it as it is in the DNS, with xn--",
+        ),
+    ] {
+        let made = World::new().made(&labelled(&[("plimsoll.a.host", host)]));
+        assert_eq!(
+            made.reason(),
+            format!("label plimsoll.a.host={host}: {why}")
+        );
     }
 }
 

@@ -131,8 +131,7 @@ const KEYS: &[Key] = &[
             ("a.example,A.example", "a.example is said twice"),
             (
                 "a.example:81",
-                "host `a.example:81`: a host has no port: the listen says it; expected a name \
-                 (example.com), *.example.com, or *",
+                "a host alone is read: say labels plimsoll.host=a.example, plimsoll.listen=81",
             ),
         ],
     },
@@ -186,7 +185,7 @@ const KEYS: &[Key] = &[
             ),
             (
                 "roundrobin",
-                "expected one of rr, wrr, lc, wlc, sh, mh, random, twos",
+                "expected one of rr, wrr, lc, wlc, sh, mh, random, twos: did you mean `wrr`?",
             ),
         ],
     },
@@ -292,6 +291,11 @@ const KEYS: &[Key] = &[
         seen: |s| s.spec.check.as_ref().unwrap().to_string() == "http:/health",
         bad: &[
             (
+                "http://host:80/health",
+                "path `//host:80/health` of a check: a path, not a URL: http:/health; a port goes \
+                 into check.port",
+            ),
+            (
                 "/health",
                 "expected tcp, http or http:/PATH: did you mean `http:/health`?",
             ),
@@ -306,7 +310,14 @@ const KEYS: &[Key] = &[
         key: "check.path",
         good: "/health?deep=1",
         seen: |s| s.spec.check.as_ref().unwrap().to_string() == "http:/health?deep=1",
-        bad: &[("health", "path `health` of a check: a path begins with /")],
+        bad: &[
+            ("health", "path `health` of a check: a path begins with /"),
+            (
+                "http://host/health",
+                "path `http://host/health` of a check: a path, not a URL: http:/health; a port \
+                 goes into check.port",
+            ),
+        ],
     },
     Key {
         key: "check.host",

@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use plimsoll_config::{format_duration, nearest};
-use plimsoll_model::{Check, CheckKind};
+use plimsoll_model::{Check, CheckKind, CheckPath};
 
 use super::group::Group;
-use super::value::{Faults, Value};
+use super::value::{Faults, Value, told};
 
 /// Keys that only a check of HTTP has.
 const HTTP_ONLY: [&str; 3] = ["check.path", "check.host", "check.status"];
@@ -74,6 +74,14 @@ fn kind(value: &Value<'_>, faults: &mut Faults) -> Option<Check> {
     let text = value.text;
     if let Ok(check) = text.parse() {
         return Some(check);
+    }
+    if let Some((_, path)) = text
+        .split_once(':')
+        .filter(|(_, path)| path.starts_with("//"))
+        && let Err(error) = path.parse::<CheckPath>()
+    {
+        faults.push(value.fault(told(&error, path)));
+        return None;
     }
     // `htp:/health`, `http:health`, `/health`
     let (kind, path) = match text.split_once(':') {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use plimsoll_config::nearest;
 
+use super::elsewhere;
 use super::schema;
 use super::value::{Faults, MAX_VALUE, Value, cut};
 
@@ -129,8 +130,47 @@ fn fault(value: &Value<'_>, name: &str, key: &str) -> Option<Fault> {
     None
 }
 
+/// What to say of a label with a dot too many.
+fn empty_part(value: &Value<'_>) -> Option<String> {
+    let rest = value.label.strip_prefix(schema::PREFIX)?;
+    let parts = rest.split('.');
+    if parts.clone().all(|part| !part.is_empty()) {
+        return None;
+    }
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    let meant = parts.join(".");
+    let (name, key) = split(&meant);
+    let is_known =
+        schema::SERVICE.contains(&key) || name.is_empty() && schema::CONTAINER.contains(&key);
+    let advice = match is_known {
+        true => format!("did you mean `{}{}`?", schema::PREFIX, cut(&meant)),
+        false => "see docs/labels.md for all keys".into(),
+    };
+    Some(value.fault(format!("it has a dot too many: {advice}")))
+}
+
+/// What to say of a key that is one elsewhere.
+fn of_others(value: &Value<'_>, name: &str, key: &str) -> Option<String> {
+    let head = key.split('.').next().unwrap_or(key);
+    let said = cut(key);
+    if let Some(why) = elsewhere::without(head).or_else(|| elsewhere::without(name)) {
+        return Some(value.fault(format!("unknown key `{said}`: {why}")));
+    }
+    let ours = elsewhere::key(key)?;
+    Some(value.fault(format!("unknown key `{said}`: did you mean `{ours}`?")))
+}
+
 /// What to say of a key that is not known.
 fn unknown(value: &Value<'_>, name: &str, key: &str) -> Fault {
+    if let Some(text) = empty_part(value) {
+        let of_default = name.is_empty();
+        return Fault { text, of_default };
+    }
+    if let Some(text) = of_others(value, name, key) {
+        // `plimsoll.tls.certresolver` speaks of no service `tls`.
+        let of_default = elsewhere::without(name).is_some();
+        return Fault { text, of_default };
+    }
     // `plimsoll.timeout.connect` looks like the key `connect` of a service `timeout`.
     let rest = value.label.strip_prefix(schema::PREFIX).unwrap_or(key);
     let known = schema::keys().chain(schema::FILE_ONLY.iter().copied());
@@ -155,11 +195,7 @@ fn unknown(value: &Value<'_>, name: &str, key: &str) -> Fault {
                  container may say it: set it in a service of the configuration file"
             ),
             Some(meant) => format!("unknown key `{}`: did you mean `{meant}`?", cut(key)),
-            None => format!(
-                "unknown key `{}`: expected one of {}",
-                cut(key),
-                schema::SERVICE.join(", ")
-            ),
+            None => format!("unknown key `{}`: see docs/labels.md for all", cut(key)),
         }
     };
     Fault {

@@ -4,7 +4,9 @@
 //! one. What is wrong with one service of a container does not touch its others.
 
 mod check;
+mod elsewhere;
 mod group;
+pub(crate) mod host;
 mod listen;
 pub(crate) mod mistyped;
 mod naming;

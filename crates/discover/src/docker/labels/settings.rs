@@ -12,7 +12,9 @@ use plimsoll_model::{
 
 use super::Common;
 use super::check;
+use super::elsewhere;
 use super::group::Group;
+use super::host;
 use super::listen::{self, Listens};
 use super::naming::Base;
 use super::reserved;
@@ -172,13 +174,21 @@ impl Maker<'_> {
         let priority = group.get("priority");
         let mut hosts: Vec<HostPattern> = Vec::new();
         if let Some(value) = group.get("host") {
-            for item in value.items(MAX_ROUTES, faults) {
-                match value.part::<HostPattern>(item, faults) {
-                    Some(host) if hosts.contains(&host) => {
+            let rule = elsewhere::rule(value.text, &group.prefix);
+            let items = match rule {
+                Some(why) => {
+                    faults.push(value.fault(why));
+                    Vec::new()
+                }
+                None => value.items(MAX_ROUTES, faults),
+            };
+            for item in items {
+                match host::read(item, &group.prefix) {
+                    Ok(host) if hosts.contains(&host) => {
                         faults.push(value.fault(format!("{host} is said twice")));
                     }
-                    Some(host) => hosts.push(host),
-                    None => {}
+                    Ok(host) => hosts.push(host),
+                    Err(why) => faults.push(value.fault(why)),
                 }
             }
         } else if group.get("path").is_some() {
@@ -248,7 +258,10 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
 fn scheduler(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     let kinds = &SchedulerKind::NAMES;
     let scheduler = &mut spec.scheduler;
-    if let Some(kind) = group.get("scheduler").and_then(|v| v.word(kinds, faults)) {
+    let theirs = &elsewhere::SCHEDULERS;
+    if let Some(value) = group.get("scheduler")
+        && let Some(kind) = value.word_or(kinds, theirs, faults)
+    {
         scheduler.kind = kind;
     }
     if let Some(hash) = (group.get("scheduler.hash")).and_then(|v| v.word(&HASHES, faults)) {

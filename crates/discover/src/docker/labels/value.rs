@@ -135,11 +135,23 @@ impl<'a> Value<'a> {
         words: &[(&'static str, T)],
         faults: &mut Faults,
     ) -> Option<T> {
+        self.word_or(words, &[], faults)
+    }
+
+    /// One of a few words; `theirs` is what others call them.
+    pub(crate) fn word_or<T: Copy>(
+        &self,
+        words: &[(&'static str, T)],
+        theirs: &[(&str, &'static str)],
+        faults: &mut Faults,
+    ) -> Option<T> {
         let found = words.iter().find(|(name, _)| *name == self.text);
         if found.is_none() {
             let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
             let what = format!("one of {}", names.join(", "));
-            faults.push(self.expected(what, nearest(self.text, names)));
+            let known = theirs.iter().find(|(theirs, _)| *theirs == self.text);
+            let meant = known.map(|(_, ours)| *ours);
+            faults.push(self.expected(what, meant.or_else(|| nearest(self.text, names))));
         }
         found.map(|(_, value)| *value)
     }
