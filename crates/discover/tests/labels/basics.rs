@@ -122,7 +122,8 @@ fn who_is_in_no_group_is_called_after_the_first_host() {
     let host = |hosts| ("plimsoll.host", hosts);
     let path = ("plimsoll.path", "/api/");
     let listen = |listens| ("plimsoll.listen", listens);
-    let cases: [(&[(&str, &str)], &[&str]); 12] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: [Case<'_>; 12] = [
         (&[host("Whoami.localhost.")], &["whoami.localhost"]),
         (&[host("shop.example"), path], &["shop.example/api"]),
         (&[host("b.example,*.a.example,a.example")], &["a.example"]),
