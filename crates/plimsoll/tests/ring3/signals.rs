@@ -69,20 +69,23 @@ async fn the_drain_label_outlasts_the_stop_time_out() {
         "--term ignore",
     );
     for name in ["patient", "brief"] {
-        lb.until_state(name, name, "ready").await;
+        lb.until_state(&format!("{name}.example"), name, "ready")
+            .await;
     }
     dock.docker("kill -s QUIT patient");
-    let seen = lb.until_state("patient", "patient", "draining").await;
+    let seen = lb
+        .until_state("patient.example", "patient", "draining")
+        .await;
     assert_eq!(seen["reason"], "told to stop (SIGQUIT)");
     // Told later, and ready again before.
     dock.docker("kill -s TERM brief");
-    lb.until_state("brief", "brief", "draining").await;
-    lb.until_state("brief", "brief", "ready").await;
-    let seen = lb.backend("patient", "patient").await;
+    lb.until_state("brief.example", "brief", "draining").await;
+    lb.until_state("brief.example", "brief", "ready").await;
+    let seen = lb.backend("patient.example", "patient").await;
     assert_eq!(seen["state"], "draining");
     // A new start ends the drain.
     dock.docker("restart -t 0 patient");
-    lb.until_state("patient", "patient", "ready").await;
+    lb.until_state("patient.example", "patient", "ready").await;
     dock.until_answer("patient.example", 200, &[502, 503]).await;
     dock.close(lb);
 }
