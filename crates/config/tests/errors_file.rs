@@ -124,7 +124,9 @@ fn docker() {
     );
     check(
         "[docker]\nhost = \"unix:///a\"\ntls = \"/b\"\n",
-        &["3:7: docker.tls: certificates for a socket, which has no TLS; expected no tls, or a host such as \"tcp://10.0.0.5:2376\""],
+        &[
+            "3:7: docker.tls: certificates for a socket, which has no TLS; expected no tls, or a host such as \"tcp://10.0.0.5:2376\"",
+        ],
     );
     check(
         "[docker]\nlisten = \"*:80-81/http\"\n",
