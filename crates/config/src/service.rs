@@ -29,18 +29,6 @@ const MAX_TABLE: u32 = 1 << 24;
 const LISTEN: &str =
     "ADDR:PORT/PROTO, such as \"0.0.0.0:80/http\", \"[::]:443/tcp\" or \"*:53/tcp+udp\"";
 
-const PLANES: [(&str, PlaneChoice); 4] = [
-    ("auto", PlaneChoice::Auto),
-    ("proxy", PlaneChoice::Proxy),
-    ("ebpf", PlaneChoice::Ebpf),
-    ("ipvs", PlaneChoice::Ipvs),
-];
-
-const HASHES: [(&str, HashKey); 2] = [
-    ("source", HashKey::Source),
-    ("source-port", HashKey::SourcePort),
-];
-
 /// What could be read of a service.
 pub(crate) struct ReadService {
     /// Its header.
@@ -179,7 +167,9 @@ fn meant(text: &str) -> Option<String> {
 
 fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     if let Some(node) = table.get("plane") {
-        spec.plane = node.word("plane", &PLANES, faults).unwrap_or_default();
+        spec.plane = node
+            .word("plane", &PlaneChoice::NAMES, faults)
+            .unwrap_or_default();
     }
     if let Some(node) = table.get("scheduler") {
         spec.scheduler = scheduler(&node, faults).unwrap_or_default();
@@ -232,7 +222,7 @@ fn scheduler(node: &Node<'_>, faults: &mut Faults) -> Option<Scheduler> {
     }
     if let Some(hash) = table
         .get("hash")
-        .and_then(|node| node.word("hash", &HASHES, faults))
+        .and_then(|node| node.word("hash", &HashKey::NAMES, faults))
     {
         scheduler.hash = hash;
     }

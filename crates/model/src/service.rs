@@ -96,6 +96,14 @@ pub enum HashKey {
     SourcePort,
 }
 
+impl HashKey {
+    /// Every key by its name.
+    pub const NAMES: [(&'static str, HashKey); 2] = [
+        ("source", HashKey::Source),
+        ("source-port", HashKey::SourcePort),
+    ];
+}
+
 /// A scheduler with its settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Scheduler {
@@ -133,6 +141,16 @@ pub enum PlaneChoice {
     Ebpf,
     /// The kernel's IPVS.
     Ipvs,
+}
+
+impl PlaneChoice {
+    /// Every choice by its name.
+    pub const NAMES: [(&'static str, PlaneChoice); 4] = [
+        ("auto", PlaneChoice::Auto),
+        ("proxy", PlaneChoice::Proxy),
+        ("ebpf", PlaneChoice::Ebpf),
+        ("ipvs", PlaneChoice::Ipvs),
+    ];
 }
 
 /// How long to wait for what. Zero is no limit, but for `connect`, which is at least 1 ms.

@@ -30,18 +30,6 @@ const MAX_TRUSTED: usize = 1024;
 /// change of a backend, while other services wait; only a file may ask for more.
 const MAX_TABLE: u32 = 131_071;
 
-const PLANES: [(&str, PlaneChoice); 4] = [
-    ("auto", PlaneChoice::Auto),
-    ("proxy", PlaneChoice::Proxy),
-    ("ebpf", PlaneChoice::Ebpf),
-    ("ipvs", PlaneChoice::Ipvs),
-];
-
-const HASHES: [(&str, HashKey); 2] = [
-    ("source", HashKey::Source),
-    ("source-port", HashKey::SourcePort),
-];
-
 /// Keys that only mean something for HTTP.
 const HTTP_ONLY: [&str; 5] = ["host", "path", "priority", "body-limit", "trusted"];
 
@@ -209,7 +197,10 @@ impl Maker<'_> {
 
 /// The settings of a service that are the same in the file.
 fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
-    if let Some(plane) = group.get("plane").and_then(|v| v.word(&PLANES, faults)) {
+    if let Some(plane) = group
+        .get("plane")
+        .and_then(|v| v.word(&PlaneChoice::NAMES, faults))
+    {
         spec.plane = plane;
     }
     scheduler(spec, group, faults);
@@ -264,7 +255,8 @@ fn scheduler(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     {
         scheduler.kind = kind;
     }
-    if let Some(hash) = (group.get("scheduler.hash")).and_then(|v| v.word(&HASHES, faults)) {
+    if let Some(hash) = (group.get("scheduler.hash")).and_then(|v| v.word(&HashKey::NAMES, faults))
+    {
         scheduler.hash = hash;
     }
     if let Some(value) = group.get("scheduler.table") {
