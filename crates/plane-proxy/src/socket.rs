@@ -34,6 +34,9 @@ impl Socket {
             && let Socket::Fresh(stream) = std::mem::replace(self, Socket::Gone)
         {
             watch_over(&stream);
+            // There is something to wait for: what the client has sent is to be acknowledged now (see
+            // `listener::delay_acks`).
+            let _ = rustix::net::sockopt::set_tcp_quickack(&stream, true);
             *self = Socket::Watched(TcpStream::from_std(stream)?);
         }
         match self {
@@ -88,15 +91,19 @@ impl Socket {
         Pin::new(self.watched()?).poll_read(cx, buf)
     }
 
-    /// Writes from several buffers; `scratch` is overwritten.
+    /// Writes from several buffers; `scratch` is overwritten. With `cork` the kernel may hold back what
+    /// does not fill a packet until more is written, [`Self::push`] is called or the socket is closed,
+    /// for 200 ms at most (tcp(7), `TCP_CORK`); a socket that is watched holds nothing back.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
+        cork: bool,
         scratch: &Scratch,
     ) -> Poll<io::Result<usize>> {
         if let Socket::Fresh(stream) = self {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            flags.set(SendFlags::MORE, cork);
             let sent = together(bufs, scratch, |bytes| {
                 rustix::net::send(&*stream, bytes, flags)
             });
@@ -107,6 +114,17 @@ impl Socket {
             }
         }
         poll_send(self.watched()?, cx, bufs, scratch)
+    }
+
+    /// Sends what was held back.
+    pub(crate) fn push(&self) {
+        // Setting it again sends what waits (tcp(7), `TCP_NODELAY`). Where that fails there is no
+        // connection any more.
+        let _ = match self {
+            Socket::Fresh(stream) => stream.set_nodelay(true),
+            Socket::Watched(stream) => stream.set_nodelay(true),
+            Socket::Gone => Ok(()),
+        };
     }
 
     /// Ready with `true` if the peer has closed or reset, and with `false` if bytes lie unread behind
@@ -166,4 +184,47 @@ pub(crate) fn has_failed(stream: impl AsFd) -> bool {
     let asked = rustix::event::poll(&mut fds, Some(&Timespec::default()));
     let [fd] = fds;
     asked.is_ok() && fd.revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    /// What the peer can read now.
+    fn arrived(peer: &mut std::net::TcpStream) -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        match peer.read(&mut bytes) {
+            Ok(n) => bytes.truncate(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => bytes.clear(),
+            Err(error) => panic!("{error}"),
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_is_held_back_goes_out_when_pushed_and_when_closed() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut socket = Socket::Fresh(stream);
+        let scratch = Scratch::new(Box::new([0; 8192]));
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut write = |socket: &mut Socket, bytes: &[u8], cork| {
+            let written = socket.poll_write(cx, &[IoSlice::new(bytes)], cork, &scratch);
+            assert!(matches!(written, Poll::Ready(Ok(n)) if n == bytes.len()));
+        };
+        write(&mut socket, b"at once", false);
+        assert_eq!(arrived(&mut peer), b"at once");
+        write(&mut socket, b"pushed", true);
+        socket.push();
+        assert_eq!(arrived(&mut peer), b"pushed");
+        write(&mut socket, b"the last", true);
+        drop(socket);
+        assert_eq!(arrived(&mut peer), b"the last");
+    }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Gate {
     served_before: Cell<u64>,
     last: Cell<Last>,
     farewell: Cell<Farewell>,
+    /// The kernel may hold back what was written.
+    corked: Cell<bool>,
 }
 
 /// Whether the client has sent a request that is the last by its own word, and has no body.
@@ -118,11 +120,13 @@ impl Gate {
             served_before: Cell::new(0),
             last: Cell::new(Last::No),
             farewell: Cell::default(),
+            corked: Cell::new(false),
         }
     }
 
     /// Takes the socket out of HTTP.
     pub(crate) fn take_stream(&self) -> Option<TcpStream> {
+        self.uncork();
         self.socket.borrow_mut().take()
     }
 
@@ -331,8 +335,11 @@ impl Gate {
     ) -> Poll<io::Result<usize>> {
         self.unflushed.set(true);
         let mut socket = self.socket.borrow_mut();
+        // Behind the last answer comes the end, which then needs no packet of its own.
+        let cork = self.last.get() != Last::No && socket.is_fresh();
+        self.corked.set(self.corked.get() || cork);
         let mut write =
-            |bufs: &[io::IoSlice<'_>]| socket.poll_write(cx, bufs, &self.worker.scratch);
+            |bufs: &[io::IoSlice<'_>]| socket.poll_write(cx, bufs, cork, &self.worker.scratch);
         let mut farewell = self.farewell.get();
         if farewell.is_over() {
             return write(bufs);
@@ -340,6 +347,13 @@ impl Gate {
         let written = farewell.poll_write(bufs, write);
         self.farewell.set(farewell);
         written
+    }
+
+    /// What was written goes out now, since there is more to wait for.
+    pub(crate) fn uncork(&self) {
+        if self.corked.replace(false) {
+            self.socket.borrow().push();
+        }
     }
 
     /// Judges what is held.

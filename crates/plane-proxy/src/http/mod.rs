@@ -139,7 +139,14 @@ pub(crate) async fn serve(
     while wait_for_bytes(&client).await {
         let mut engine = client.worker.engines.lend(&client);
         let mut closing = false;
-        let served = std::future::poll_fn(|cx| drive(&client, &mut engine, &mut closing, cx)).await;
+        let served = std::future::poll_fn(|cx| {
+            let driven = drive(&client, &mut engine, &mut closing, cx);
+            if driven.is_pending() {
+                client.gate.uncork();
+            }
+            driven
+        });
+        let served = served.await;
         match served {
             Served::AtRest if !closing => client.worker.engines.give_back(engine),
             _ => break,
