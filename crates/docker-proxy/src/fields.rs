@@ -17,10 +17,6 @@ pub const ENV: [&str; 7] = [
     "VIRTUAL_PROTO",
 ];
 
-/// How the labels begin that are passed on: those that say how to balance, and those by which
-/// Compose and Swarm say what belongs together; others are left out.
-pub const LABELS: [&str; 3] = ["plimsoll.", "com.docker.compose.", "com.docker.swarm."];
-
 /// Characters of what a HEALTHCHECK printed that are passed on.
 pub const MAX_OUTPUT: usize = 300;
 
@@ -55,8 +51,6 @@ pub(crate) const INFO: Shape = Fields(&[
     ),
 ]);
 
-const KEPT_LABELS: Shape = Labels(&LABELS);
-
 /// A container's end in one network.
 const ENDPOINT: Shape = Fields(&[
     ("EndpointID", Plain),
@@ -75,7 +69,7 @@ pub(crate) const CONTAINERS: Shape = List(&Fields(&[
     ("HostConfig", Fields(&[("NetworkMode", Plain)])),
     ("Id", Plain),
     ("Image", Plain),
-    ("Labels", KEPT_LABELS),
+    ("Labels", Labels),
     ("Names", List(&Plain)),
     ("NetworkSettings", Fields(&[("Networks", Map(&ENDPOINT))])),
     (
@@ -100,7 +94,7 @@ pub(crate) const CONTAINER: Shape = Fields(&[
             ("ExposedPorts", Map(&Fields(&[]))),
             ("Hostname", Plain),
             ("Image", Plain),
-            ("Labels", KEPT_LABELS),
+            ("Labels", Labels),
             ("StopSignal", Plain),
             ("StopTimeout", Plain),
         ]),
@@ -169,7 +163,7 @@ pub(crate) const NETWORK: Shape = Fields(&[
     ("Id", Plain),
     ("Ingress", Plain),
     ("Internal", Plain),
-    ("Labels", KEPT_LABELS),
+    ("Labels", Labels),
     ("Name", Plain),
     ("Scope", Plain),
 ]);
@@ -190,7 +184,7 @@ const PORTS: Shape = List(&Fields(&[
 const CONTAINER_SPEC: Shape = Fields(&[
     ("Env", Variables(&ENV)),
     ("Image", Plain),
-    ("Labels", KEPT_LABELS),
+    ("Labels", Labels),
     ("StopGracePeriod", Plain),
     ("StopSignal", Plain),
 ]);
@@ -226,7 +220,7 @@ pub(crate) const SERVICES: Shape = List(&Fields(&[
         "Spec",
         Fields(&[
             ("EndpointSpec", Fields(&[("Mode", Plain), ("Ports", PORTS)])),
-            ("Labels", KEPT_LABELS),
+            ("Labels", Labels),
             (
                 "Mode",
                 Fields(&[
@@ -249,7 +243,7 @@ pub(crate) const TASKS: Shape = List(&Fields(&[
     ("CreatedAt", Plain),
     ("DesiredState", Plain),
     ("ID", Plain),
-    ("Labels", KEPT_LABELS),
+    ("Labels", Labels),
     ("Name", Plain),
     (
         "NetworksAttachments",
@@ -308,7 +302,7 @@ pub(crate) const NODES: Shape = List(&Fields(&[
         "Spec",
         Fields(&[
             ("Availability", Plain),
-            ("Labels", KEPT_LABELS),
+            ("Labels", Labels),
             ("Name", Plain),
             ("Role", Plain),
         ]),

@@ -9,6 +9,7 @@
 mod allow;
 mod events;
 mod fields;
+mod labels;
 mod patient;
 mod redact;
 mod server;
@@ -16,6 +17,7 @@ mod shape;
 
 pub use allow::{Allowed, Endpoint, Refused, decide};
 pub use events::{Events, MAX_LINE};
-pub use fields::{ENV, LABELS, MAX_OUTPUT};
+pub use fields::{ENV, MAX_OUTPUT};
+pub use labels::{LABELS, passes_label};
 pub use redact::{NotExpected, redact};
 pub use server::{Connection, Dial, PATIENCE, serve};

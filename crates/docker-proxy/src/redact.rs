@@ -95,7 +95,7 @@ mod tests {
                 "Healthcheck": {"Test": ["CMD", "SECRET"]},
                 "Labels": {"plimsoll.host": "shop.example", "plimsoll.odd": {"SECRET": "SECRET"},
                     "com.docker.compose.project": "shop", "com.example.password": "SECRET",
-                    "xplimsoll.host": "SECRET", "Plimsoll.host": "SECRET", "plimsoll": "SECRET"},
+                    "com.example.plimsoll.host": "SECRET", "Plimsoll.host": "slip", "plimsoll": "SECRET"},
                 "ExposedPorts": {"80/tcp": {"SECRET": 1}}, "StopTimeout": 5},
             "HostConfig": {"Binds": ["/SECRET"], "NetworkMode": "front", "LogConfig": "SECRET"},
             "Mounts": [{"Source": "/SECRET"}],
@@ -114,7 +114,8 @@ mod tests {
         );
         assert_eq!(
             kept["Config"]["Labels"],
-            json!({"plimsoll.host": "shop.example", "com.docker.compose.project": "shop"})
+            json!({"plimsoll.host": "shop.example", "com.docker.compose.project": "shop",
+                "Plimsoll.host": "slip"})
         );
         assert_eq!(kept["Config"]["ExposedPorts"], json!({"80/tcp": {}}));
         assert_eq!(kept["Config"]["StopTimeout"], 5);

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::labels::passes_label;
+
 /// What is passed on. `null` always is; what looks otherwise is left out, and so are fields that
 /// are not named.
 #[derive(Debug)]
@@ -20,8 +22,8 @@ pub(crate) enum Shape {
     Map(&'static Shape),
     /// Of a list of `KEY=VALUE` those with one of these keys.
     Variables(&'static [&'static str]),
-    /// Of an object of texts those whose keys begin with one of these.
-    Labels(&'static [&'static str]),
+    /// Of an object of texts those whose keys are labels that pass.
+    Labels,
 }
 
 impl Shape {
@@ -63,10 +65,8 @@ impl Shape {
                 });
                 Some(Value::Array(items))
             }
-            (Shape::Labels(kept), Value::Object(mut object)) => {
-                object.retain(|key, value| {
-                    value.is_string() && kept.iter().any(|kept| key.starts_with(kept))
-                });
+            (Shape::Labels, Value::Object(mut object)) => {
+                object.retain(|key, value| value.is_string() && passes_label(key));
                 Some(Value::Object(object))
             }
             _ => None,

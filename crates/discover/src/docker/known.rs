@@ -9,10 +9,6 @@ use super::standing::{Kill, signal_number};
 use super::virtual_host::VARIABLES;
 use super::wire::Inspect;
 
-/// The labels that are kept: ours, and those by which Compose and Swarm say what a container
-/// belongs to.
-const KEPT_LABELS: [&str; 3] = ["plimsoll", "com.docker.compose.", "com.docker.swarm."];
-
 /// A container.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -166,10 +162,7 @@ pub(crate) fn speaks(inspect: &Inspect) -> bool {
 /// environments hold secrets.
 pub(crate) fn slim(inspect: &mut Inspect) {
     let config = &mut inspect.config;
-    config.labels.retain(|key, _| {
-        let kept = KEPT_LABELS.iter().any(|kept| key.starts_with(kept));
-        kept || mistyped::is_near(key)
-    });
+    config.labels.retain(|key, _| labels::is_kept(key));
     config.env.retain(|pair| {
         let key = pair.split_once('=').map_or(pair.as_str(), |(key, _)| key);
         VARIABLES.contains(&key)

@@ -169,7 +169,7 @@ pub struct NetworkSettings {
 }
 
 /// A container's end in one network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Endpoint {
     /// The network.
@@ -228,25 +228,7 @@ pub struct Summary {
 pub struct SummaryNetworks {
     /// By the name of the network.
     #[serde(deserialize_with = "nullable")]
-    pub networks: BTreeMap<String, SummaryEndpoint>,
-}
-
-/// A container's end in one network, as lists tell it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct SummaryEndpoint {
-    /// The network.
-    #[serde(rename = "NetworkID", deserialize_with = "nullable")]
-    pub network_id: String,
-    /// This end; another one after every start.
-    #[serde(rename = "EndpointID", deserialize_with = "nullable")]
-    pub endpoint_id: String,
-    /// IPv4 address.
-    #[serde(rename = "IPAddress", deserialize_with = "nullable")]
-    pub ip_address: String,
-    /// IPv6 address.
-    #[serde(rename = "GlobalIPv6Address", deserialize_with = "nullable")]
-    pub global_ipv6_address: String,
+    pub networks: BTreeMap<String, Endpoint>,
 }
 
 /// An item of `GET /networks`.

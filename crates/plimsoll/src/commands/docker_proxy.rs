@@ -160,22 +160,51 @@ mod tests {
     use std::time::Instant;
 
     use plimsoll_discover::Update;
+    use plimsoll_discover::docker::labels;
     use plimsoll_discover::docker::read::{Inspected, read_inspect, read_list, read_networks};
     use plimsoll_discover::docker::view::{Settings, Whereabouts};
     use plimsoll_discover::docker::virtual_host::VARIABLES;
     use plimsoll_discover::docker::watch::Watch;
     use plimsoll_discover::docker::wire::{
         self, Actor, ContainerConfig, ContainerState, Event, Health, HealthRun, HostConfig,
-        Inspect, Network, NetworkSettings, PortBinding, Summary, SummaryEndpoint, SummaryNetworks,
-        Version,
+        Inspect, Network, NetworkSettings, PortBinding, Summary, SummaryNetworks, Version,
     };
-    use plimsoll_docker_proxy::{ENV, Endpoint, Events, redact};
+    use plimsoll_docker_proxy::{ENV, Endpoint, Events, LABELS, passes_label, redact};
     use serde::de::DeserializeOwned;
     use serde_json::Value;
 
     #[test]
     fn all_variables_that_are_read_are_passed_on() {
         assert_eq!(BTreeSet::from(ENV), BTreeSet::from(VARIABLES));
+    }
+
+    #[test]
+    fn all_labels_that_are_read_are_passed_on() {
+        assert_eq!(BTreeSet::from(LABELS), BTreeSet::from(labels::READ));
+        // Slips too: every word that one letter more, less or else makes of ours.
+        let word = "plimsoll";
+        let letters = || ('a'..='z').chain(['P', 'L', '_', '-', '0']);
+        let mut told = 0;
+        for at in 0..word.len() {
+            let (before, after) = word.split_at(at);
+            let less = format!("{before}{}.host", &after[1..]);
+            let more = letters().map(|new| format!("{before}{new}{after}.host"));
+            let other = letters().map(|new| format!("{before}{new}{}.host", &after[1..]));
+            for label in more.chain(other).chain([less]) {
+                assert!(!labels::is_kept(&label) || passes_label(&label), "{label}");
+                told += u32::from(labels::is_kept(&label));
+            }
+        }
+        assert!(told > 400, "{told}");
+        for label in [
+            "Plimsoll.host",
+            "PLIMSOLL.host",
+            "plimso.host",
+            "plimsollar.host",
+        ] {
+            assert!(labels::is_kept(label) && passes_label(label), "{label}");
+        }
+        assert!(!labels::is_kept("maintainer"));
     }
 
     fn says_something<T: Default + PartialEq>(value: &T) -> bool {
@@ -296,7 +325,7 @@ mod tests {
         let end = &list[0].network_settings.networks["front"];
         filled!(
             end,
-            SummaryEndpoint {
+            wire::Endpoint {
                 network_id,
                 endpoint_id,
                 ip_address,

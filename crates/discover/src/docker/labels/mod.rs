@@ -34,6 +34,15 @@ const MAX_LABELS: usize = 1024;
 /// Services of one container at most.
 const MAX_SERVICES: usize = 64;
 
+/// How the labels begin that are read: ours, and those by which Compose and Swarm say what a
+/// container belongs to.
+pub const READ: [&str; 3] = [PREFIX, "com.docker.compose.", "com.docker.swarm."];
+
+/// Whether a label is looked at: one that is read, or that was meant to be.
+pub fn is_kept(label: &str) -> bool {
+    READ.iter().any(|read| label.starts_with(read)) || mistyped::is_near(label)
+}
+
 /// What the labels of a container say.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
