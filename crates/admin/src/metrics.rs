@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use plimsoll_control::status::{BackendStatus, ListenStatus, ServiceStatus, Status};
+use plimsoll_control::status::{
+    BackendStatus, ListenStatus, PersistenceCounters, ServiceStatus, Status,
+};
 
 use crate::Report;
 
@@ -62,6 +64,7 @@ pub fn render(report: &Report) -> String {
     let mut text = Text(String::new());
     process(&mut text, report);
     services(&mut text, &report.status);
+    persistence(&mut text, &report.status);
     backends(&mut text, &report.status);
     listens(&mut text, &report.status);
     control(&mut text, &report.status);
@@ -129,6 +132,45 @@ fn services(text: &mut Text, status: &Status) {
         text.family(name, kind, help);
         for service in &status.services {
             text.sample(name, &[("service", &service.name)], value(service));
+        }
+    }
+}
+
+/// Only of services that have persistence.
+fn persistence(text: &mut Text, status: &Status) {
+    type Value = fn(&PersistenceCounters) -> u64;
+    let families: [(&str, &str, &str, Value); 4] = [
+        (
+            "plimsoll_service_persistence_clients",
+            "gauge",
+            "Clients whose backend is remembered.",
+            |p| p.clients,
+        ),
+        (
+            "plimsoll_service_persistence_kept_total",
+            "counter",
+            "Requests or connections that went to the backend that their client stays on.",
+            |p| p.kept,
+        ),
+        (
+            "plimsoll_service_persistence_moved_total",
+            "counter",
+            "Those that went to another one, because the client's could not serve them.",
+            |p| p.moved,
+        ),
+        (
+            "plimsoll_service_persistence_forgotten_total",
+            "counter",
+            "Clients forgotten before their time because the table was full.",
+            |p| p.forgotten,
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        text.family(name, kind, help);
+        for service in &status.services {
+            if let Some(counters) = &service.persistence {
+                text.sample(name, &[("service", &service.name)], number(value(counters)));
+            }
         }
     }
 }

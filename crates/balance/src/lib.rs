@@ -16,9 +16,11 @@
 
 mod apportion;
 mod bucket;
+mod client_net;
 mod hash;
 mod least;
 mod maglev;
+pub mod persistence;
 mod random;
 mod round;
 mod spread;
@@ -30,6 +32,7 @@ use std::sync::atomic::AtomicUsize;
 use plimsoll_model::{BackendAddr, Scheduler, SchedulerKind};
 
 use bucket::Buckets;
+pub use client_net::ClientNet;
 use least::Least;
 use random::Weighted;
 use round::Round;

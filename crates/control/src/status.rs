@@ -1,6 +1,8 @@
 //! What can be looked at from outside: a snapshot in plain types, for the admin API and whoever
 //! reads it. Times are seconds before the snapshot, with fractions.
 
+pub use plimsoll_plane::PersistenceCounters;
+
 use plimsoll_plane::BackendCounters;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +55,9 @@ pub struct ServiceStatus {
     /// Of these, requests (HTTP) that went to a backend and were answered with 502 or 504.
     #[serde(default)]
     pub failed: u64,
+    /// Of its persistence by source address; none if it has none.
+    #[serde(default)]
+    pub persistence: Option<PersistenceCounters>,
     /// What happens per second, filled in by the daemon; none until it knows.
     #[serde(default)]
     pub rates: Option<Rates>,

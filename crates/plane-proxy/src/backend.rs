@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::admission::Admission;
 use crate::counts::{BackendCounts, per_worker};
 use crate::itself::Whereabouts;
+use crate::sticky::Staying;
 
 /// Never, as a time in milliseconds of the plane's clock.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -166,22 +167,35 @@ impl fmt::Debug for LiveBackend {
 
 /// A place at a backend, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<LiveBackend>);
+pub(crate) struct Place {
+    backend: Arc<LiveBackend>,
+    /// The client that stays there, if clients do; boxed, for most do not.
+    _staying: Option<Box<Staying>>,
+}
 
 impl Place {
     /// A place that [`Admission`] has admitted.
     pub(crate) fn admitted(backend: Arc<LiveBackend>) -> Self {
-        Self(backend)
+        Self {
+            backend,
+            _staying: None,
+        }
+    }
+
+    /// The same for a client that stays there.
+    pub(crate) fn staying(mut self, staying: Staying) -> Self {
+        self._staying = Some(Box::new(staying));
+        self
     }
 
     pub(crate) fn backend(&self) -> &Arc<LiveBackend> {
-        &self.0
+        &self.backend
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.leave();
+        self.backend.leave();
     }
 }
 

@@ -70,12 +70,6 @@ pub(crate) fn spec(spec: &ServiceSpec) -> Result<(), Unsupported> {
             }
         }
     }
-    if spec.persistence.is_some() {
-        return Err(unsupported(
-            "persistence",
-            "use scheduler = \"mh\", which keeps a client on its backend by its address",
-        ));
-    }
     match &spec.sorry {
         Some(sorry) => backend(sorry),
         None => Ok(()),

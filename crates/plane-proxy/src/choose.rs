@@ -1,5 +1,7 @@
 //! Choosing a backend and getting a place at it.
 
+mod stay;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,9 +76,23 @@ impl Loads for View<'_> {
     }
 }
 
-/// Chooses a backend by the service's scheduler among those with a free place; if none has one,
-/// waits in the queue of one. The place is given back when it is dropped.
+/// Chooses a backend: the one that the client stays on, else by the service's scheduler among those
+/// with a free place; if none has one, waits in the queue of one. The place is given back when it is
+/// dropped.
 pub(crate) async fn choose(
+    worker: &Worker,
+    service: &LiveService,
+    client: SocketAddr,
+    tried: &Tried,
+) -> Result<Place, NoPlace> {
+    if let Some(sticky) = &service.sticky {
+        return Box::pin(stay::choose(worker, service, sticky, client, tried)).await;
+    }
+    schedule(worker, service, client, tried).await
+}
+
+/// Chooses a backend by the scheduler alone.
+async fn schedule(
     worker: &Worker,
     service: &LiveService,
     client: SocketAddr,
@@ -145,6 +161,14 @@ fn choose_now(
     None
 }
 
+/// How long to wait in a queue.
+fn patience(service: &LiveService) -> Duration {
+    match service.timeouts.queue {
+        0 => Duration::MAX,
+        ms => Duration::from_millis(ms),
+    }
+}
+
 async fn wait(
     worker: &Worker,
     service: &LiveService,
@@ -152,10 +176,6 @@ async fn wait(
     tried: &Tried,
 ) -> Result<Place, NoPlace> {
     let longest = service.spec.queue;
-    let patience = match service.timeouts.queue {
-        0 => Duration::MAX,
-        ms => Duration::from_millis(ms),
-    };
     let waiting = async {
         let mut now: Option<Arc<LiveService>> = None;
         loop {
@@ -189,7 +209,7 @@ async fn wait(
             }
         }
     };
-    match tokio::time::timeout(patience, waiting).await {
+    match tokio::time::timeout(patience(service), waiting).await {
         Ok(result) => result,
         Err(_) => Err(NoPlace::QueueTimeout),
     }

@@ -7,7 +7,7 @@ use plimsoll_plane::{Explanation, Tuple};
 
 use crate::listener::Bound;
 use crate::router::{Routed, Rule};
-use crate::snapshot::{LiveService, Snapshot, Table};
+use crate::snapshot::{LiveService, Member, Snapshot, Table};
 
 /// Where something would go by this snapshot.
 pub(crate) fn explain(
@@ -160,6 +160,7 @@ fn to_service(told: &mut Explanation, snapshot: &Snapshot, service: &LiveService
         hashed.and_then(|at| service.members.get(at)),
         &service.sorry,
     ) {
+        _ if let Some(member) = stays_on(told, service, tuple) => member,
         (Some(member), _) => {
             let step = format!(
                 "the hash of {} leads to {}",
@@ -183,6 +184,37 @@ fn to_service(told: &mut Explanation, snapshot: &Snapshot, service: &LiveService
     };
     told.backend = Some(decided.backend.addr.clone());
     told.backend_name = decided.backend.name.to_string();
+}
+
+/// The backend that the client stays on, if it does.
+fn stays_on<'a>(
+    told: &mut Explanation,
+    service: &'a LiveService,
+    tuple: &Tuple,
+) -> Option<&'a Member> {
+    let sticky = service.sticky.as_ref()?;
+    let client = sticky.net(tuple.client.ip());
+    let Some(stays) = sticky.find(client) else {
+        let step = format!("persistence: {client} is not remembered, and stays where it goes now");
+        told.steps.push(step);
+        return None;
+    };
+    let Some(member) = service.member(&stays.backend) else {
+        told.steps.push(format!(
+            "persistence: {client} stayed on {}, which takes nothing new: it moves",
+            stays.backend
+        ));
+        return None;
+    };
+    let backend = called(&member.backend);
+    told.steps.push(match stays.open {
+        0 => format!(
+            "persistence: {client} stays on {backend} for {} s more",
+            stays.left.div_ceil(1000)
+        ),
+        open => format!("persistence: {client} stays on {backend}, where it has {open} open"),
+    });
+    Some(member)
 }
 
 /// Why a backend gets nothing new.

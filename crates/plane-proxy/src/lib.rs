@@ -24,6 +24,7 @@ mod send;
 mod snapshot;
 mod socket;
 mod splice;
+mod sticky;
 mod tcp;
 mod worker;
 

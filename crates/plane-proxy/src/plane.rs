@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 
 use crate::backend::LiveBackend;
 use crate::check;
-use crate::counts::per_worker;
 use crate::explain::explain;
 use crate::listener::{self, Bound};
 use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
@@ -282,16 +281,12 @@ impl ProxyPlane {
         let shared = self
             .services
             .entry(service.name().clone())
-            .or_insert_with(|| {
-                Arc::new(SharedService {
-                    balance: Arc::default(),
-                    counts: per_worker(workers),
-                })
-            });
+            .or_insert_with(|| Arc::new(SharedService::new(workers)));
         let shared = shared.clone();
         // Backends that take nothing new are not members, but what they have in flight must find
         // its settings and its end.
-        LiveService::new(service, shared, |name, backend| {
+        let epoch = self.shared.epoch;
+        LiveService::new(service, shared, epoch, |name, backend| {
             self.live_backend(name, backend)
         })
     }

@@ -1,15 +1,17 @@
 //! What the workers work by: an immutable picture of listens, routes, services and backends.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use plimsoll_balance::{Balancer, Candidate, Shared};
-use plimsoll_model::{Backend, Desired, Listen, Name, Route, Service, ServiceSpec};
+use plimsoll_model::{Backend, BackendAddr, Desired, Listen, Name, Route, Service, ServiceSpec};
 
 use crate::backend::LiveBackend;
-use crate::counts::ServiceCounts;
+use crate::counts::{ServiceCounts, per_worker};
 use crate::router::Router;
+use crate::sticky::{Clients, Sticky};
 
 /// One backend as a service sees it now.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct LiveService {
     pub(crate) members: Vec<Member>,
     pub(crate) balancer: Balancer,
     pub(crate) sorry: Option<Member>,
+    /// Who stays where, if clients do.
+    pub(crate) sticky: Option<Sticky>,
     pub(crate) shared: Arc<SharedService>,
     /// The time-outs in milliseconds; 0 is no limit.
     pub(crate) timeouts: TimeoutsMs,
@@ -36,9 +40,26 @@ pub(crate) struct LiveService {
 pub(crate) struct SharedService {
     pub(crate) balance: Arc<Shared>,
     pub(crate) counts: Box<[ServiceCounts]>,
+    /// There from the first time that the service has persistence.
+    clients: OnceLock<Arc<Clients>>,
 }
 
 impl SharedService {
+    /// For so many workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            balance: Arc::default(),
+            counts: per_worker(workers),
+            clients: OnceLock::new(),
+        }
+    }
+
+    /// The clients that stay on their backends, by a clock with this zero.
+    fn clients(&self, epoch: Instant) -> Arc<Clients> {
+        let clients = self.clients.get_or_init(|| Arc::new(Clients::new(epoch)));
+        clients.clone()
+    }
+
     /// The counters of one worker.
     pub(crate) fn count(&self, worker: usize) -> Option<&ServiceCounts> {
         self.counts.get(worker)
@@ -79,6 +100,7 @@ impl LiveService {
     pub(crate) fn new(
         service: &Service,
         shared: Arc<SharedService>,
+        epoch: Instant,
         mut live: impl FnMut(&Name, &Arc<Backend>) -> Arc<LiveBackend>,
     ) -> Self {
         let name = service.name();
@@ -103,6 +125,8 @@ impl LiveService {
             spec: service.spec.clone(),
             balancer: Balancer::new(&service.spec.scheduler, &candidates, shared.balance.clone()),
             members,
+            sticky: (service.spec.persistence)
+                .map(|settings| Sticky::new(shared.clients(epoch), settings)),
             sorry: sorry.map(|backend| Member {
                 live: live(name, &backend),
                 backend,
@@ -112,6 +136,13 @@ impl LiveService {
         }
     }
 
+    /// The backend at this address, if it may get something new.
+    pub(crate) fn member(&self, addr: &BackendAddr) -> Option<&Member> {
+        // They are in the order of their addresses.
+        let at = self.members.binary_search_by(|m| m.backend.addr.cmp(addr));
+        self.members.get(at.ok()?)
+    }
+
     #[cfg(test)]
     pub(crate) fn for_test(name: &str) -> Self {
         let spec = ServiceSpec::new(
@@ -119,13 +150,11 @@ impl LiveService {
             plimsoll_model::Origin::new("test", name),
             Vec::new(),
         );
-        let shared = SharedService {
-            balance: Arc::default(),
-            counts: Box::default(),
-        };
+        let shared = SharedService::new(0);
         Self::new(
             &Service::new(spec, []),
             Arc::new(shared),
+            Instant::now(),
             |_, _| unreachable!(),
         )
     }

@@ -9,7 +9,7 @@ mod types;
 
 pub use types::{
     BackendCounters, Counters, Event, Explanation, Flow, FlowFilter, FlowPage, ItemResult,
-    ListenState, PlaneError, ServiceCounters, Tuple, Unsupported,
+    ListenState, PersistenceCounters, PlaneError, ServiceCounters, Tuple, Unsupported,
 };
 
 use plimsoll_model::{Desired, Plan, Route, Service};

@@ -113,6 +113,19 @@ pub struct BackendCounters {
     pub retries: u64,
 }
 
+/// Counts of the persistence of one service since the plane started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistenceCounters {
+    /// Clients that are remembered now.
+    pub clients: u64,
+    /// Connections or requests that went to the backend that their client stays on.
+    pub kept: u64,
+    /// Those that went to another one, for the client's took nothing new, failed, or was full.
+    pub moved: u64,
+    /// Clients forgotten before their time because the table was full.
+    pub forgotten: u64,
+}
+
 /// Counts of one service since the plane started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceCounters {
@@ -125,6 +138,8 @@ pub struct ServiceCounters {
     /// Requests (HTTP) that went to a backend and failed there: answered with 502 or 504. Those of
     /// backends that are gone are in it.
     pub failed: u64,
+    /// Of its persistence by source address; none if it has none.
+    pub persistence: Option<PersistenceCounters>,
     /// By backend, in the order of their addresses. Backends that are gone are left out.
     pub backends: Vec<(BackendAddr, BackendCounters)>,
 }

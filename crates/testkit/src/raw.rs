@@ -1,11 +1,11 @@
 //! A connection for tests that care about every byte.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::server::Ending;
 use crate::wire::{Head, Response, Wire, WireError, is_reset};
@@ -32,6 +32,23 @@ impl Raw {
     /// What the system says.
     pub async fn connect_from(place: &Place, address: SocketAddr) -> io::Result<Self> {
         let stream = place.connect(address).await?;
+        Ok(Self {
+            wire: Wire::new(stream),
+        })
+    }
+
+    /// Connects from this local address, such as one of 127.0.0.0/8, within five seconds.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn connect_as(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind((source, 0).into())?;
+        let stream =
+            tokio::time::timeout(Duration::from_secs(5), socket.connect(address)).await??;
         Ok(Self {
             wire: Wire::new(stream),
         })

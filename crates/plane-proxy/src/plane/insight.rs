@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use plimsoll_plane::{Counters, FlowFilter, FlowPage, ListenState, PlaneError, ServiceCounters};
+use plimsoll_model::Name;
+use plimsoll_plane::{
+    Counters, FlowFilter, FlowPage, ListenState, PersistenceCounters, PlaneError, ServiceCounters,
+};
 use tokio::sync::oneshot;
 
 use super::ProxyPlane;
@@ -36,6 +39,7 @@ impl ProxyPlane {
                 total: counts.iter().map(|c| c.total.get()).sum(),
                 unserved: counts.iter().map(|c| c.unserved.get()).sum(),
                 failed: counts.iter().map(|c| c.failed.get()).sum(),
+                persistence: self.persistence(name),
                 backends: backends.collect(),
             }
         });
@@ -57,6 +61,12 @@ impl ProxyPlane {
             services: services.collect(),
             listens: listens.collect(),
         }
+    }
+
+    fn persistence(&self, service: &Name) -> Option<PersistenceCounters> {
+        let snapshot = self.shared.snapshot.load();
+        let sticky = snapshot.services.get(service)?.sticky.as_ref()?;
+        Some(sticky.counters())
     }
 
     /// A page of the flows of all workers, the oldest first.

@@ -23,6 +23,7 @@ mod itself;
 mod keepalive;
 mod limits;
 mod patience;
+mod persistence;
 mod retries;
 mod routing;
 mod strict;

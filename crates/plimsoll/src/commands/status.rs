@@ -177,6 +177,16 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         };
         let _ = writeln!(text, "  listen {}  {state}{refused}", listen.listen);
     }
+    if let Some(p) = &service.persistence {
+        let clients = count(p.clients, "client", "clients");
+        let _ = write!(text, "  persistence: {clients}, {} kept", p.kept);
+        for (n, what) in [(p.moved, "moved"), (p.forgotten, "forgotten when full")] {
+            if n > 0 {
+                let _ = write!(text, ", {n} {what}");
+            }
+        }
+        text.push('\n');
+    }
     if let Some(sorry) = &service.sorry {
         let _ = writeln!(text, "  sorry server {sorry}");
     }

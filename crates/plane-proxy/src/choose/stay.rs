@@ -1,0 +1,89 @@
+//! The backend that a client stays on.
+
+use std::net::SocketAddr;
+
+use plimsoll_model::BackendAddr;
+
+use super::{NoPlace, Queued, Tried, newest, patience, schedule};
+use crate::admission::Entered;
+use crate::backend::Place;
+use crate::snapshot::LiveService;
+use crate::sticky::Sticky;
+use crate::worker::Worker;
+
+/// So often at most a client is followed that others of its connections have move meanwhile.
+const FOLLOWED: usize = 4;
+
+/// Chooses the backend that the client stays on, or by the scheduler, and has it stay there.
+///
+/// Unlike with IPVS a backend of weight 0 gets no such client: here weight 0 drains, and what is open
+/// is cut in the end (IPVS: with `expire_quiescent_template`).
+pub(super) async fn choose(
+    worker: &Worker,
+    service: &LiveService,
+    sticky: &Sticky,
+    client: SocketAddr,
+    tried: &Tried,
+) -> Result<Place, NoPlace> {
+    let net = sticky.net(client.ip());
+    let mut unfit: Option<BackendAddr> = None;
+    for _ in 0..FOLLOWED {
+        let stays = sticky.find(net).map(|stays| stays.backend);
+        let stays = stays.filter(|addr| unfit.as_ref() != Some(addr));
+        let mut place = None;
+        if let Some(addr) = stays {
+            place = come_back(worker, service, &addr, tried).await?;
+            if place.is_none() {
+                unfit = Some(addr);
+            }
+        }
+        let returned = place.is_some();
+        let place = match place {
+            Some(place) => place,
+            None => schedule(worker, service, client, tried).await?,
+        };
+        let backend = &place.backend().addr;
+        let is_sorry = |sorry: &crate::snapshot::Member| sorry.backend.addr == *backend;
+        if service.sorry.as_ref().is_some_and(is_sorry) {
+            // It is to go back to where it was as soon as that serves again.
+            return Ok(place);
+        }
+        if let Some(staying) = sticky.enter(net, backend, unfit.as_ref()) {
+            return Ok(place.staying(staying));
+        }
+        if returned {
+            // The client has moved while this one waited; what it waited for is its due.
+            return Ok(place);
+        }
+    }
+    schedule(worker, service, client, tried).await
+}
+
+/// A place at the backend, waiting for it in its queue if need be; none if it takes nothing new, was
+/// tried already, or its queue is full.
+pub(super) async fn come_back(
+    worker: &Worker,
+    service: &LiveService,
+    addr: &BackendAddr,
+    tried: &Tried,
+) -> Result<Option<Place>, NoPlace> {
+    let now = newest(worker, service);
+    let Some(member) = now.as_deref().unwrap_or(service).member(addr) else {
+        return Ok(None);
+    };
+    let live = &member.live;
+    if tried.has(live) || live.is_retired() {
+        return Ok(None);
+    }
+    let ticket = match live.admission.enter_or_wait(service.spec.queue) {
+        Ok(Entered::Admitted) => return Ok(Some(Place::admitted(live.clone()))),
+        Ok(Entered::Waiting(ticket)) => ticket,
+        Err(_) => return Ok(None),
+    };
+    match tokio::time::timeout(patience(service), Queued::new(live, ticket).turn()).await {
+        Ok(true) => Ok(Some(Place::admitted(live.clone()))),
+        // The queue was dissolved: it takes nothing new any more.
+        Ok(false) => Ok(None),
+        Err(_) => Err(NoPlace::QueueTimeout),
+    }
+}
