@@ -21,7 +21,7 @@ impl Exchange<'_> {
     /// Makes the client's response of the backend's.
     pub(super) fn answer(
         &mut self,
-        conn: Box<BackendConn>,
+        mut conn: Box<BackendConn>,
         place: Place,
         response: Response<Incoming>,
     ) -> Result<Response<ResponseBody>, Failure> {
@@ -58,6 +58,14 @@ impl Exchange<'_> {
             };
             *client.tunnel.borrow_mut() = Some(tunnel);
             return Ok(Response::from_parts(head, ResponseBody::Empty));
+        }
+        if head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 §8.6: it says nothing of a body. One that does may be about to send it, and it
+            // would be taken for the answer to the next request.
+            let length = head.headers.remove(header::CONTENT_LENGTH);
+            if hop.coded || length.is_some_and(|length| length != "0") {
+                conn.condemn();
+            }
         }
         client.conn.enter(Phase::Response);
         let mut driven = Driven::Alone(conn);

@@ -291,6 +291,11 @@ impl Head {
         if line.len() > limits.line {
             return Line::Bad(414);
         }
+        // No target has a fragment (RFC 9112 §3.2); to some it is part of the path, to some not.
+        let before = memchr(b'#', line).and_then(|at| line.get(..at));
+        if before.is_some_and(|method| method.contains(&b' ')) {
+            return Line::Bad(400);
+        }
         let mut words = line.rsplitn(2, |b| *b == b' ');
         match (words.next(), words.next()) {
             (Some(b"HTTP/1.1"), Some(_)) => Line::Ok,

@@ -6,32 +6,65 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Fields that `Connection` may not name away: they say what a message is or for whom it is.
+/// Fields that `Connection` may not name away: they say what a message is, whom it is from or for
+/// whom it is. RFC 9110 §7.6.1 forbids to name them; a client that does so wants a backend to see
+/// less than whoever decided in front of us.
 fn is_protected(name: &HeaderName) -> bool {
     matches!(
         *name,
-        header::HOST | header::CONTENT_LENGTH | header::FORWARDED
+        header::HOST
+            | header::CONTENT_LENGTH
+            | header::CONTENT_TYPE
+            | header::CONTENT_ENCODING
+            | header::CACHE_CONTROL
+            | header::FORWARDED
+            | header::AUTHORIZATION
+            | header::COOKIE
+            | header::SET_COOKIE
     ) || name.as_str().starts_with("x-forwarded-")
+        || name.as_str() == "x-real-ip"
+}
+
+/// Whether a program that makes variables of fields takes it for one that says who the client is:
+/// `X_Forwarded_For` and the like. Nobody means such a name well; nginx drops it as well.
+fn is_lookalike(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let starts = |with: &[u8]| {
+        name.len() >= with.len()
+            && with
+                .iter()
+                .zip(name)
+                .all(|(w, n)| w == n || (*w == b'-' && *n == b'_'))
+    };
+    name.first() == Some(&b'x')
+        && name.contains(&b'_')
+        && (starts(b"x-forwarded-") || (name.len() == 9 && starts(b"x-real-ip")))
 }
 
 /// The hop-by-hop fields of a message (RFC 9110 §7.6.1), taken out of it.
 #[derive(Debug, Default)]
 pub(crate) struct Hop {
-    /// The value of `Upgrade`, if `Connection` names it.
+    /// The value of `Upgrade`, if there is one and `Connection` names it.
     pub(crate) upgrade: Option<HeaderValue>,
     /// `TE: trailers` was there.
     pub(crate) trailers: bool,
     /// There was a `Transfer-Encoding` beside a `Content-Length`, of which one is wrong, or one that
-    /// is not just `chunked`.
+    /// is not just `chunked`, or a `Content-Length` that is not just a number.
     pub(crate) ambiguous: bool,
+    /// There was a `Transfer-Encoding`.
+    pub(crate) coded: bool,
 }
 
 /// Takes the hop-by-hop fields out, those named by `Connection` included.
 pub(crate) fn take_hop(headers: &mut HeaderMap) -> Hop {
     let mut hop = Hop::default();
     let mut found = Found::default();
-    for name in headers.keys() {
+    for (name, value) in &*headers {
         match *name {
+            header::CONTENT_LENGTH => {
+                // Of a list of equal ones others may take another part than hyper.
+                hop.ambiguous |= !value.as_bytes().iter().all(u8::is_ascii_digit);
+            }
             header::CONNECTION => found.connection = true,
             header::UPGRADE => found.upgrade = true,
             header::TE => found.te = true,
@@ -39,7 +72,7 @@ pub(crate) fn take_hop(headers: &mut HeaderMap) -> Hop {
             | header::PROXY_AUTHENTICATE
             | header::PROXY_AUTHORIZATION => found.other = true,
             _ if *name == KEEP_ALIVE || *name == PROXY_CONNECTION => found.other = true,
-            _ => {}
+            _ => found.lookalike |= is_lookalike(name),
         }
     }
     if found.te {
@@ -54,6 +87,9 @@ pub(crate) fn take_hop(headers: &mut HeaderMap) -> Hop {
     if found.connection {
         take_named(headers, &mut hop);
     }
+    if found.lookalike {
+        take_lookalikes(headers);
+    }
     if found.upgrade {
         headers.remove(header::UPGRADE);
         headers.remove(HTTP2_SETTINGS);
@@ -61,8 +97,9 @@ pub(crate) fn take_hop(headers: &mut HeaderMap) -> Hop {
     if found.other {
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
         if let Some(coding) = codings.next() {
+            hop.coded = true;
             // Of other codings the body would be left without a word of it.
-            hop.ambiguous = headers.contains_key(header::CONTENT_LENGTH)
+            hop.ambiguous |= headers.contains_key(header::CONTENT_LENGTH)
                 || codings.next().is_some()
                 || !coding
                     .as_bytes()
@@ -84,6 +121,19 @@ struct Found {
     upgrade: bool,
     te: bool,
     other: bool,
+    lookalike: bool,
+}
+
+/// Takes out what only looks like fields that we set.
+fn take_lookalikes(headers: &mut HeaderMap) {
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|n| is_lookalike(n))
+        .cloned()
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
 }
 
 fn take_named(headers: &mut HeaderMap, hop: &mut Hop) {
@@ -107,7 +157,9 @@ fn take_named(headers: &mut HeaderMap, hop: &mut Hop) {
     }
     headers.remove(header::CONNECTION);
     if upgrade {
-        hop.upgrade = headers.get(header::UPGRADE).cloned();
+        // Of several nobody can tell which one is granted.
+        let mut all = headers.get_all(header::UPGRADE).iter();
+        hop.upgrade = all.next().filter(|_| all.next().is_none()).cloned();
     }
     for name in named.iter().filter(|name| !is_protected(name)) {
         headers.remove(name);

@@ -134,6 +134,11 @@ impl BackendConn {
         }
     }
 
+    /// It is not used again: what it may still send would answer nobody.
+    pub(crate) fn condemn(&mut self) {
+        self.ended = true;
+    }
+
     /// Whether it has served a request before this one.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused

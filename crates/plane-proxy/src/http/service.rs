@@ -14,7 +14,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::exchange::{Exchange, Options};
 use super::gate::REFUSED;
 use super::headers::{Hop, may_tunnel, take_hop};
-use super::target::host_of;
+use super::target::{check_form, host_of};
 use super::{Client, finish};
 use crate::conn::Phase;
 use crate::router::Routed;
@@ -126,18 +126,8 @@ async fn pass_on(
     hop.upgrade = hop
         .upgrade
         .filter(|upgrade| no_body && parts.version == Version::HTTP_11 && may_tunnel(upgrade));
-    let expects = parts.headers.contains_key(header::EXPECT) && !no_body;
-    if parts
-        .headers
-        .get(header::EXPECT)
-        .is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
-        return Err(Failure::new(
-            StatusCode::EXPECTATION_FAILED,
-            "only 100-continue can be expected",
-        ));
-    }
     let http10 = parts.version == Version::HTTP_10;
+    let expects = expects_continue(&mut parts, http10)? && !no_body;
     set_fields(client, &service, &mut parts, &hop);
     let repeatable = no_body && is_idempotent(&parts.method);
     let options = Options {
@@ -174,10 +164,7 @@ fn find_service(
         ));
     }
     let bad = |why| Failure::new(StatusCode::BAD_REQUEST, why);
-    if parts.uri.authority().is_some() && parts.uri.scheme().is_none() {
-        // RFC 9112 §3.2.3.
-        return Err(bad("an authority alone is a target for CONNECT only"));
-    }
+    check_form(&parts.method, &parts.uri).map_err(bad)?;
     let field = parts.headers.get(header::HOST);
     let authority = match (parts.uri.authority(), field) {
         // RFC 9112 §3.2.2 says that the target decides; two names that differ are a trick.
@@ -231,6 +218,27 @@ fn find_service(
     Ok(found)
 }
 
+/// Whether the client waits for `100 Continue`. RFC 9110 §10.1.1: 417 for what is not known, and one
+/// of HTTP/1.0 expects nothing.
+fn expects_continue(parts: &mut Parts, http10: bool) -> Result<bool, Failure> {
+    if !parts.headers.contains_key(header::EXPECT) {
+        return Ok(false);
+    }
+    if http10 {
+        parts.headers.remove(header::EXPECT);
+        return Ok(false);
+    }
+    let known = |e: &HeaderValue| e.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if parts.headers.get_all(header::EXPECT).iter().all(known) {
+        Ok(true)
+    } else {
+        Err(Failure::new(
+            StatusCode::EXPECTATION_FAILED,
+            "only 100-continue can be expected",
+        ))
+    }
+}
+
 /// Makes an absolute target one for an origin server, and its authority the `Host`.
 fn to_origin_form(parts: &mut Parts) -> Result<(), ()> {
     let authority = parts
@@ -241,7 +249,12 @@ fn to_origin_form(parts: &mut Parts) -> Result<(), ()> {
         parts.headers.insert(header::HOST, host);
     }
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    parts.uri = path.parse::<Uri>().map_err(|_| ())?;
+    parts.uri = if path.starts_with('/') {
+        path.parse::<Uri>().map_err(|_| ())?
+    } else {
+        // RFC 9112 §3.2.1: an empty path is a slash.
+        Uri::try_from(format!("/{path}")).map_err(|_| ())?
+    };
     Ok(())
 }
 

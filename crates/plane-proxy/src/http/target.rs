@@ -1,5 +1,26 @@
 //! Whom a request is for.
 
+use http::{Method, Uri};
+
+/// Whether a target has one of the forms that are served: RFC 9112 §3.2.1, §3.2.2, and §3.2.4.
+///
+/// # Errors
+/// Why not.
+pub(super) fn check_form(method: &Method, uri: &Uri) -> Result<(), &'static str> {
+    if uri.authority().is_some() {
+        // §3.2.3; and RFC 9110 §7.4 for other schemes.
+        return match uri.scheme_str() {
+            Some("http" | "https") => Ok(()),
+            Some(_) => Err("the target's scheme is not one of HTTP"),
+            None => Err("an authority alone is a target for CONNECT only"),
+        };
+    }
+    if uri.path() == "*" && *method != Method::OPTIONS {
+        return Err("the target * is for OPTIONS only");
+    }
+    Ok(())
+}
+
 /// The host in lower case without port and final dot; none if it has what no host has.
 pub(super) fn host_of<'a>(authority: &[u8], lower: &'a mut [u8; 255]) -> Option<&'a str> {
     let name = match authority {
@@ -28,7 +49,12 @@ pub(super) fn host_of<'a>(authority: &[u8], lower: &'a mut [u8; 255]) -> Option<
 fn is_port(text: &[u8]) -> bool {
     match text {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':'] => true,
+        [b':', digits @ ..] => {
+            let number = std::str::from_utf8(digits).ok();
+            let fits = |d: &str| d.len() <= 5 && d.parse::<u16>().is_ok();
+            digits.iter().all(u8::is_ascii_digit) && number.is_some_and(fits)
+        }
         _ => false,
     }
 }
@@ -64,6 +90,7 @@ mod tests {
             "a:80:90",
             "a:x",
             "a:123456",
+            "a:65536",
             "[::1",
             "[::1]x",
             "a\"b",
