@@ -17,6 +17,8 @@ pub const SERVICE: &[&str] = &[
     "retries",
     "body-limit",
     "trusted",
+    "accept-proxy",
+    "send-proxy",
     "sorry",
 ];
 

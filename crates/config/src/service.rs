@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use plimsoll_model::{
-    HashKey, Listen, Name, Origin, Persistence, PlaneChoice, Proto, Scheduler, SchedulerKind,
-    Service, ServiceSpec, Timeouts,
+    HashKey, Listen, Name, Origin, Persistence, PlaneChoice, Proto, ProxyVersion, Scheduler,
+    SchedulerKind, Service, ServiceSpec, Timeouts,
 };
 
 use crate::backend::{self, ReadBackend};
@@ -196,12 +196,24 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
             .integer(0, i128::from(i64::MAX), faults)
             .unwrap_or_default();
     }
-    if let Some(node) = table.get("trusted") {
-        let networks = node.one_or_many(MAX_TRUSTED, faults);
-        spec.trusted = networks
-            .iter()
-            .filter_map(|node| network(node, faults))
-            .collect();
+    for (key, value) in [
+        ("trusted", &mut spec.trusted),
+        ("accept-proxy", &mut spec.proxy_headers.accept),
+    ] {
+        if let Some(node) = table.get(key) {
+            let networks = node.one_or_many(MAX_TRUSTED, faults);
+            *value = networks
+                .iter()
+                .filter_map(|node| network(node, faults))
+                .collect();
+        }
+    }
+    if let Some(node) = table.get("send-proxy") {
+        spec.proxy_headers.send = node.word(
+            "version of the PROXY protocol",
+            &ProxyVersion::NAMES,
+            faults,
+        );
     }
 }
 

@@ -146,6 +146,18 @@ fn service() {
         ],
     );
     check_service(
+        r#"accept-proxy = ["10.0.0.5/8"]"#,
+        &[
+            "5:17: service[0].accept-proxy[0]: 10.0.0.5/8 has bits set beyond its prefix … did you mean `10.0.0.0/8`?",
+        ],
+    );
+    check_service(
+        r#"send-proxy = "2""#,
+        &[
+            "5:14: service[0].send-proxy: unknown version of the PROXY protocol `2` … did you mean `v2`?",
+        ],
+    );
+    check_service(
         r#"trusted = "all""#,
         &["5:11: service[0].trusted: `all` is no network"],
     );

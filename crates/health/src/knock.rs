@@ -82,6 +82,6 @@ async fn knock(door: Door) -> (Door, bool) {
         timeout: PATIENCE,
         ..Check::new(CheckKind::Tcp)
     };
-    let opened = probe(&door.1, &check).await.is_ok();
+    let opened = probe(&door.1, &check, &[]).await.is_ok();
     (door, opened)
 }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Body;
 use hyper_util::rt::TokioIo;
 use plimsoll_model::{BackendAddr, Check, CheckHost, CheckKind, CheckPath, StatusSet};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -24,13 +24,13 @@ const MAX_HEADERS: usize = 100;
 /// cutting it off. What goes on for longer is cut.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// Checks a backend once, at an address with a port or a Unix socket. Ends within the check's
-/// time-out.
+/// Checks a backend once, at an address with a port or a Unix socket. The connection begins with
+/// `header`, the PROXY header of one's own if the backend expects any. Ends within the check's time-out.
 ///
 /// # Errors
 /// It failed: which check and why, for people, e.g. `check http:/health: status 500`.
-pub async fn probe(addr: &BackendAddr, check: &Check) -> Result<(), Arc<str>> {
-    let why = match timeout(check.timeout, attempt(addr, check)).await {
+pub async fn probe(addr: &BackendAddr, check: &Check, header: &[u8]) -> Result<(), Arc<str>> {
+    let why = match timeout(check.timeout, attempt(addr, check, header)).await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(why)) => why,
         Err(_) => format!("timed out after {:?}", check.timeout),
@@ -42,7 +42,7 @@ pub async fn probe(addr: &BackendAddr, check: &Check) -> Result<(), Arc<str>> {
     .into())
 }
 
-async fn attempt(addr: &BackendAddr, check: &Check) -> Result<(), String> {
+async fn attempt(addr: &BackendAddr, check: &Check, header: &[u8]) -> Result<(), String> {
     match addr {
         BackendAddr::Ip(ip, Some(port)) => {
             let addr = SocketAddr::new(*ip, *port);
@@ -52,20 +52,21 @@ async fn attempt(addr: &BackendAddr, check: &Check) -> Result<(), String> {
                 // simultaneous open.
                 return Err("connection refused".into());
             }
-            talk(stream, &addr.to_string(), check).await
+            talk(stream, &addr.to_string(), check, header).await
         }
         BackendAddr::Unix(path) => {
             let stream = UnixStream::connect(&**path).await.map_err(io_reason)?;
-            talk(stream, "localhost", check).await
+            talk(stream, "localhost", check, header).await
         }
         BackendAddr::Ip(_, None) => Err("no port to check".into()),
     }
 }
 
-async fn talk<S>(stream: S, here: &str, check: &Check) -> Result<(), String>
+async fn talk<S>(mut stream: S, here: &str, check: &Check, header: &[u8]) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    stream.write_all(header).await.map_err(io_reason)?;
     match &check.kind {
         CheckKind::Tcp => Ok(()),
         CheckKind::Http { path, host, status } => {

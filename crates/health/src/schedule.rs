@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_model::{Backend, BackendAddr, Check, Desired, Name, Service, State};
+use plimsoll_model::{Backend, BackendAddr, Check, Desired, Name, ProxyVersion, Service, State};
 
 use crate::{Checkup, Verdict};
 
@@ -25,6 +25,9 @@ pub struct Job {
     pub addr: BackendAddr,
     /// What is checked.
     pub check: Arc<Check>,
+    /// What the connection begins with: a PROXY header if the service sends such to its backends,
+    /// unless the check goes to a port of its own, as with HAProxy's `check-send-proxy`.
+    pub header: &'static [u8],
     /// Which check this is, unique in its schedule.
     pub number: u64,
     /// When it was to begin.
@@ -247,7 +250,10 @@ impl Entry {
         let subject = self.backends.get_mut(&backend)?;
         subject.turn = Turn::Running(number);
         self.running += 1;
+        let send = self.service.spec.proxy_headers.send;
+        let header = send.filter(|_| self.check.port.is_none());
         Some(Job {
+            header: header.map_or(&[], ProxyVersion::own_header),
             service: name.clone(),
             addr: subject.addr.clone(),
             check: self.check.clone(),

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use plimsoll_health::probe;
-use plimsoll_model::{BackendAddr, Check, CheckKind};
+use plimsoll_model::{BackendAddr, Check, CheckKind, ProxyVersion};
 use plimsoll_testkit::{
     Answer, Ending, HttpBackend, HttpBehaviour, Phase, TcpAnswer, TcpBackend, TcpBehaviour, TempDir,
 };
@@ -36,7 +36,7 @@ fn impatient(text: &str) -> Check {
 /// Checks an address; why it failed, if it did.
 async fn failure(addr: SocketAddr, check: &Check) -> Option<String> {
     let started = Instant::now();
-    let outcome = probe(&BackendAddr::from(addr), check).await;
+    let outcome = probe(&BackendAddr::from(addr), check, &[]).await;
     assert!(started.elapsed() < SOON, "it takes {:?}", started.elapsed());
     outcome.err().map(|why| why.to_string())
 }
@@ -227,10 +227,10 @@ async fn unix_sockets() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("web.sock");
     let addr: BackendAddr = format!("unix:{}", path.display()).parse().unwrap();
-    let why = probe(&addr, &check("tcp")).await.unwrap_err();
+    let why = probe(&addr, &check("tcp"), &[]).await.unwrap_err();
     assert_eq!(&*why, "check tcp: no such socket");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    assert_eq!(probe(&addr, &check("tcp")).await, Ok(()));
+    assert_eq!(probe(&addr, &check("tcp"), &[]).await, Ok(()));
     let server = tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -244,7 +244,7 @@ async fn unix_sockets() {
             return String::from_utf8(buffer[..read].to_vec()).unwrap();
         }
     });
-    assert_eq!(probe(&addr, &check("http:/x")).await, Ok(()));
+    assert_eq!(probe(&addr, &check("http:/x"), &[]).await, Ok(()));
     let request = server.await.unwrap();
     assert!(request.starts_with("GET /x HTTP/1.1\r\n"), "{request}");
     assert!(request.contains("host: localhost\r\n"), "{request}");
@@ -258,4 +258,28 @@ async fn ipv6() {
     drop(listener);
     let why = failure(addr, &check("tcp")).await;
     assert_eq!(why.as_deref(), Some("check tcp: connection refused"));
+}
+
+#[tokio::test]
+async fn a_header_goes_first() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = BackendAddr::from(listener.local_addr().unwrap());
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let header = version.own_header();
+        let check = check("http:/x");
+        let (probed, ()) = tokio::join!(probe(&addr, &check, header), async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut begin = vec![0; header.len()];
+            stream.read_exact(&mut begin).await.unwrap();
+            assert_eq!(begin, header);
+            let mut request = [0; 4];
+            stream.read_exact(&mut request).await.unwrap();
+            assert_eq!(&request, b"GET ");
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await
+                .unwrap();
+        });
+        assert_eq!(probed, Ok(()));
+    }
 }

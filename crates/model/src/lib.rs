@@ -12,6 +12,7 @@ mod listen;
 mod name;
 mod origin;
 mod plan;
+mod proxy_header;
 mod route;
 mod service;
 mod state;
@@ -24,6 +25,7 @@ pub use listen::{Family, Listen, Ports, Proto};
 pub use name::Name;
 pub use origin::Origin;
 pub use plan::{Op, Plan, PlanError, Subject};
+pub use proxy_header::{ProxyHeaders, ProxyVersion};
 pub use route::{HostPattern, PathPrefix, Route, WeightedService};
 pub use service::{
     HashKey, Persistence, PlaneChoice, Scheduler, SchedulerKind, Service, ServiceSpec, Timeouts,

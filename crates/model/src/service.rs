@@ -9,7 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::{Backend, BackendAddr, Check, Forward, Invalid, Listen, Name, Origin, Ports};
+use crate::{
+    Backend, BackendAddr, Check, Forward, Invalid, Listen, Name, Origin, Ports, ProxyHeaders,
+};
 
 /// A scheduling algorithm. Definitions: the `balance` crate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -214,6 +216,8 @@ pub struct ServiceSpec {
     pub max_body: u64,
     /// Clients from these networks may say in `X-Forwarded-*` and `Forwarded` whom they speak for.
     pub trusted: Vec<IpNet>,
+    /// Which clients begin with a PROXY header, and whether backends get one.
+    pub proxy_headers: ProxyHeaders,
     /// Used when no backend can serve.
     pub sorry: Option<Backend>,
 }
@@ -239,6 +243,7 @@ impl ServiceSpec {
             retries: Self::DEFAULT_RETRIES,
             max_body: 0,
             trusted: Vec::new(),
+            proxy_headers: ProxyHeaders::default(),
             sorry: None,
         }
     }

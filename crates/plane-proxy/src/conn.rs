@@ -1,7 +1,7 @@
 //! What a worker knows of each client connection: enough to list it, to time it out and to cut it,
 //! without a timer of its own.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,13 +11,17 @@ use std::time::Duration;
 use plimsoll_plane::{Flow, FlowFilter};
 
 use crate::backend::{LiveBackend, NEVER};
+use crate::http::pool::Pool;
 use crate::http::quiet::Quiet;
 use crate::listener::Port;
+use crate::proxy_header::ProxyHeader;
 use crate::worker::TICK_MS;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// Waiting for the PROXY header.
+    Header,
     /// HTTP, between requests.
     Idle,
     /// HTTP, part of a head received.
@@ -35,6 +39,7 @@ pub(crate) enum Phase {
 impl Phase {
     fn as_str(self) -> &'static str {
         match self {
+            Phase::Header => "header",
             Phase::Idle => "idle",
             Phase::Head => "head",
             Phase::Request => "request",
@@ -59,7 +64,11 @@ enum Watch {
 /// A client connection of one worker. All cells: its task writes, the worker's sweep reads.
 #[derive(Debug)]
 pub(crate) struct Conn {
-    pub(crate) client: SocketAddr,
+    client: Cell<SocketAddr>,
+    /// What a PROXY header said of the client.
+    introduced: OnceCell<Box<ProxyHeader>>,
+    /// Idle connections to backends that are for this client alone.
+    pool: OnceCell<Box<Pool>>,
     pub(crate) port: Rc<Port>,
     since: u64,
     phase: Cell<Phase>,
@@ -75,7 +84,9 @@ pub(crate) struct Conn {
 impl Conn {
     pub(crate) fn new(client: SocketAddr, port: Rc<Port>, phase: Phase, now: u64) -> Self {
         Self {
-            client,
+            client: Cell::new(client),
+            introduced: OnceCell::new(),
+            pool: OnceCell::new(),
             port,
             since: now,
             phase: Cell::new(phase),
@@ -87,6 +98,26 @@ impl Conn {
             quiet: RefCell::new(None),
             backend: RefCell::new(None),
         }
+    }
+
+    /// The client: who connected, or whom a PROXY header named.
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.client.get()
+    }
+
+    /// Takes the client for whom the header names, from the beginning of the connection on.
+    pub(crate) fn introduce(&self, header: ProxyHeader) {
+        if let Some(ends) = header.ends {
+            let ip = ends.client.ip().to_canonical();
+            self.client.set(SocketAddr::new(ip, ends.client.port()));
+        }
+        // There is one header to a connection.
+        let _ = self.introduced.set(Box::new(header));
+    }
+
+    /// The header that the connection began with.
+    pub(crate) fn introduced(&self) -> Option<&ProxyHeader> {
+        self.introduced.get().map(|header| &**header)
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -161,6 +192,23 @@ impl Conn {
         *self.backend.borrow_mut() = backend;
     }
 
+    /// Idle connections to backends that are for this client alone.
+    pub(crate) fn pool(&self) -> &Pool {
+        self.pool.get_or_init(Box::default)
+    }
+
+    /// Closes the longest idle of them to this backend. Whether there was one.
+    pub(crate) fn evict(&self, backend: u64) -> bool {
+        self.pool.get().is_some_and(|pool| pool.evict(backend))
+    }
+
+    /// Closes all of them.
+    pub(crate) fn clear(&self) {
+        if let Some(pool) = self.pool.get() {
+            pool.clear();
+        }
+    }
+
     /// Remembers whom to wake when a deadline passes.
     pub(crate) fn set_waker(&self, waker: &Waker) {
         let mut slot = self.waker.borrow_mut();
@@ -196,6 +244,9 @@ impl Conn {
 
     /// Marks and wakes the connection if a limit has passed.
     pub(crate) fn sweep(&self, now: u64) {
+        if let Some(pool) = self.pool.get() {
+            pool.sweep(now);
+        }
         let expired = self.deadline.get() <= now;
         let cut = self
             .backend
@@ -231,7 +282,7 @@ impl Conn {
             (phase, _) => phase.as_str(),
         };
         wanted.then(|| Flow {
-            client: self.client,
+            client: self.client.get(),
             listen: self.port.listen,
             service: service.cloned(),
             backend: addr.cloned(),

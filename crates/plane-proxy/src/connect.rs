@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::backend::{LiveBackend, Open};
@@ -28,13 +29,14 @@ pub(crate) enum ConnectError {
     Itself,
 }
 
-/// Connects within `limit` milliseconds, for a client that came by `port`. Counts, and reports a
-/// backend that fails.
+/// Connects within `limit` milliseconds, for a client that came by `port`; the connection begins with
+/// `preface`. Counts, and reports a backend that fails.
 pub(crate) async fn connect(
     worker: &Worker,
     backend: &Arc<LiveBackend>,
     port: &Port,
     limit: u64,
+    preface: Vec<u8>,
 ) -> Result<(TcpStream, Open), ConnectError> {
     // The plane's check refuses Unix sockets, so there is an address.
     let Some(addr) = backend.socket_addr(port.port) else {
@@ -56,19 +58,27 @@ pub(crate) async fn connect(
         failed(itself::REASON.into());
         return Err(ConnectError::Itself);
     }
-    match tokio::time::timeout(limit_as_time, TcpStream::connect(addr)).await {
-        Ok(Ok(stream))
-            if itself == Itself::IfLocal && backend.whereabouts.came_back(&stream, addr) =>
-        {
-            failed(itself::REASON.into());
-            Err(ConnectError::Itself)
+    let opening = async {
+        let mut stream = TcpStream::connect(addr).await?;
+        if itself == Itself::IfLocal && backend.whereabouts.came_back(&stream, addr) {
+            return Ok(None);
         }
-        Ok(Ok(stream)) => {
-            // A socket without them only answers later, or is missed later.
-            let _ = stream.set_nodelay(true);
-            let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive());
+        // A socket without them only answers later, or is missed later.
+        let _ = stream.set_nodelay(true);
+        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive());
+        if !preface.is_empty() {
+            Box::pin(stream.write_all(&preface)).await?;
+        }
+        Ok(Some(stream))
+    };
+    match tokio::time::timeout(limit_as_time, opening).await {
+        Ok(Ok(Some(stream))) => {
             backend.count(worker.id).connections.add(1);
             Ok((stream, open))
+        }
+        Ok(Ok(None)) => {
+            failed(itself::REASON.into());
+            Err(ConnectError::Itself)
         }
         Ok(Err(error)) if is_local(&error) => {
             worker.complain(|| {

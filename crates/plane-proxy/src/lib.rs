@@ -18,6 +18,8 @@ mod http;
 mod itself;
 mod listener;
 mod plane;
+mod proxied;
+pub mod proxy_header;
 mod relay;
 mod router;
 mod send;

@@ -1,10 +1,12 @@
 //! What the workers work by: an immutable picture of listens, routes, services and backends.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use ipnet::IpNet;
 use plimsoll_balance::{Balancer, Candidate, Shared};
 use plimsoll_model::{Backend, BackendAddr, Desired, Listen, Name, Route, Service, ServiceSpec};
 
@@ -143,6 +145,11 @@ impl LiveService {
         self.members.get(at.ok()?)
     }
 
+    /// Whether a connection to a backend is for one client alone, since the backend is told of whom.
+    pub(crate) fn is_personal(&self) -> bool {
+        self.spec.proxy_headers.send.is_some()
+    }
+
     #[cfg(test)]
     pub(crate) fn for_test(name: &str) -> Self {
         let spec = ServiceSpec::new(
@@ -171,6 +178,27 @@ pub(crate) enum Table {
     Http(HttpTable),
 }
 
+impl Table {
+    /// The service whose settings hold before anything has been read.
+    pub(crate) fn first(&self) -> Option<&Arc<LiveService>> {
+        match self {
+            Table::Closed => None,
+            Table::Tcp(service) => Some(service),
+            Table::Http(http) => Some(&http.first),
+        }
+    }
+
+    /// Whether connections from there begin with a PROXY header.
+    pub(crate) fn is_introduced(&self, ip: IpAddr) -> bool {
+        let networks = match self {
+            Table::Closed => return false,
+            Table::Tcp(service) => &service.spec.proxy_headers.accept,
+            Table::Http(http) => &http.accept_proxy,
+        };
+        !networks.is_empty() && networks.iter().any(|net| net.contains(&ip))
+    }
+}
+
 /// The HTTP side of a listen.
 #[derive(Debug)]
 pub(crate) struct HttpTable {
@@ -178,6 +206,8 @@ pub(crate) struct HttpTable {
     /// The service whose settings hold until a request has been routed (header and keep-alive
     /// time-outs, trusted networks).
     pub(crate) first: Arc<LiveService>,
+    /// The networks of all services here whose connections begin with a PROXY header.
+    pub(crate) accept_proxy: Vec<IpNet>,
 }
 
 /// All of it. Replaced as a whole.
@@ -221,10 +251,14 @@ pub(crate) fn table_of(
         .clone()
         .find(|service| !routed.contains(&service.spec.name))
         .cloned();
+    // Before a request is read nobody knows for which of them it is.
+    let accept_proxy = here.clone().flat_map(|s| &s.spec.proxy_headers.accept);
+    let accept_proxy = accept_proxy.copied().collect();
     match catch_all.clone().or_else(|| here.next().cloned()) {
         Some(first) => Table::Http(HttpTable {
             router: Router::new(&routes, services, turns, catch_all),
             first,
+            accept_proxy,
         }),
         None => Table::Closed,
     }

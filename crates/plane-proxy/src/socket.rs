@@ -4,6 +4,7 @@
 //! answer: it never has to wait, and so it is spared the two system calls that watching costs.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -114,6 +115,15 @@ impl Socket {
             }
         }
         poll_send(self.watched()?, cx, bufs, scratch)
+    }
+
+    /// This host's end of the connection.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Socket::Fresh(stream) => stream.local_addr().ok(),
+            Socket::Watched(stream) => stream.local_addr().ok(),
+            Socket::Gone => None,
+        }
     }
 
     /// Sends what was held back.

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::choose::{Tried, choose};
 use crate::conn::Conn;
 use crate::connect::{ConnectError, connect};
+use crate::proxied::preface;
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
 use crate::socket::{has_failed, watch_over};
@@ -43,13 +44,15 @@ pub(crate) async fn serve(
     let until = worker.now() + service.timeouts.connect;
     let mut tried = Tried::default();
     loop {
-        let choosing = choose(&worker, &service, conn.client, &tried);
+        let choosing = choose(&worker, &service, conn.client(), &tried);
         let Some(Ok(place)) = unless_gone(conn, &client, choosing).await else {
             break;
         };
         let backend = place.backend();
         conn.set_backend(Some(backend.clone()));
-        match connect(&worker, backend, &conn.port, service.timeouts.connect).await {
+        let preface = preface(&service, conn, || client.local_addr().ok());
+        let limit = service.timeouts.connect;
+        match connect(&worker, backend, &conn.port, limit, preface).await {
             Ok((mut server, _open)) => {
                 backend.count(worker.id).requests.add(1);
                 backend.served();

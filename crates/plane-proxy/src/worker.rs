@@ -21,6 +21,7 @@ use crate::http::forwarded::Recent;
 use crate::http::pool::Pool;
 use crate::http::spare::Spares;
 use crate::listener::Port;
+use crate::proxied;
 use crate::snapshot::{Snapshot, Table};
 use crate::tcp;
 
@@ -136,7 +137,10 @@ impl Worker {
     fn obey(&self, command: Command) {
         match command {
             Command::Sweep => self.pool.sweep(self.now()),
-            Command::Evict(backend) => self.pool.evict(backend),
+            Command::Evict(backend) => {
+                let conns = self.conns.borrow();
+                let _ = self.pool.evict(backend) || conns.iter().any(|(_, c)| c.evict(backend));
+            }
             Command::Flows(filter, reply) => {
                 let now = self.now();
                 let conns = self.conns.borrow();
@@ -184,6 +188,7 @@ impl Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
+        self.conn.clear();
         self.worker.conns.borrow_mut().try_remove(self.key);
         if let Some(counts) = self.conn.port.counts.get(self.worker.id) {
             counts.closed.add(1);
@@ -409,17 +414,19 @@ fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: std::net::TcpStream, clien
         .tables
         .get(&port.index)
         .cloned();
+    let list = |phase| Listed::new(worker, Conn::new(client, port.clone(), phase, worker.now()));
+    if let Some(table) = table.as_ref().filter(|t| t.is_introduced(client.ip())) {
+        let (listed, table) = (list(Phase::Header), table.clone());
+        tokio::task::spawn_local(proxied::serve(worker.clone(), listed, stream, table));
+        return;
+    }
     match table.as_deref() {
         Some(Table::Tcp(service)) => {
-            let conn = Conn::new(client, port.clone(), Phase::Tcp, worker.now());
-            let listed = Listed::new(worker, conn);
-            let service = service.clone();
+            let (listed, service) = (list(Phase::Tcp), service.clone());
             tokio::task::spawn_local(tcp::serve(worker.clone(), listed, stream, service));
         }
         Some(Table::Http(http)) => {
-            let conn = Conn::new(client, port.clone(), Phase::Idle, worker.now());
-            let listed = Listed::new(worker, conn);
-            let first = http.first.clone();
+            let (listed, first) = (list(Phase::Idle), http.first.clone());
             tokio::task::spawn_local(http::serve(worker.clone(), listed, stream, first));
         }
         Some(Table::Closed) | None => {

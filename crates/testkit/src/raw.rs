@@ -31,10 +31,14 @@ impl Raw {
     /// # Errors
     /// What the system says.
     pub async fn connect_from(place: &Place, address: SocketAddr) -> io::Result<Self> {
-        let stream = place.connect(address).await?;
-        Ok(Self {
+        Ok(Self::over(place.connect(address).await?))
+    }
+
+    /// On a connection that was made in some other way.
+    pub fn over(stream: TcpStream) -> Self {
+        Self {
             wire: Wire::new(stream),
-        })
+        }
     }
 
     /// Connects from this local address, such as one of 127.0.0.0/8, within five seconds.

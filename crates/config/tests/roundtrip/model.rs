@@ -240,6 +240,15 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                     (scheduler, persistence, timeouts);
                 let (queue, retries, trusted, sorry, mut backends) = rest;
                 (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);
+                spec.proxy_headers = ProxyHeaders {
+                    // Something that is there as often as not.
+                    accept: spec.trusted.iter().rev().skip(1).copied().collect(),
+                    send: match queue % 3 {
+                        0 => None,
+                        1 => Some(ProxyVersion::V1),
+                        _ => Some(ProxyVersion::V2),
+                    },
+                };
                 spec.max_body = u64::from(queue) * u64::from(retries) / 2;
                 spec.sorry = sorry.map(|mut b| {
                     b.origin = origin(&format!(", sorry {}", b.addr));

@@ -131,6 +131,12 @@ fn service(service: &Service, short: bool) -> String {
     parts.add(!short || differs, "body-limit", spec.max_body.to_string());
     let trusted = one_or_many(spec.trusted.iter().map(text).collect(), short);
     parts.add(!short || !spec.trusted.is_empty(), "trusted", trusted);
+    let accept = &spec.proxy_headers.accept;
+    let networks = one_or_many(accept.iter().map(text).collect(), short);
+    parts.add(!short || !accept.is_empty(), "accept-proxy", networks);
+    if let Some(version) = spec.proxy_headers.send {
+        parts.add(true, "send-proxy", text(version.as_str()));
+    }
     if let Some(sorry) = &spec.sorry {
         parts.add(true, "sorry", backend(sorry, short));
     }

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use plimsoll_model::{
-    Backend, Check, CheckHost, CheckKind, HashKey, Origin, Persistence, PlaneChoice, Route,
-    Scheduler, ServiceSpec, Timeouts,
+    Backend, Check, CheckHost, CheckKind, HashKey, Origin, Persistence, PlaneChoice, ProxyHeaders,
+    ProxyVersion, Route, Scheduler, ServiceSpec, Timeouts,
 };
 
 use super::words::{self, time};
@@ -121,6 +121,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         queue,
         retries,
         trusted,
+        proxy_headers,
         sorry,
         max_body,
     } = first;
@@ -141,6 +142,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
             )
         })
         .or_else(|| differ("trusted", trusted, &second.trusted, |v| list(v)))
+        .or_else(|| of_proxy_headers(proxy_headers, &second.proxy_headers))
         .or_else(|| {
             let show = |sorry: &Option<Backend>| match sorry {
                 Some(backend) => backend.addr.to_string(),
@@ -158,6 +160,13 @@ fn plane_name(plane: &PlaneChoice) -> String {
         PlaneChoice::Ipvs => "ipvs",
     };
     name.into()
+}
+
+fn of_proxy_headers(first: &ProxyHeaders, second: &ProxyHeaders) -> Option<Difference> {
+    let ProxyHeaders { accept, send } = first;
+    let show = |send: &Option<ProxyVersion>| send.map_or(NONE, ProxyVersion::as_str).to_owned();
+    differ("accept-proxy", accept, &second.accept, |v| list(v))
+        .or_else(|| differ("send-proxy", send, &second.send, show))
 }
 
 fn of_schedulers(first: &Scheduler, second: &Scheduler) -> Option<Difference> {

@@ -258,6 +258,11 @@ fn labels_of_the_wrong_kind_are_told() {
             "label plimsoll.body-limit=1: only for http services, this one is tcp",
         ),
         (
+            &[("plimsoll.accept-proxy", "10.0.0.0/8")],
+            "label plimsoll.accept-proxy=10.0.0.0/8: not for http services, whose listens are the \
+             operator's: say it in the configuration file, or make it a tcp service",
+        ),
+        (
             &[
                 ("plimsoll.protocol", "http"),
                 ("plimsoll.listen", "*:53/udp"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use plimsoll_discover::docker::labels::schema;
-use plimsoll_model::{CheckKind, HashKey, PlaneChoice, SchedulerKind, Service};
+use plimsoll_model::{CheckKind, HashKey, PlaneChoice, ProxyVersion, SchedulerKind, Service};
 
 use crate::world::{World, labelled};
 
@@ -15,6 +15,7 @@ fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
         "check.path" | "check.host" | "check.status" => &[("plimsoll.check", "http")],
         key if key.starts_with("check.") => &[("plimsoll.check", "tcp")],
         key if key.starts_with("persistence.") => &[("plimsoll.persistence", "5m")],
+        "accept-proxy" => &[("plimsoll.protocol", "tcp")],
         "priority" => &[("plimsoll.host", "a.example")],
         "network" | "drain" => &[("plimsoll.port", "80")],
         _ => &[],
@@ -265,6 +266,21 @@ const KEYS: &[Key] = &[
                 "10.0.0.1/8 has bits set beyond its prefix: did you mean `10.0.0.0/8`?",
             ),
         ],
+    },
+    Key {
+        key: "accept-proxy",
+        good: "10.0.0.0/8, fd00::/8",
+        seen: |s| s.spec.proxy_headers.accept.len() == 2,
+        bad: &[(
+            "10.0.0.1/8",
+            "10.0.0.1/8 has bits set beyond its prefix: did you mean `10.0.0.0/8`?",
+        )],
+    },
+    Key {
+        key: "send-proxy",
+        good: "v2",
+        seen: |s| s.spec.proxy_headers.send == Some(ProxyVersion::V2),
+        bad: &[("2", "expected one of v1, v2: did you mean `v2`?")],
     },
     Key {
         key: "sorry",

@@ -302,7 +302,11 @@ impl Download {
             );
             let uploaded = self.upload.as_ref().is_none_or(|u| u.get() == Upload::Done);
             if uploaded && let Some(conn) = conn.into_conn() {
-                self.worker.pool.give(conn, self.worker.now());
+                let pool = match conn.is_personal() {
+                    true => self.client.pool(),
+                    false => &self.worker.pool,
+                };
+                pool.give(conn, self.worker.now());
             }
             // Not before: one that breaks off every body would be good again with every head.
             place.backend().served();

@@ -18,6 +18,7 @@ use super::service::Failure;
 use crate::backend::{LiveBackend, Place};
 use crate::choose::{NoPlace, Tried, choose};
 use crate::connect::{ConnectError, connect};
+use crate::proxied::preface;
 use crate::snapshot::LiveService;
 use crate::worker::{Command, TICK};
 
@@ -140,7 +141,7 @@ impl<'a> Exchange<'a> {
             match choose(
                 &client.worker,
                 &self.service,
-                client.conn.client,
+                client.conn.client(),
                 &self.tried,
             )
             .await
@@ -185,6 +186,10 @@ impl<'a> Exchange<'a> {
         only_fresh: bool,
     ) -> Result<Box<BackendConn>, ConnectError> {
         let worker = &self.client.worker;
+        let pool = match self.service.is_personal() {
+            true => self.client.conn.pool(),
+            false => &worker.pool,
+        };
         let until = worker.now() + self.service.timeouts.connect;
         loop {
             if !only_fresh {
@@ -193,7 +198,7 @@ impl<'a> Exchange<'a> {
                 } else {
                     FRESH
                 };
-                if let Some(conn) = worker.pool.take(backend, worker.now(), idle_below) {
+                if let Some(conn) = pool.take(backend, worker.now(), idle_below) {
                     return Ok(conn);
                 }
             }
@@ -215,9 +220,10 @@ impl<'a> Exchange<'a> {
             worker.shared.tell_all(|| Command::Evict(backend.id));
         }
         let timeout = self.service.timeouts.connect;
-        let port = &self.client.conn.port;
-        let (stream, open) = connect(worker, backend, port, timeout).await?;
-        match BackendConn::new(worker, stream, open).await {
+        let conn = &self.client.conn;
+        let preface = preface(&self.service, conn, || self.client.gate.local_addr());
+        let (stream, open) = connect(worker, backend, &conn.port, timeout, preface).await?;
+        match BackendConn::new(worker, stream, open, self.service.is_personal()).await {
             Ok(conn) => Ok(Box::new(conn)),
             Err(_) => Err(ConnectError::Local),
         }

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -128,6 +129,11 @@ impl Gate {
     pub(crate) fn take_stream(&self) -> Option<TcpStream> {
         self.uncork();
         self.socket.borrow_mut().take()
+    }
+
+    /// The address that the client connected to.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.borrow().local_addr()
     }
 
     /// Waits for the next bytes without holding any buffer. A fresh connection is likely to have

@@ -121,7 +121,7 @@ pub(crate) async fn serve(
     let gate = Rc::new(Gate::new(stream, worker.clone(), conn.clone(), header));
     let spare = worker.spares.take();
     let client = Rc::new(Client {
-        forwarded: worker.forwarded.of(conn.client.ip()),
+        forwarded: worker.forwarded.of(conn.client().ip()),
         worker,
         conn,
         gate,

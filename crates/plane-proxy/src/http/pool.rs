@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::pin::Pin;
@@ -95,14 +96,17 @@ pub(crate) struct BackendConn {
     ended: bool,
     idle_since: u64,
     reused: bool,
+    /// The backend takes all that comes here to be of one client.
+    personal: bool,
 }
 
 impl BackendConn {
-    /// Wraps a fresh connection.
+    /// Wraps a fresh connection; a `personal` one is for one client's connection alone.
     pub(crate) async fn new(
         worker: &Rc<Worker>,
         stream: TcpStream,
         open: Open,
+        personal: bool,
     ) -> Result<Self, hyper::Error> {
         let received = Rc::new(Cell::new(false));
         let io = TokioIo::new(BackendIo {
@@ -119,6 +123,7 @@ impl BackendConn {
             ended: false,
             idle_since: 0,
             reused: false,
+            personal,
         })
     }
 
@@ -137,6 +142,11 @@ impl BackendConn {
     /// It is not used again: what it may still send would answer nobody.
     pub(crate) fn condemn(&mut self) {
         self.ended = true;
+    }
+
+    /// Whether it is for one client's connection alone.
+    pub(crate) fn is_personal(&self) -> bool {
+        self.personal
     }
 
     /// Whether it has served a request before this one.
@@ -175,13 +185,19 @@ impl BackendConn {
     }
 }
 
-/// The idle connections of a worker, by the backend's number; the last used is used first.
+/// Idle connections, of a worker or of one client's connection, by the backend's number; the last used is used first.
 #[derive(Default)]
 #[allow(
     clippy::vec_box,
     reason = "connections go to and fro between pool and requests"
 )]
 pub(crate) struct Pool(RefCell<HashMap<u64, Vec<Box<BackendConn>>, BuildHasherDefault<Number>>>);
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connections to {} backends", self.0.borrow().len())
+    }
+}
 
 /// A hash for numbers that are handed out one after the other: themselves.
 #[derive(Default)]
@@ -244,13 +260,14 @@ impl Pool {
         self.0.borrow_mut().clear();
     }
 
-    /// Closes the longest idle connection to this backend.
-    pub(crate) fn evict(&self, backend: u64) {
-        if let Some(idle) = self.0.borrow_mut().get_mut(&backend)
-            && !idle.is_empty()
-        {
-            idle.remove(0);
-        }
+    /// Closes the longest idle connection to this backend. Whether there was one.
+    pub(crate) fn evict(&self, backend: u64) -> bool {
+        let mut pool = self.0.borrow_mut();
+        let Some(idle) = pool.get_mut(&backend).filter(|idle| !idle.is_empty()) else {
+            return false;
+        };
+        idle.remove(0);
+        true
     }
 
     /// Closes connections that are dead, too long idle, or to backends out of use.

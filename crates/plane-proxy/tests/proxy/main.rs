@@ -25,6 +25,7 @@ mod keepalive;
 mod limits;
 mod patience;
 mod persistence;
+mod proxied;
 mod retries;
 mod routing;
 mod strict;

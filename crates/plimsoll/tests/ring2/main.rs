@@ -23,6 +23,7 @@ mod gone;
 mod killed;
 mod lab;
 mod listens;
+mod proxied;
 mod stage;
 mod stopping;
 mod user;

@@ -29,6 +29,8 @@ pub const SERVICE: &[&str] = &[
     "persistence.prefix-v6",
     "body-limit",
     "trusted",
+    "accept-proxy",
+    "send-proxy",
     "sorry",
     "plane",
     "check",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use plimsoll_model::{
     Backend, BackendAddr, HashKey, HostPattern, Listen, MAX_WEIGHT, Name, Origin, PathPrefix,
-    Persistence, PlaneChoice, Proto, SchedulerKind, ServiceSpec,
+    Persistence, PlaneChoice, Proto, ProxyVersion, SchedulerKind, ServiceSpec,
 };
 
 use super::Common;
@@ -113,6 +113,11 @@ impl Maker<'_> {
                 let why = format!("only for http services, this one is {proto}");
                 faults.push(value.fault(why));
             }
+        } else if let Some(value) = group.get("accept-proxy") {
+            faults.push(value.fault(
+                "not for http services, whose listens are the operator's: say it in the \
+                 configuration file, or make it a tcp service",
+            ));
         }
         let mut spec = ServiceSpec::new(name, self.origin.clone(), listens);
         tune(&mut spec, group, faults);
@@ -233,12 +238,20 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     if let Some(value) = group.get("body-limit") {
         spec.max_body = value.number(0, greatest, faults).unwrap_or_default();
     }
-    if let Some(value) = group.get("trusted") {
-        let items = value.items(MAX_TRUSTED, faults);
-        let networks = items
-            .into_iter()
-            .filter_map(|item| trusted(value, item, faults));
-        spec.trusted = networks.collect();
+    for (key, networks) in [
+        ("trusted", &mut spec.trusted),
+        ("accept-proxy", &mut spec.proxy_headers.accept),
+    ] {
+        if let Some(value) = group.get(key) {
+            let items = value.items(MAX_TRUSTED, faults);
+            let read = items
+                .into_iter()
+                .filter_map(|item| trusted(value, item, faults));
+            *networks = read.collect();
+        }
+    }
+    if let Some(value) = group.get("send-proxy") {
+        spec.proxy_headers.send = value.word(&ProxyVersion::NAMES, faults);
     }
     if let Some(value) = group.get("sorry") {
         let addr: Option<BackendAddr> = value.parsed(faults);
