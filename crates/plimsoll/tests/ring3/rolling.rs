@@ -76,6 +76,12 @@ async fn roll(both: Arc<(Dock, Lb)>, way: Way, count: usize) {
         if !way.start_first {
             start(new).await;
         }
+        // Ready it was as soon as it ran: it has to listen before the next one goes.
+        let new = name(new);
+        dock.until("it listens", || {
+            load.iter().any(|c| c.answered_by(&new) > 0)
+        })
+        .await;
     }
     let mut all = Report::default();
     for client in load {
