@@ -1,5 +1,7 @@
 //! The metrics, in the text format of Prometheus, version 0.0.4.
 
+mod latency;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -65,6 +67,7 @@ pub fn render(report: &Report) -> String {
     process(&mut text, report);
     services(&mut text, &report.status);
     persistence(&mut text, &report.status);
+    latency::render(&mut text, &report.status);
     backends(&mut text, &report.status);
     listens(&mut text, &report.status);
     control(&mut text, &report.status);

@@ -118,6 +118,7 @@ impl Control {
             total: counters.map_or(0, |c| c.total),
             unserved: counters.map_or(0, |c| c.unserved),
             failed: counters.map_or(0, |c| c.failed),
+            latency: counters.map_or_else(Default::default, |c| (&c.latency).into()),
             persistence: counters.and_then(|c| c.persistence),
             rates: None,
             sorry: spec.sorry.as_ref().map(|sorry| sorry.addr.to_string()),

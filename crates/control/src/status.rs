@@ -3,7 +3,7 @@
 
 pub use plimsoll_plane::PersistenceCounters;
 
-use plimsoll_plane::BackendCounters;
+use plimsoll_plane::{BackendCounters, Histogram, Latencies};
 use serde::{Deserialize, Serialize};
 
 /// All there is to see.
@@ -55,6 +55,9 @@ pub struct ServiceStatus {
     /// Of these, requests (HTTP) that went to a backend and were answered with 502 or 504.
     #[serde(default)]
     pub failed: u64,
+    /// How long things took.
+    #[serde(default)]
+    pub latency: LatencyStatus,
     /// Of its persistence by source address; none if it has none.
     #[serde(default)]
     pub persistence: Option<PersistenceCounters>,
@@ -65,6 +68,65 @@ pub struct ServiceStatus {
     pub sorry: Option<String>,
     /// Its backends, by address.
     pub backends: Vec<BackendStatus>,
+}
+
+/// How long things took at a service since its plane began to count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// Requests that a backend answered, from their whole head to the end of the answer, without
+    /// tunnels; TCP connections that reached a backend, from their acceptance to their end.
+    pub duration: TimesStatus,
+    /// Requests that a backend answered, from their whole head to the head of the answer.
+    pub first_byte: TimesStatus,
+    /// Connections to backends, until they stood.
+    pub connect: TimesStatus,
+    /// Waits for a place below `maxconn`; who did not have to wait is left out.
+    pub queue: TimesStatus,
+}
+
+impl From<&Latencies> for LatencyStatus {
+    fn from(latency: &Latencies) -> Self {
+        Self {
+            duration: (&latency.duration).into(),
+            first_byte: (&latency.first_byte).into(),
+            connect: (&latency.connect).into(),
+            queue: (&latency.queue).into(),
+        }
+    }
+}
+
+/// How long one kind of thing took, in seconds. Half of all took at most `p50`, and so on, as far as
+/// fixed buckets can tell; none before there was one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimesStatus {
+    /// How many there were.
+    pub count: u64,
+    /// All of them together.
+    pub sum: f64,
+    /// Half took at most this.
+    pub p50: Option<f64>,
+    /// Nine of ten took at most this.
+    pub p90: Option<f64>,
+    /// 99 of 100 took at most this.
+    pub p99: Option<f64>,
+    /// What these were read from. For the metrics, and not in the JSON.
+    #[serde(skip)]
+    pub histogram: Histogram,
+}
+
+impl From<&Histogram> for TimesStatus {
+    fn from(histogram: &Histogram) -> Self {
+        // To the microsecond: more was not measured.
+        let quantile = |q| histogram.quantile(q).map(|s| (s * 1e6).round() / 1e6);
+        Self {
+            count: histogram.count(),
+            sum: histogram.sum as f64 / 1e6,
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            histogram: *histogram,
+        }
+    }
 }
 
 /// A listen.

@@ -4,7 +4,7 @@ mod stay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_balance::{Client, Loads};
 
@@ -193,7 +193,7 @@ async fn wait(
             match live.admission.enter_or_wait(longest) {
                 Ok(Entered::Admitted) => return Ok(Place::admitted(live)),
                 Ok(Entered::Waiting(ticket)) => {
-                    if Queued::new(&live, ticket).turn().await {
+                    if Queued::new(&live, ticket).turn(worker, service).await {
                         return Ok(Place::admitted(live));
                     }
                     // The queue was dissolved: this backend takes nothing new any more. Those that
@@ -265,13 +265,17 @@ impl<'a> Queued<'a> {
         }
     }
 
-    /// Whether a place was handed over.
-    async fn turn(mut self) -> bool {
+    /// Whether a place was handed over. How long that took is counted.
+    async fn turn(mut self, worker: &Worker, service: &LiveService) -> bool {
+        let begun = Instant::now();
         let Some(ticket) = &mut self.ticket else {
             return false;
         };
         let handed = (&mut ticket.turn).await.is_ok();
         self.ticket = None;
+        if handed && let Some(latency) = service.shared.latency(worker.id) {
+            latency.queue.record(begun.elapsed());
+        }
         handed
     }
 }

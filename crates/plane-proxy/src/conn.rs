@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_plane::{Flow, FlowFilter};
 
@@ -71,6 +71,8 @@ pub(crate) struct Conn {
     pool: OnceCell<Box<Pool>>,
     pub(crate) port: Rc<Port>,
     since: u64,
+    /// When the request that is being served had come whole; for TCP, the connection.
+    began: Cell<Instant>,
     phase: Cell<Phase>,
     deadline: Cell<u64>,
     expired: Cell<bool>,
@@ -89,6 +91,7 @@ impl Conn {
             pool: OnceCell::new(),
             port,
             since: now,
+            began: Cell::new(Instant::now()),
             phase: Cell::new(phase),
             deadline: Cell::new(NEVER),
             expired: Cell::new(false),
@@ -118,6 +121,16 @@ impl Conn {
     /// The header that the connection began with.
     pub(crate) fn introduced(&self) -> Option<&ProxyHeader> {
         self.introduced.get().map(|header| &**header)
+    }
+
+    /// A request has come whole.
+    pub(crate) fn begin(&self) {
+        self.began.set(Instant::now());
+    }
+
+    /// How long the request, or the TCP connection, has been here.
+    pub(crate) fn taken(&self) -> Duration {
+        self.began.get().elapsed()
     }
 
     pub(crate) fn phase(&self) -> Phase {

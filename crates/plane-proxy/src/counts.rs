@@ -1,8 +1,9 @@
 //! Counters: one writer each, so that counting costs no bus traffic between cores.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use plimsoll_plane::BackendCounters;
+use plimsoll_plane::{BUCKETS, BackendCounters, Histogram, Latencies, bucket};
 
 /// A number that one worker writes and others read.
 #[derive(Debug, Default)]
@@ -68,6 +69,50 @@ pub(crate) struct ServiceCounts {
     pub(crate) total: Count,
     pub(crate) unserved: Count,
     pub(crate) failed: Count,
+    pub(crate) latency: LatencyCounts,
+}
+
+/// A [`Histogram`] that one worker writes and others read.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    buckets: [Count; BUCKETS],
+    sum: Count,
+}
+
+impl Times {
+    /// Counts a time, for its only writer.
+    pub(crate) fn record(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        if let Some(count) = self.buckets.get(bucket(micros)) {
+            count.add(1);
+        }
+        self.sum.add(micros);
+    }
+
+    fn sum_into(&self, sum: &mut Histogram) {
+        for (total, count) in sum.buckets.iter_mut().zip(&self.buckets) {
+            *total += count.get();
+        }
+        sum.sum += self.sum.get();
+    }
+}
+
+/// [`Latencies`] as one worker counts them.
+#[derive(Debug, Default)]
+pub(crate) struct LatencyCounts {
+    pub(crate) duration: Times,
+    pub(crate) first_byte: Times,
+    pub(crate) connect: Times,
+    pub(crate) queue: Times,
+}
+
+impl LatencyCounts {
+    pub(crate) fn sum_into(&self, sum: &mut Latencies) {
+        self.duration.sum_into(&mut sum.duration);
+        self.first_byte.sum_into(&mut sum.first_byte);
+        self.connect.sum_into(&mut sum.connect);
+        self.queue.sum_into(&mut sum.queue);
+    }
 }
 
 /// Statuses with which requests are refused for what they are.

@@ -11,7 +11,7 @@ use plimsoll_balance::{Balancer, Candidate, Shared};
 use plimsoll_model::{Backend, BackendAddr, Desired, Listen, Name, Route, Service, ServiceSpec};
 
 use crate::backend::LiveBackend;
-use crate::counts::{ServiceCounts, per_worker};
+use crate::counts::{LatencyCounts, ServiceCounts, per_worker};
 use crate::router::Router;
 use crate::sticky::{Clients, Sticky};
 
@@ -60,6 +60,11 @@ impl SharedService {
     fn clients(&self, epoch: Instant) -> Arc<Clients> {
         let clients = self.clients.get_or_init(|| Arc::new(Clients::new(epoch)));
         clients.clone()
+    }
+
+    /// What one worker keeps of how long things take.
+    pub(crate) fn latency(&self, worker: usize) -> Option<&LatencyCounts> {
+        self.counts.get(worker).map(|counts| &counts.latency)
     }
 
     /// The counters of one worker.

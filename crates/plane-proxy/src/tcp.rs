@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -52,8 +53,13 @@ pub(crate) async fn serve(
         conn.set_backend(Some(backend.clone()));
         let preface = preface(&service, conn, || client.local_addr().ok());
         let limit = service.timeouts.connect;
+        let begun = Instant::now();
         match connect(&worker, backend, &conn.port, limit, preface).await {
             Ok((mut server, _open)) => {
+                let latency = service.shared.latency(worker.id);
+                if let Some(latency) = latency {
+                    latency.connect.record(begun.elapsed());
+                }
                 backend.count(worker.id).requests.add(1);
                 backend.served();
                 let idle = service.timeouts.idle;
@@ -67,6 +73,9 @@ pub(crate) async fn serve(
                     idle,
                 )
                 .await;
+                if let Some(latency) = latency {
+                    latency.duration.record(conn.taken());
+                }
                 if ended != Ended::Closed {
                     refuse(&client);
                     refuse(&server);

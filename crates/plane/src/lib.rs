@@ -5,8 +5,10 @@
 pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod fake;
+mod latency;
 mod types;
 
+pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
     BackendCounters, Counters, Event, Explanation, Flow, FlowFilter, FlowPage, ItemResult,
     ListenState, PersistenceCounters, PlaneError, ServiceCounters, Tuple, Unsupported,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::Latencies;
 use plimsoll_model::{BackendAddr, Listen, Name, Subject};
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +141,8 @@ pub struct ServiceCounters {
     pub failed: u64,
     /// Of its persistence by source address; none if it has none.
     pub persistence: Option<PersistenceCounters>,
+    /// How long things took.
+    pub latency: Latencies,
     /// By backend, in the order of their addresses. Backends that are gone are left out.
     pub backends: Vec<(BackendAddr, BackendCounters)>,
 }

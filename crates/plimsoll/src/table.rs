@@ -147,6 +147,15 @@ pub(crate) fn span(seconds: f64) -> String {
     }
 }
 
+/// A short time for people, as exact as there is use for: `0.3ms`, `12ms`, `1.2s`, `5m`.
+pub(crate) fn brief(seconds: f64) -> String {
+    match seconds * 1000.0 {
+        ms if ms < 10.0 => format!("{ms:.1}ms"),
+        ms if ms < 1000.0 => format!("{ms:.0}ms"),
+        _ => span(seconds),
+    }
+}
+
 /// A number of things, e.g. `1 entry`, `2 entries`.
 pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
     match n {
@@ -198,6 +207,8 @@ mod tests {
 
     #[test]
     fn times_and_rates_are_short() {
+        let briefs = [0.000_14, 0.0123, 0.999, 1.25, 90.0].map(brief);
+        assert_eq!(briefs, ["0.1ms", "12ms", "999ms", "1.2s", "1m30s"]);
         let spans = [0.04, 9.96, 59.9, 60.0, 61.0, 7800.0, 86_400.0, 1e6];
         let texts = spans.map(span);
         assert_eq!(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_admin::{Report, render_metrics};
+use plimsoll_plane::Latencies;
 
 use crate::report;
 
@@ -35,7 +36,7 @@ fn parse(text: &str) -> Parsed {
             );
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(matches!(kind, "counter" | "gauge"), "{line}");
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
             assert!(
                 parsed.kinds.insert(name.into(), kind.into()).is_none(),
                 "{name} twice"
@@ -43,7 +44,13 @@ fn parse(text: &str) -> Parsed {
             current = name.into();
         } else {
             let sample = sample(line);
-            assert_eq!(sample.name, current, "samples stand behind their type");
+            let part = sample.name.strip_prefix(current.as_str());
+            let known: &[&str] = match parsed.kinds.get(&current).map(String::as_str) {
+                Some("histogram") => &["_bucket", "_sum", "_count"],
+                _ => &[""],
+            };
+            let known = part.is_some_and(|part| known.contains(&part));
+            assert!(known, "samples stand behind their type: {line}");
             parsed.samples.push(sample);
         }
     }
@@ -178,6 +185,33 @@ fn every_sample_can_be_read_back() {
         parsed.value("plimsoll_plane_repairs_total", &[("plane", "proxy")]),
         1.0
     );
+}
+
+#[test]
+fn histograms_hold_what_is_below_each_bound() {
+    let mut report = report();
+    let mut latency = Latencies::default();
+    for micros in [50, 80, 300, 7_200_000_000] {
+        latency.duration.record(micros);
+    }
+    report.status.services[1].latency = (&latency).into();
+    report.status.services[1].backends[0].counters.queued = 3;
+    let parsed = parse(&render_metrics(&report));
+    let web = ("service", "web");
+    let bucket = |le| {
+        let name = "plimsoll_service_duration_seconds_bucket";
+        parsed.value(name, &[web, ("le", le)])
+    };
+    assert_eq!(["0.0001", "0.00025", "0.0005"].map(bucket), [2.0, 2.0, 3.0]);
+    assert_eq!([bucket("3600"), bucket("+Inf")], [3.0, 4.0]);
+    let of = |part: &str| parsed.value(&format!("plimsoll_service_duration_seconds{part}"), &[web]);
+    assert_eq!([of("_count"), of("_sum")], [4.0, 7200.00043]);
+    assert_eq!(parsed.value("plimsoll_service_queued", &[web]), 3.0);
+    let none = parsed.value(
+        "plimsoll_service_duration_seconds_count",
+        &[("service", "api")],
+    );
+    assert_eq!(none, 0.0);
 }
 
 #[test]

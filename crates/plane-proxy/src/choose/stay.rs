@@ -80,7 +80,8 @@ pub(super) async fn come_back(
         Ok(Entered::Waiting(ticket)) => ticket,
         Err(_) => return Ok(None),
     };
-    match tokio::time::timeout(patience(service), Queued::new(live, ticket).turn()).await {
+    let turn = Queued::new(live, ticket).turn(worker, service);
+    match tokio::time::timeout(patience(service), turn).await {
         Ok(true) => Ok(Some(Place::admitted(live.clone()))),
         // The queue was dissolved: it takes nothing new any more.
         Ok(false) => Ok(None),

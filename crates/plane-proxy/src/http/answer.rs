@@ -40,6 +40,9 @@ impl Exchange<'_> {
             ));
         }
         counts.response(head.status.as_u16());
+        if let Some(latency) = self.service.shared.latency(client.worker.id) {
+            latency.first_byte.record(client.conn.taken());
+        }
         head.version = Version::HTTP_11;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = self.granted(place.backend(), hop.upgrade)?;
@@ -86,6 +89,7 @@ impl Exchange<'_> {
             incoming,
             worker: client.worker.clone(),
             client: client.conn.clone(),
+            service: self.service.clone(),
             gate: client.gate.clone(),
             keepalive: client.keepalive.get(),
             upload: self.upload.take(),

@@ -18,6 +18,7 @@ use super::gate::Gate;
 use super::pool::BackendConn;
 use crate::backend::{LiveBackend, Place};
 use crate::conn::{Conn, Phase};
+use crate::snapshot::LiveService;
 use crate::worker::Worker;
 
 /// A backend that says nothing to `Expect: 100-continue` gets the body after this: RFC 9110
@@ -190,6 +191,7 @@ pub(crate) struct Download {
     pub(crate) incoming: Incoming,
     pub(crate) worker: Rc<Worker>,
     pub(crate) client: Rc<Conn>,
+    pub(crate) service: Arc<LiveService>,
     pub(crate) gate: Rc<Gate>,
     /// Time for the next request, in ms.
     pub(crate) keepalive: u64,
@@ -293,6 +295,9 @@ impl Download {
     /// Ends the response: the connection goes back, the place comes free.
     pub(crate) fn finish(&mut self) {
         if let Some((conn, place)) = self.flow.take() {
+            if let Some(latency) = self.service.shared.latency(self.worker.id) {
+                latency.duration.record(self.client.taken());
+            }
             super::finish(
                 &self.worker,
                 &self.client,

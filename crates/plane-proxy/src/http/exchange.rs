@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use http::StatusCode;
 use http::header::HeaderValue;
@@ -222,7 +223,11 @@ impl<'a> Exchange<'a> {
         let timeout = self.service.timeouts.connect;
         let conn = &self.client.conn;
         let preface = preface(&self.service, conn, || self.client.gate.local_addr());
+        let begun = Instant::now();
         let (stream, open) = connect(worker, backend, &conn.port, timeout, preface).await?;
+        if let Some(latency) = self.service.shared.latency(worker.id) {
+            latency.connect.record(begun.elapsed());
+        }
         match BackendConn::new(worker, stream, open, self.service.is_personal()).await {
             Ok(conn) => Ok(Box::new(conn)),
             Err(_) => Err(ConnectError::Local),

@@ -32,6 +32,7 @@ pub(super) async fn respond(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     client.conn.enter(Phase::Request);
+    client.conn.begin();
     client.gate.serve();
     let body_follows = !request.body().is_end_stream();
     match pass_on(client, request).await {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::Name;
 use plimsoll_plane::{
-    Counters, FlowFilter, FlowPage, ListenState, PersistenceCounters, PlaneError, ServiceCounters,
+    Counters, FlowFilter, FlowPage, Latencies, ListenState, PersistenceCounters, PlaneError,
+    ServiceCounters,
 };
 use tokio::sync::oneshot;
 
@@ -34,12 +35,15 @@ impl ProxyPlane {
                     live.map(|live| live.counters()).unwrap_or_default(),
                 )
             });
+            let mut latency = Latencies::default();
+            counts.iter().for_each(|c| c.latency.sum_into(&mut latency));
             ServiceCounters {
                 name: name.to_string(),
                 total: counts.iter().map(|c| c.total.get()).sum(),
                 unserved: counts.iter().map(|c| c.unserved.get()).sum(),
                 failed: counts.iter().map(|c| c.failed.get()).sum(),
                 persistence: self.persistence(name),
+                latency,
                 backends: backends.collect(),
             }
         });

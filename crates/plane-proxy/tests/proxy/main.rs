@@ -22,6 +22,7 @@ mod insight;
 mod isolation;
 mod itself;
 mod keepalive;
+mod latency;
 mod limits;
 mod patience;
 mod persistence;

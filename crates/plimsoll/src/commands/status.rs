@@ -1,5 +1,7 @@
 //! `plimsoll status`: what goes where, and why.
 
+mod latency;
+
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -156,6 +158,7 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         "; from {} ({})",
         service.origin.source, service.origin.entry
     );
+    latency::show(text, service);
     if let Some(error) = &service.error {
         let _ = writeln!(text, "  {}", paint.text(Colour::Red, &visible(error)));
     }
