@@ -13,6 +13,7 @@ mod docker;
 mod duration;
 mod fields;
 mod health;
+mod http;
 mod nearest;
 mod overlap;
 mod route;

@@ -9,6 +9,7 @@ use plimsoll_model::{
 };
 
 use crate::fields::{Faults, Node, Place, Table};
+use crate::http;
 use crate::schema;
 use crate::service::{read_listens, read_name};
 
@@ -48,6 +49,7 @@ pub(crate) fn read(source: &Arc<str>, table: &Table<'_>, faults: &mut Faults) ->
         None => Some(0),
     };
     let services = read_services(table, faults);
+    let http = http::route(table, path.as_ref(), faults);
     let said = table.get("name").and_then(|_| read_name(table, faults));
     let mut read = ReadRoute {
         place: table.place.clone(),
@@ -90,6 +92,7 @@ pub(crate) fn read(source: &Arc<str>, table: &Table<'_>, faults: &mut Faults) ->
         listens,
         priority,
         services: services.into_iter().map(|(service, _)| service).collect(),
+        http,
     };
     match route.validate() {
         Ok(()) => read.route = Some(route),

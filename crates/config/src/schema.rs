@@ -20,6 +20,9 @@ pub const SERVICE: &[&str] = &[
     "accept-proxy",
     "send-proxy",
     "sorry",
+    "request-headers",
+    "response-headers",
+    "request-id",
 ];
 
 /// Keys of a backend, in `backends` and `sorry`.
@@ -54,7 +57,29 @@ pub const TIMEOUTS: &[&str] = &[
 ];
 
 /// Keys of `[[route]]`.
-pub const ROUTE: &[&str] = &["name", "host", "path", "listen", "priority", "service"];
+pub const ROUTE: &[&str] = &[
+    "name",
+    "host",
+    "path",
+    "listen",
+    "priority",
+    "service",
+    "redirect",
+    "strip-prefix",
+    "add-prefix",
+    "replace-prefix",
+    "request-headers",
+    "response-headers",
+];
+
+/// Keys of a `redirect` table.
+pub const REDIRECT: &[&str] = &["to", "status", "keep-path", "keep-query"];
+
+/// Keys of a `request-headers` or `response-headers` table.
+pub const HEADERS: &[&str] = &["set", "add", "remove"];
+
+/// Keys of a `request-id` table.
+pub const REQUEST_ID: &[&str] = &["header", "response"];
 
 /// Keys of a service that a route leads to.
 pub const WEIGHTED_SERVICE: &[&str] = &["service", "weight"];
@@ -77,6 +102,9 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a timeouts table", TIMEOUTS),
     ("a route", ROUTE),
     ("a service of a route", WEIGHTED_SERVICE),
+    ("a redirect table", REDIRECT),
+    ("a headers table", HEADERS),
+    ("a request-id table", REQUEST_ID),
     ("the docker table", DOCKER),
     ("the daemon table", DAEMON),
 ];

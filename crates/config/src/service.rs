@@ -15,6 +15,7 @@ use crate::backend::{self, ReadBackend};
 use crate::diagnostic::quote;
 use crate::fields::{Faults, Node, Place, Table};
 use crate::health;
+use crate::http;
 use crate::nearest::nearest;
 use crate::schema;
 use crate::sockets::Sockets;
@@ -196,6 +197,7 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
             .integer(0, i128::from(i64::MAX), faults)
             .unwrap_or_default();
     }
+    spec.http = http::service(table, faults);
     for (key, value) in [
         ("trusted", &mut spec.trusted),
         ("accept-proxy", &mut spec.proxy_headers.accept),

@@ -8,6 +8,7 @@
 mod backend;
 mod check;
 mod desired;
+mod http;
 mod listen;
 mod name;
 mod origin;
@@ -21,6 +22,10 @@ mod update;
 pub use backend::{Backend, BackendAddr, Forward, MAX_WEIGHT, Tunnel};
 pub use check::{Check, CheckHost, CheckKind, CheckPath, StatusSet};
 pub use desired::Desired;
+pub use http::{
+    FieldName, FieldRules, Part, PrefixChange, Redirect, RedirectHost, RedirectTarget, RequestId,
+    RouteHttp, Scheme, ServiceHttp, Template, Variable,
+};
 pub use listen::{Family, Listen, Ports, Proto};
 pub use name::Name;
 pub use origin::Origin;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::{Invalid, Listen, Name, Origin};
+use crate::{Invalid, Listen, Name, Origin, RouteHttp};
 
 /// A host name to match, without its port, in lower case.
 ///
@@ -177,6 +177,8 @@ pub struct Route {
     pub priority: i32,
     /// Where to, at least one.
     pub services: Vec<WeightedService>,
+    /// What it does with its requests; none where that is nothing, as for most.
+    pub http: Option<Arc<RouteHttp>>,
 }
 
 impl Route {
@@ -200,6 +202,11 @@ impl Route {
                 "a weight is above the greatest, {}",
                 crate::MAX_WEIGHT
             ));
+        }
+        if let Some(http) = &self.http
+            && let Err(error) = http.validate(&self.path)
+        {
+            return bad(error.0);
         }
         for (i, service) in self.services.iter().enumerate() {
             if self

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     Backend, BackendAddr, Check, Forward, Invalid, Listen, Name, Origin, Ports, ProxyHeaders,
+    ServiceHttp,
 };
 
 /// A scheduling algorithm. Definitions: the `balance` crate.
@@ -220,6 +221,8 @@ pub struct ServiceSpec {
     pub proxy_headers: ProxyHeaders,
     /// Used when no backend can serve.
     pub sorry: Option<Backend>,
+    /// What it does with its HTTP requests; none where that is nothing, as for most.
+    pub http: Option<Arc<ServiceHttp>>,
 }
 
 impl ServiceSpec {
@@ -245,6 +248,7 @@ impl ServiceSpec {
             trusted: Vec::new(),
             proxy_headers: ProxyHeaders::default(),
             sorry: None,
+            http: None,
         }
     }
 
@@ -287,6 +291,11 @@ impl ServiceSpec {
         }
         if let Some(check) = &self.check
             && let Err(error) = check.validate()
+        {
+            return bad(error.0);
+        }
+        if let Some(http) = &self.http
+            && let Err(error) = http.validate()
         {
             return bad(error.0);
         }

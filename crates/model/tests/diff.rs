@@ -59,6 +59,7 @@ fn desired() -> impl Strategy<Value = Desired> {
                 listens: Vec::new(),
                 priority,
                 services: services.into_iter().map(to).collect(),
+                http: None,
             };
             (name(n), Arc::new(route))
         };

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use plimsoll_model::{HostPattern, Name, PathPrefix, Route};
 
+use crate::http::rules::RouteRules;
 use crate::snapshot::LiveService;
 
 /// Where a route leads.
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) name: Name,
-    path: PathPrefix,
+    pub(crate) path: PathPrefix,
+    /// What it does with its requests, if that is anything.
+    pub(crate) http: Option<Box<RouteRules>>,
     total: u64,
     services: Vec<(u64, Arc<LiveService>)>,
     turn: Arc<AtomicU64>,
@@ -98,6 +101,7 @@ impl Router {
             let rule = Arc::new(Rule {
                 name: route.name.clone(),
                 path: route.path.clone(),
+                http: (route.http.as_deref()).map(|http| Box::new(RouteRules::new(http))),
                 total: targets.iter().map(|(weight, _)| weight).sum(),
                 services: targets,
                 turn: turns.get(&route.name).cloned().unwrap_or_default(),
@@ -228,6 +232,7 @@ mod tests {
                     weight: *weight,
                 })
                 .collect(),
+            http: None,
         })
     }
 

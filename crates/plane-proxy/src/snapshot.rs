@@ -12,6 +12,7 @@ use plimsoll_model::{Backend, BackendAddr, Desired, Listen, Name, Route, Service
 
 use crate::backend::LiveBackend;
 use crate::counts::{LatencyCounts, ServiceCounts, per_worker};
+use crate::http::rules::ServiceRules;
 use crate::router::Router;
 use crate::sticky::{Clients, Sticky};
 
@@ -35,6 +36,8 @@ pub(crate) struct LiveService {
     pub(crate) shared: Arc<SharedService>,
     /// The time-outs in milliseconds; 0 is no limit.
     pub(crate) timeouts: TimeoutsMs,
+    /// What it does with its HTTP requests, if that is anything.
+    pub(crate) http: Option<Box<ServiceRules>>,
 }
 
 /// What a service keeps over all snapshots.
@@ -139,6 +142,7 @@ impl LiveService {
                 backend,
             }),
             timeouts: (&service.spec.timeouts).into(),
+            http: (service.spec.http.as_deref()).map(|http| Box::new(ServiceRules::new(http))),
             shared,
         }
     }

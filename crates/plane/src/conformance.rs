@@ -98,6 +98,7 @@ fn route(text: &str, host: &str, to: &str) -> Route {
             service: name(to),
             weight: 1,
         }],
+        http: None,
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod http;
 mod model;
 mod write;
 

@@ -213,6 +213,7 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
         nets,
         option::of(backend()),
         vec(backend(), 0..5),
+        crate::http::service(),
     );
     (
         listens,
@@ -238,7 +239,8 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                 spec.plane = if http { PlaneChoice::Proxy } else { plane };
                 (spec.scheduler, spec.persistence, spec.timeouts) =
                     (scheduler, persistence, timeouts);
-                let (queue, retries, trusted, sorry, mut backends) = rest;
+                let (queue, retries, trusted, sorry, mut backends, of_http) = rest;
+                spec.http = of_http;
                 (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);
                 spec.proxy_headers = ProxyHeaders {
                     // Something that is there as often as not.
@@ -289,28 +291,32 @@ fn route(id: usize) -> BoxedStrategy<Route> {
         prop_oneof![Just(1), number().prop_map(|n| n.min(MAX_WEIGHT))],
         3,
     );
-    (hosts, priority, weights, any::<bool>(), any::<bool>())
-        .prop_map(move |(hosts, priority, weights, named, listen)| Route {
-            // The name is set by `config` where there is none of its own.
-            name: if named { format!("r{id}") } else { "?".into() }
-                .parse()
-                .unwrap(),
-            origin: Origin::new(SOURCE, ""),
-            hosts: hosts.iter().map(|h| h.parse().unwrap()).collect(),
-            path: format!("/{id}").parse().unwrap(),
-            listens: listen
-                .then(|| SHARED.parse().unwrap())
-                .into_iter()
-                .collect(),
-            priority,
-            services: weights
-                .into_iter()
-                .map(|weight| WeightedService {
-                    service: "?".parse().unwrap(),
-                    weight,
-                })
-                .collect(),
-        })
+    let http = crate::http::route(id);
+    (hosts, priority, weights, any::<bool>(), any::<bool>(), http)
+        .prop_map(
+            move |(hosts, priority, weights, named, listen, http)| Route {
+                http,
+                // The name is set by `config` where there is none of its own.
+                name: if named { format!("r{id}") } else { "?".into() }
+                    .parse()
+                    .unwrap(),
+                origin: Origin::new(SOURCE, ""),
+                hosts: hosts.iter().map(|h| h.parse().unwrap()).collect(),
+                path: format!("/{id}").parse().unwrap(),
+                listens: listen
+                    .then(|| SHARED.parse().unwrap())
+                    .into_iter()
+                    .collect(),
+                priority,
+                services: weights
+                    .into_iter()
+                    .map(|weight| WeightedService {
+                        service: "?".parse().unwrap(),
+                        weight,
+                    })
+                    .collect(),
+            },
+        )
         .boxed()
 }
 

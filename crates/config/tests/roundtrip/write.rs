@@ -7,16 +7,16 @@ use plimsoll_model::*;
 
 /// A table being written: `key = value` parts.
 #[derive(Default)]
-struct Parts(Vec<String>);
+pub(crate) struct Parts(Vec<String>);
 
 impl Parts {
-    fn add(&mut self, said: bool, key: &str, value: impl Into<String>) {
+    pub(crate) fn add(&mut self, said: bool, key: &str, value: impl Into<String>) {
         if said {
             self.0.push(format!("{key} = {}", value.into()));
         }
     }
 
-    fn inline(&self) -> String {
+    pub(crate) fn inline(&self) -> String {
         format!("{{ {} }}", self.0.join(", "))
     }
 
@@ -26,12 +26,12 @@ impl Parts {
 }
 
 /// A basic string.
-fn text(value: impl ToString) -> String {
+pub(crate) fn text(value: impl ToString) -> String {
     let escaped = value.to_string().replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{escaped}\"")
 }
 
-fn list(items: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn list(items: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
 }
 
@@ -137,6 +137,7 @@ fn service(service: &Service, short: bool) -> String {
     if let Some(version) = spec.proxy_headers.send {
         parts.add(true, "send-proxy", text(version.as_str()));
     }
+    crate::http::write_service(spec.http.as_deref(), &mut parts);
     if let Some(sorry) = &spec.sorry {
         parts.add(true, "sorry", backend(sorry, short));
     }
@@ -297,6 +298,7 @@ fn route(route: &Route, short: bool) -> String {
     parts.add(!short || route.priority != 0, "priority", priority);
     let services = route.services.iter().map(|s| weighted(s, short)).collect();
     parts.add(true, "service", one_or_many(services, short));
+    crate::http::write_route(route, short, &mut parts);
     parts.table("[[route]]")
 }
 

@@ -9,6 +9,8 @@ use plimsoll_model::{
 
 use super::words::{self, time};
 
+mod http;
+
 /// A setting with two values.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Difference {
@@ -124,6 +126,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         proxy_headers,
         sorry,
         max_body,
+        http,
     } = first;
     None.or_else(|| differ("listen", listens, &second.listens, |v| list(v)))
         .or_else(|| differ("plane", plane, &second.plane, plane_name))
@@ -150,6 +153,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
             };
             differ("sorry", &bare(sorry), &bare(&second.sorry), show)
         })
+        .or_else(|| http::of_services(http.as_deref(), second.http.as_deref()))
 }
 
 fn plane_name(plane: &PlaneChoice) -> String {
@@ -292,6 +296,7 @@ pub(super) fn of_routes(first: &Route, second: &Route) -> Option<Difference> {
         listens,
         priority,
         services,
+        http,
     } = first;
     None.or_else(|| differ("host", hosts, &second.hosts, |v| list(v)))
         .or_else(|| differ("path", path, &second.path, ToString::to_string))
@@ -306,4 +311,5 @@ pub(super) fn of_routes(first: &Route, second: &Route) -> Option<Difference> {
                 texts.join(", ")
             })
         })
+        .or_else(|| http::of_routes(http.as_deref(), second.http.as_deref()))
 }

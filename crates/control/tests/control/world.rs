@@ -64,6 +64,7 @@ pub fn route(entry: &str, text: &str, services: &[&str]) -> Route {
         listens: Vec::new(),
         priority: 0,
         services: services.iter().map(to).collect(),
+        http: None,
     }
 }
 

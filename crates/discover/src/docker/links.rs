@@ -268,7 +268,7 @@ impl Maker<'_> {
             return Vec::new();
         };
         let hosts = std::slice::from_ref(&host.host);
-        let routes = match routes(&spec, hosts, &host.path, wanted.priority) {
+        let routes = match routes(&spec, hosts, &host.path, wanted.priority, None) {
             Ok(routes) => routes,
             Err(why) => {
                 faults.push(why);

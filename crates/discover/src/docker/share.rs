@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use plimsoll_model::{
-    HostPattern, Listen, Name, Origin, PathPrefix, Proto, Route, ServiceSpec, WeightedService,
+    HostPattern, Listen, Name, Origin, PathPrefix, Proto, Route, RouteHttp, ServiceSpec,
+    WeightedService,
 };
 
 /// Routes of one container at most.
@@ -42,7 +43,8 @@ pub(crate) struct Refused {
 
 /// What leads to a service: one route for each host and http listen. Its name says what it takes
 /// (`shop.example:80/api`), so that whoever else claims the same has the same name. The priority is
-/// no part of it: a greater one must not take from another what that one has.
+/// no part of it: a greater one must not take from another what that one has. `http` is what all of
+/// them do with their requests.
 ///
 /// # Errors
 /// They are too many, or too long for names.
@@ -51,6 +53,7 @@ pub(crate) fn routes(
     hosts: &[HostPattern],
     path: &PathPrefix,
     priority: i32,
+    http: Option<Arc<RouteHttp>>,
 ) -> Result<Vec<Route>, String> {
     let count = hosts.len().saturating_mul(spec.listens.len());
     if count > MAX_ROUTES {
@@ -77,6 +80,7 @@ pub(crate) fn routes(
                     service: spec.name.clone(),
                     weight: 1,
                 }],
+                http: http.clone(),
             })
         })
         .collect()

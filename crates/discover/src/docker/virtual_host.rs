@@ -157,7 +157,7 @@ impl Shared {
             spec.timeouts.drain = drain;
         }
         Ok(Share {
-            routes: routes(&spec, std::slice::from_ref(host), &self.path, 0)?,
+            routes: routes(&spec, std::slice::from_ref(host), &self.path, 0, None)?,
             spec,
             port: Ok(self.port),
             transport: Proto::Tcp,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use plimsoll_discover::docker::labels::schema;
 use plimsoll_model::{CheckKind, HashKey, PlaneChoice, ProxyVersion, SchedulerKind, Service};
 
+use crate::keys_http;
 use crate::world::{World, labelled};
 
 /// Labels that have to be beside a key.
@@ -445,9 +446,14 @@ const KEYS: &[Key] = &[
 
 #[test]
 fn the_table_has_every_key() {
-    let told: BTreeSet<&str> = KEYS.iter().map(|key| key.key).collect();
-    assert_eq!(told, schema::keys().collect());
-    assert_eq!(told.len(), KEYS.len());
+    let told: Vec<&str> = KEYS
+        .iter()
+        .map(|key| key.key)
+        .chain(keys_http::keys())
+        .collect();
+    let once: BTreeSet<&str> = told.iter().copied().collect();
+    assert_eq!(once, schema::keys().collect());
+    assert_eq!(told.len(), once.len());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod basics;
 mod catalog;
 mod faults;
 mod keys;
+mod keys_http;
 mod limits;
 mod listens;
 mod manual;

@@ -80,7 +80,11 @@ fn every_key_has_an_example_that_works() {
             "priority" => Some(("host", "a.example")),
             _ => None,
         };
-        let beside = beside.map(|(key, value)| (format!("{prefix}.{key}"), value));
+        let of_http = crate::keys_http::beside(key).iter().copied();
+        let beside = beside.into_iter().chain(of_http);
+        let beside: Vec<(String, &str)> = beside
+            .map(|(key, value)| (format!("{prefix}.{key}"), value))
+            .collect();
         labels.extend(beside.iter().map(|(label, value)| (&**label, *value)));
         let mut container = container();
         container.expose(&["8080/tcp"]);

@@ -48,6 +48,9 @@ const VALUES: &[&str] = &[
     "http://a.example:80/x",
     "shop",
     "x y",
+    "https://b.example/x",
+    "X-A: {client} || X-B: b",
+    "X-Request-ID",
 ];
 
 const NAMES: &[&str] = &["", "admin.", "api.", "a!b.", ".", "port.", "timeout."];

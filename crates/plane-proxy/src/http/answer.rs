@@ -44,6 +44,9 @@ impl Exchange<'_> {
             latency.first_byte.record(client.conn.taken());
         }
         head.version = Version::HTTP_11;
+        if let Some(ruled) = client.ruled.take() {
+            ruled.change_response(&mut head.headers);
+        }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = self.granted(place.backend(), hop.upgrade)?;
             place.backend().served();

@@ -35,11 +35,21 @@ impl Forwarded {
         }
     }
 
+    /// The client's address.
+    pub(crate) fn ip_value(&self) -> &HeaderValue {
+        &self.ip_value
+    }
+
+    /// Whether the client is in one of these networks, so that it is believed what it says.
+    pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
+        !trusted.is_empty() && trusted.iter().any(|net| net.contains(&self.ip))
+    }
+
     /// Sets the fields. What the client says is believed if it is in one of `trusted`, and then
     /// added to; otherwise overwritten.
     pub(crate) fn set(&self, headers: &mut HeaderMap, host: &HeaderValue, trusted: &[IpNet]) {
         let own = self.element(host);
-        if !trusted.is_empty() && trusted.iter().any(|net| net.contains(&self.ip)) {
+        if self.is_trusted(trusted) {
             append(headers, FOR, &self.ip_value);
             append(headers, header::FORWARDED, &own);
             headers

@@ -11,6 +11,9 @@ pub(crate) mod gate;
 pub(crate) mod headers;
 pub(crate) mod pool;
 pub(crate) mod quiet;
+mod redirect;
+mod ruled;
+pub(crate) mod rules;
 mod service;
 pub(crate) mod spare;
 mod target;
@@ -31,6 +34,7 @@ use self::engine::Engine;
 use self::forwarded::Forwarded;
 use self::gate::Gate;
 use self::pool::BackendConn;
+use self::ruled::Ruled;
 use self::spare::Spare;
 use crate::backend::{Open, Place};
 use crate::conn::{Conn, Phase};
@@ -71,6 +75,8 @@ pub(crate) struct Client {
     idle: Cell<u64>,
     tunnel: RefCell<Option<Tunnel>>,
     spare: RefCell<Spare>,
+    /// The rules for the request that is being served, if there are any.
+    ruled: RefCell<Option<Box<Ruled>>>,
     /// A connection to a backend that this task has to drive besides the response.
     driven: RefCell<Weak<RefCell<Box<BackendConn>>>>,
 }
@@ -129,6 +135,7 @@ pub(crate) async fn serve(
         idle: Cell::new(first.timeouts.idle),
         tunnel: RefCell::new(None),
         spare: RefCell::new(spare),
+        ruled: RefCell::default(),
         driven: RefCell::default(),
     });
     drop(first);

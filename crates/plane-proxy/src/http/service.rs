@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
@@ -14,10 +14,11 @@ use super::body::{RequestBody, ResponseBody};
 use super::exchange::{Exchange, Options};
 use super::gate::REFUSED;
 use super::headers::{Hop, may_tunnel, take_hop};
+use super::ruled::Ruled;
 use super::target::{check_form, host_of};
 use super::{Client, finish};
 use crate::conn::Phase;
-use crate::router::Routed;
+use crate::router::{Routed, Rule};
 use crate::snapshot::{LiveService, Table};
 
 /// Fields that are usually added to a request.
@@ -51,7 +52,11 @@ pub(super) async fn respond(
                 None,
                 client.keepalive.get(),
             );
-            own_response(failure, client.gate.is_unread())
+            let mut response = own_response(failure, client.gate.is_unread());
+            if let Some(ruled) = client.ruled.take() {
+                ruled.mark(response.headers_mut());
+            }
+            response
         }
     }
 }
@@ -66,11 +71,23 @@ pub(super) fn nobody() -> Response<ResponseBody> {
 pub(super) struct Failure {
     pub(super) status: StatusCode,
     why: &'static str,
+    /// What else belongs to the answer.
+    field: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Failure {
     pub(super) const fn new(status: StatusCode, why: &'static str) -> Self {
-        Self { status, why }
+        Self {
+            status,
+            why,
+            field: None,
+        }
+    }
+
+    /// With a field in the answer's header.
+    pub(super) fn with(self, name: HeaderName, value: HeaderValue) -> Self {
+        let field = Some(Box::new((name, value)));
+        Self { field, ..self }
     }
 }
 
@@ -86,6 +103,10 @@ fn own_response(failure: Failure, close: bool) -> Response<ResponseBody> {
     if failure.status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER);
     }
+    if let Some(field) = failure.field {
+        let (name, value) = *field;
+        headers.insert(name, value);
+    }
     if close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -97,7 +118,11 @@ async fn pass_on(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let (mut parts, body) = request.into_parts();
-    let (service, others) = find_service(client, &mut parts).inspect_err(|failure| {
+    let Found {
+        service,
+        others,
+        rule,
+    } = find_service(client, &mut parts).inspect_err(|failure| {
         let status = failure.status;
         if matches!(
             status,
@@ -111,6 +136,14 @@ async fn pass_on(
     client.idle.set(service.timeouts.idle);
     if let Some(counts) = service.shared.count(client.worker.id) {
         counts.total.add(1);
+    }
+    if rule.is_some() || service.http.is_some() {
+        let ruled = Ruled::new(client, rule, &service, &parts);
+        let redirect = ruled.redirect();
+        client.ruled.replace(Some(Box::new(ruled)));
+        if let Some(redirect) = redirect {
+            return Err(redirect);
+        }
     }
     let limit = match service.spec.max_body {
         0 => u64::MAX,
@@ -130,6 +163,9 @@ async fn pass_on(
     let http10 = parts.version == Version::HTTP_10;
     let expects = expects_continue(&mut parts, http10)? && !no_body;
     set_fields(client, &service, &mut parts, &hop);
+    if let Some(ruled) = &*client.ruled.borrow() {
+        ruled.change_request(&mut parts);
+    }
     let repeatable = no_body && is_idempotent(&parts.method);
     let options = Options {
         repeatable,
@@ -147,11 +183,17 @@ async fn pass_on(
     answer
 }
 
-/// Checks what the request is for, and finds who serves it; the others of its route follow.
-fn find_service(
-    client: &Client,
-    parts: &mut Parts,
-) -> Result<(Arc<LiveService>, Vec<Arc<LiveService>>), Failure> {
+/// Who serves a request.
+struct Found {
+    service: Arc<LiveService>,
+    /// The others of its route.
+    others: Vec<Arc<LiveService>>,
+    /// The route, if it has rules for its requests.
+    rule: Option<Arc<Rule>>,
+}
+
+/// Checks what the request is for, and finds who serves it.
+fn find_service(client: &Client, parts: &mut Parts) -> Result<Found, Failure> {
     if parts.method.as_str() == REFUSED
         && let Some(status) = client.gate.refusal()
     {
@@ -193,11 +235,19 @@ fn find_service(
         ));
     };
     let found = match http.router.route(host, path) {
-        Routed::CatchAll(service) => (service.clone(), Vec::new()),
+        Routed::CatchAll(service) => Found {
+            service: service.clone(),
+            others: Vec::new(),
+            rule: None,
+        },
         Routed::Rule(rule) => match rule.service() {
             Some(service) => {
                 let others = rule.others().filter(|other| !Arc::ptr_eq(other, service));
-                (service.clone(), others.cloned().collect())
+                Found {
+                    service: service.clone(),
+                    others: others.cloned().collect(),
+                    rule: rule.http.is_some().then(|| rule.clone()),
+                }
             }
             None => {
                 return Err(Failure::new(

@@ -66,6 +66,7 @@ pub(crate) fn route(text: &str, host: &str, path: &str, services: &[(&str, u32)]
         listens: Vec::new(),
         priority: 0,
         services: services.iter().map(weighted).collect(),
+        http: None,
     }
 }
 

@@ -29,6 +29,7 @@ mod persistence;
 mod proxied;
 mod retries;
 mod routing;
+mod rules;
 mod strict;
 mod tcp;
 mod tcp_limits;

@@ -151,3 +151,46 @@ async fn curl_downloads_and_keeps_its_connection() {
     );
     stage.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_follows_a_redirect_to_a_route_that_strips_its_prefix() {
+    let test = "curl_follows_a_redirect_to_a_route_that_strips_its_prefix";
+    let Some(lab) = Lab::new(test, &["servers"]) else {
+        return;
+    };
+    let server = lab.http("servers", 8001);
+    let web = config::web(lab.at("lb", HTTP), &[server.address()]);
+    let web = web.with(
+        "request-id = { response = true }\nresponse-headers.set = { X-Via = \"{host}{path}\" }",
+    );
+    let old = config::route("*", "/old", &[("web", 1)]);
+    let api = config::route("*", "/api", &[("web", 1)]);
+    let lb = lab
+        .start(&format!(
+            "{}{}redirect = {{ to = \"/api\", status = 308 }}\n{}strip-prefix = \"/api\"\n",
+            web.text(),
+            old.trim_end().to_owned() + "\n",
+            api.trim_end().to_owned() + "\n",
+        ))
+        .await;
+    let url = format!("http://{}/old/x?y=1", lab.at("lb", HTTP));
+    let args = ["-sS", "--max-time", "20", "-L", "-i", "-d", "body", &url];
+    let ended = lab.run("curl", &args);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = ended.out;
+    assert!(
+        said.contains("HTTP/1.1 308 ") && said.contains("HTTP/1.1 200 "),
+        "{said}"
+    );
+    assert!(said.contains("location: /api/x?y=1"), "{said}");
+    assert!(
+        said.contains("/api/x\r\n") && said.contains("x-via: "),
+        "{said}"
+    );
+    assert_eq!(said.matches("x-request-id: ").count(), 2, "{said}");
+    let seen = server.seen();
+    let starts: Vec<&str> = seen.iter().map(|seen| &*seen.head.start).collect();
+    assert_eq!(starts, ["POST /x?y=1 HTTP/1.1"], "the method was kept");
+    lb.until_idle().await;
+    lab.close(lb);
+}

@@ -7,6 +7,7 @@ mod check;
 mod elsewhere;
 mod group;
 pub(crate) mod host;
+mod http;
 mod listen;
 pub(crate) mod mistyped;
 mod naming;

@@ -48,6 +48,21 @@ pub const SERVICE: &[&str] = &[
     "timeouts.queue",
     "timeouts.response",
     "timeouts.idle",
+    "redirect",
+    "redirect.status",
+    "redirect.keep-path",
+    "redirect.keep-query",
+    "strip-prefix",
+    "add-prefix",
+    "replace-prefix",
+    "request-headers.set",
+    "request-headers.add",
+    "request-headers.remove",
+    "response-headers.set",
+    "response-headers.add",
+    "response-headers.remove",
+    "request-id",
+    "request-id.response",
 ];
 
 /// Keys that a service of the file has and no label: on a listen that services share they hold

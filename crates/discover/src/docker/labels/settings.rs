@@ -15,6 +15,7 @@ use super::check;
 use super::elsewhere;
 use super::group::Group;
 use super::host;
+use super::http;
 use super::listen::{self, Listens};
 use super::naming::Base;
 use super::reserved;
@@ -30,7 +31,7 @@ const MAX_TRUSTED: usize = 1024;
 /// change of a backend, while other services wait; only a file may ask for more.
 const MAX_TABLE: u32 = 131_071;
 
-/// Keys that only mean something for HTTP.
+/// Keys that only mean something for HTTP, beside [`http::KEYS`].
 const HTTP_ONLY: [&str; 5] = ["host", "path", "priority", "body-limit", "trusted"];
 
 /// Makes the shares of one container.
@@ -109,7 +110,8 @@ impl Maker<'_> {
         }
         reserved::check(group, &listens, &self.settings.http, faults);
         if proto != Proto::Http {
-            for value in HTTP_ONLY.iter().filter_map(|key| group.get(key)) {
+            let keys = HTTP_ONLY.iter().chain(&http::KEYS);
+            for value in keys.filter_map(|key| group.get(key)) {
                 let why = format!("only for http services, this one is {proto}");
                 faults.push(value.fault(why));
             }
@@ -196,7 +198,8 @@ impl Maker<'_> {
             return Ok(Vec::new());
         }
         let path = path.unwrap_or_else(PathPrefix::root);
-        routes(spec, &hosts, &path, priority.unwrap_or_default())
+        let http = http::route(group, &path, hosts.is_empty(), faults);
+        routes(spec, &hosts, &path, priority.unwrap_or_default(), http)
     }
 }
 
@@ -253,6 +256,7 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     if let Some(value) = group.get("send-proxy") {
         spec.proxy_headers.send = value.word(&ProxyVersion::NAMES, faults);
     }
+    spec.http = http::service(group, faults);
     if let Some(value) = group.get("sorry") {
         let addr: Option<BackendAddr> = value.parsed(faults);
         spec.sorry = addr.map(|addr| Backend::new(addr, spec.origin.clone()));

@@ -1,0 +1,136 @@
+//! What services and routes do with HTTP: random, and as text.
+
+use std::sync::Arc;
+
+use plimsoll_model::*;
+use proptest::prelude::*;
+use proptest::{collection::btree_map, collection::btree_set, option, sample::select};
+
+use crate::write::{Parts, list, text};
+
+fn header() -> BoxedStrategy<FieldName> {
+    let names = select(vec!["x-real-ip", "server", "cache-control", "a!"]);
+    names.prop_map(|name| name.parse().unwrap()).boxed()
+}
+
+fn headers() -> BoxedStrategy<FieldRules> {
+    let values = select(vec!["", "a, \"b\"", "{client}", "{{{host}{path}?{query}"]);
+    let values = values.prop_map(|value| value.parse::<Template>().unwrap());
+    let fields = move || btree_map(header(), values.clone(), 0..3);
+    (btree_set(header(), 0..3), fields(), fields())
+        .prop_map(|(remove, set, add)| FieldRules { remove, set, add })
+        .boxed()
+}
+
+pub(crate) fn service() -> BoxedStrategy<Option<Arc<ServiceHttp>>> {
+    let id = (header(), any::<bool>());
+    let id = id.prop_map(|(header, respond)| RequestId::new(header, respond).unwrap());
+    (headers(), headers(), option::of(id))
+        .prop_map(|(request_headers, response_headers, request_id)| {
+            let http = ServiceHttp {
+                request_headers,
+                response_headers,
+                request_id,
+            };
+            (!http.is_empty()).then(|| http.into())
+        })
+        .boxed()
+}
+
+/// Of the route with the path `/ID`.
+pub(crate) fn route(id: usize) -> BoxedStrategy<Option<Arc<RouteHttp>>> {
+    let to = select(vec!["https", "https://{host}:8443", "http://a.org/x", "/y"]);
+    let status = select(Redirect::STATUSES.to_vec());
+    let redirect = (to, status, any::<bool>(), any::<bool>());
+    let redirect = redirect.prop_map(|(to, status, keep_path, keep_query)| Redirect {
+        to: to.parse().unwrap(),
+        status,
+        keep_path,
+        keep_query,
+    });
+    let strip = option::of(select(vec!["/".to_owned(), format!("/{id}")]));
+    let add = option::of(select(vec!["/v1", "/v 2/x"]));
+    let prefix = (strip, add).prop_map(|(strip, add)| PrefixChange {
+        strip: strip.map(|strip| strip.parse().unwrap()),
+        add: add.map(|add| add.replace(' ', "%20").parse().unwrap()),
+    });
+    let http = (option::of(redirect), prefix, headers(), headers());
+    let http = http.prop_map(|(redirect, prefix, request_headers, response_headers)| {
+        let http = RouteHttp {
+            redirect,
+            prefix,
+            request_headers,
+            response_headers,
+        };
+        (!http.is_empty()).then(|| http.into())
+    });
+    prop_oneof![Just(None), http].boxed()
+}
+
+fn write_headers(key: &str, rules: &FieldRules, parts: &mut Parts) {
+    let mut table = Parts::default();
+    for (key, fields) in [("set", &rules.set), ("add", &rules.add)] {
+        let mut values = Parts::default();
+        for (name, value) in fields {
+            // The case of names says nothing.
+            let name = text(name.as_str().to_ascii_uppercase());
+            values.add(true, &name, text(value));
+        }
+        table.add(!fields.is_empty(), key, values.inline());
+    }
+    let removed = rules.remove.iter().map(text);
+    table.add(!rules.remove.is_empty(), "remove", list(removed));
+    parts.add(!rules.is_empty(), key, table.inline());
+}
+
+pub(crate) fn write_service(http: Option<&ServiceHttp>, parts: &mut Parts) {
+    let Some(http) = http else {
+        return;
+    };
+    write_headers("request-headers", &http.request_headers, parts);
+    write_headers("response-headers", &http.response_headers, parts);
+    if let Some(id) = &http.request_id {
+        let mut table = Parts::default();
+        table.add(true, "header", text(&id.header));
+        table.add(true, "response", id.respond.to_string());
+        let value = match id.respond {
+            true => table.inline(),
+            false => text(&id.header),
+        };
+        parts.add(true, "request-id", value);
+    }
+}
+
+pub(crate) fn write_route(route: &Route, short: bool, parts: &mut Parts) {
+    let Some(http) = &route.http else {
+        return;
+    };
+    if let Some(redirect) = &http.redirect {
+        let mut table = Parts::default();
+        table.add(true, "to", text(&redirect.to));
+        table.add(true, "status", redirect.status.to_string());
+        table.add(true, "keep-path", redirect.keep_path.to_string());
+        table.add(true, "keep-query", redirect.keep_query.to_string());
+        let plain = *redirect == Redirect::new(redirect.to.clone());
+        let value = match short && plain {
+            true => text(&redirect.to),
+            false => table.inline(),
+        };
+        parts.add(true, "redirect", value);
+    }
+    match &http.prefix {
+        PrefixChange {
+            strip: Some(strip),
+            add: Some(add),
+        } if *strip == route.path => parts.add(true, "replace-prefix", text(add)),
+        PrefixChange { strip, add } => {
+            for (key, prefix) in [("strip-prefix", strip), ("add-prefix", add)] {
+                if let Some(prefix) = prefix {
+                    parts.add(true, key, text(prefix));
+                }
+            }
+        }
+    }
+    write_headers("request-headers", &http.request_headers, parts);
+    write_headers("response-headers", &http.response_headers, parts);
+}

@@ -1,0 +1,92 @@
+//! Where services and routes differ in what they do with HTTP.
+
+use plimsoll_model::{FieldRules, PathPrefix, Redirect, RequestId, RouteHttp, ServiceHttp};
+
+use super::{Difference, NONE, differ};
+
+fn shown<T: ToString>(value: &Option<T>) -> String {
+    value.as_ref().map_or(NONE.into(), T::to_string)
+}
+
+fn of_fields(
+    what: [&'static str; 3],
+    first: &FieldRules,
+    second: &FieldRules,
+) -> Option<Difference> {
+    let only = |rules: &FieldRules, at: usize| {
+        let mut part = FieldRules::default();
+        match at {
+            0 => part.remove.clone_from(&rules.remove),
+            1 => part.set.clone_from(&rules.set),
+            _ => part.add.clone_from(&rules.add),
+        }
+        part
+    };
+    let mut parts = what.into_iter().enumerate();
+    parts.find_map(|(at, what)| {
+        let (a, b) = (only(first, at), only(second, at));
+        differ(what, &a, &b, FieldRules::to_string)
+    })
+}
+
+fn of_requests(first: &FieldRules, second: &FieldRules) -> Option<Difference> {
+    let what = [
+        "request-headers.remove",
+        "request-headers.set",
+        "request-headers.add",
+    ];
+    of_fields(what, first, second)
+}
+
+fn of_responses(first: &FieldRules, second: &FieldRules) -> Option<Difference> {
+    let what = [
+        "response-headers.remove",
+        "response-headers.set",
+        "response-headers.add",
+    ];
+    of_fields(what, first, second)
+}
+
+/// The first setting in which two services differ.
+pub(super) fn of_services(
+    first: Option<&ServiceHttp>,
+    second: Option<&ServiceHttp>,
+) -> Option<Difference> {
+    let nothing = ServiceHttp::default();
+    let (first, second) = (first.unwrap_or(&nothing), second.unwrap_or(&nothing));
+    let ServiceHttp {
+        request_headers,
+        response_headers,
+        request_id,
+    } = first;
+    None.or_else(|| of_requests(request_headers, &second.request_headers))
+        .or_else(|| of_responses(response_headers, &second.response_headers))
+        .or_else(|| {
+            let shown = shown::<RequestId>;
+            differ("request-id", request_id, &second.request_id, shown)
+        })
+}
+
+/// The first setting in which two routes differ.
+pub(super) fn of_routes(
+    first: Option<&RouteHttp>,
+    second: Option<&RouteHttp>,
+) -> Option<Difference> {
+    let nothing = RouteHttp::default();
+    let (first, second) = (first.unwrap_or(&nothing), second.unwrap_or(&nothing));
+    let RouteHttp {
+        redirect,
+        prefix,
+        request_headers,
+        response_headers,
+    } = first;
+    let path = shown::<PathPrefix>;
+    None.or_else(|| {
+        let shown = shown::<Redirect>;
+        differ("redirect", redirect, &second.redirect, shown)
+    })
+    .or_else(|| differ("strip-prefix", &prefix.strip, &second.prefix.strip, path))
+    .or_else(|| differ("add-prefix", &prefix.add, &second.prefix.add, path))
+    .or_else(|| of_requests(request_headers, &second.request_headers))
+    .or_else(|| of_responses(response_headers, &second.response_headers))
+}

@@ -1,0 +1,239 @@
+//! Every key of what is done with HTTP, with a good value and with bad ones.
+
+use plimsoll_model::{Redirect, RouteHttp, ServiceHttp};
+
+use crate::world::{Made, World, labelled};
+
+/// Labels that have to be beside a key.
+pub(crate) fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
+    match key {
+        "redirect" | "strip-prefix" | "add-prefix" | "replace-prefix" => {
+            &[("host", "a.example"), ("path", "/api")]
+        }
+        key if key.starts_with("redirect.") => &[("host", "a.example"), ("redirect", "https")],
+        "request-id.response" => &[("request-id", "X-Request-ID")],
+        _ => &[],
+    }
+}
+
+fn made(prefix: &str, key: &str, value: &str) -> Made {
+    let said = [&[(key, value)], beside(key)].concat();
+    let labels = said.iter().map(|(k, v)| (format!("{prefix}{k}"), *v));
+    let labels: Vec<(String, &str)> = labels.collect();
+    let labels: Vec<(&str, &str)> = labels.iter().map(|(k, v)| (&**k, *v)).collect();
+    World::new().made(&labelled(&labels))
+}
+
+/// What is seen of a good value.
+#[derive(Clone, Copy)]
+enum Seen {
+    Service(fn(&ServiceHttp) -> bool),
+    Route(fn(&RouteHttp) -> bool),
+}
+use Seen::{Route, Service};
+
+struct Key(
+    &'static str,
+    &'static str,
+    Seen,
+    /// Values, and what is said of them after the label.
+    &'static [(&'static str, &'static str)],
+);
+
+fn redirect(http: &RouteHttp) -> &Redirect {
+    http.redirect.as_ref().unwrap()
+}
+
+const NO_HEADER: &str = "expected NAME: VALUE, with || between two of them";
+const OF_CONNECTION: &str = "says how a message is framed or what becomes of the connection, so \
+                             only plimsoll itself can: leave it out";
+
+const KEYS: &[Key] = &[
+    Key(
+        "redirect",
+        "https://b.example/x",
+        Route(|http| redirect(http).to.to_string() == "https://b.example/x"),
+        &[
+            (
+                "htps",
+                "redirect `htps`: neither a scheme nor a path; expected https, https://HOST, \
+                 https://HOST/PATH, https://{host}:PORT or /PATH",
+            ),
+            (
+                "/api",
+                "redirect to /api: that is the route's own path, so clients would go in circles",
+            ),
+        ],
+    ),
+    Key(
+        "redirect.status",
+        "308",
+        Route(|http| redirect(http).status == 308),
+        &[("200", "expected one of 301, 302, 303, 307, 308")],
+    ),
+    Key(
+        "redirect.keep-path",
+        "false",
+        Route(|http| !redirect(http).keep_path),
+        &[("fals", "expected one of true, false: did you mean `false`?")],
+    ),
+    Key(
+        "redirect.keep-query",
+        "false",
+        Route(|http| !redirect(http).keep_query),
+        &[("no", "expected one of true, false")],
+    ),
+    Key(
+        "strip-prefix",
+        "/api",
+        Route(|http| http.prefix.apply("/api/x") == "/x"),
+        &[(
+            "/b",
+            "strip-prefix /b is no beginning of the path /api: requests without it would come as \
+             they are",
+        )],
+    ),
+    Key(
+        "add-prefix",
+        "/v2",
+        Route(|http| http.prefix.apply("/api/x") == "/v2/api/x"),
+        &[("v2", "path `v2`: a path begins with /")],
+    ),
+    Key(
+        "replace-prefix",
+        "/v2",
+        Route(|http| http.prefix.apply("/api/x") == "/v2/x"),
+        &[("v2", "path `v2`: a path begins with /")],
+    ),
+    Key(
+        "request-headers.set",
+        "X-A: {client} || x-b: a, b",
+        Service(|http| http.request_headers.to_string() == "x-a: {client} || x-b: a, b"),
+        &[
+            ("X-A", NO_HEADER),
+            ("X-A: 1 ||", NO_HEADER),
+            ("X-A: 1 || x-a: 2", "x-a is there twice"),
+            (
+                "X-A: {clinet}",
+                "value `{clinet}`: unknown variable `{clinet}`; expected one of {client}, {host}, \
+                 {method}, {path}, {query}, {request-id}, {scheme}, or {{ for a brace",
+            ),
+        ],
+    ),
+    Key(
+        "request-headers.add",
+        "X-A: 1",
+        Service(|http| http.request_headers.to_string() == "+x-a: 1"),
+        &[(
+            "Host: b.example",
+            "request-headers: every request has exactly one `host`, which can only be set",
+        )],
+    ),
+    Key(
+        "request-headers.remove",
+        "X-A , x-b",
+        Service(|http| http.request_headers.to_string() == "-x-a || -x-b"),
+        &[("x-a,X-A", "X-A is there twice")],
+    ),
+    Key(
+        "response-headers.set",
+        "X-A:",
+        Service(|http| http.response_headers.to_string() == "x-a: "),
+        &[(
+            "a b: 1",
+            "header `a b`: a name has letters, digits and signs such as -",
+        )],
+    ),
+    Key(
+        "response-headers.add",
+        "X-A: 1:2",
+        Service(|http| http.response_headers.to_string() == "+x-a: 1:2"),
+        &[("1", NO_HEADER)],
+    ),
+    Key(
+        "response-headers.remove",
+        "server",
+        Service(|http| http.response_headers.to_string() == "-server"),
+        &[("a,,b", "there is nothing between two commas")],
+    ),
+    Key(
+        "request-id",
+        "X-Trace",
+        Service(|http| http.request_id.as_ref().unwrap().to_string() == "x-trace"),
+        &[("host", "request-id: `host` says whom a request is for")],
+    ),
+    Key(
+        "request-id.response",
+        "true",
+        Service(|http| http.request_id.as_ref().unwrap().respond),
+        &[("tru", "expected one of true, false: did you mean `true`?")],
+    ),
+];
+
+/// The keys of this table.
+pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|Key(key, ..)| *key)
+}
+
+#[test]
+fn good_values_are_seen() {
+    for Key(key, good, seen, _) in KEYS {
+        for prefix in ["plimsoll.", "plimsoll.admin."] {
+            let made = made(prefix, key, good);
+            let spec = &made.service().spec;
+            let is_seen = match seen {
+                Service(seen) => seen(spec.http.as_ref().unwrap()),
+                Route(seen) => seen(made.routes()[0].http.as_ref().unwrap()),
+            };
+            assert!(is_seen, "{prefix}{key}={good}: {:?}", made.0);
+        }
+    }
+}
+
+#[test]
+fn bad_values_say_what_was_expected() {
+    for Key(key, _, _, bad) in KEYS {
+        for (value, why) in *bad {
+            let made = made("plimsoll.", key, value);
+            let said = format!("label plimsoll.{key}={value}: {why}");
+            assert_eq!(made.reason(), said);
+            assert!(made.services().is_empty() && made.routes().is_empty());
+        }
+    }
+    let framing = made("plimsoll.", "request-headers.set", "Connection: close");
+    let framing = framing.reason();
+    assert!(framing.contains("header `connection` ") && framing.contains(OF_CONNECTION));
+}
+
+#[test]
+fn what_speaks_of_routes_needs_one() {
+    for (label, value) in [
+        ("plimsoll.redirect", "https"),
+        ("plimsoll.add-prefix", "/x"),
+        ("plimsoll.redirect.status", "301"),
+    ] {
+        let made = World::new().made(&labelled(&[(label, value)]));
+        let why = "it speaks of a route, and there is none without plimsoll.host; \
+                   plimsoll.host=* is one for every host";
+        assert_eq!(made.reason(), format!("label {label}={value}: {why}"));
+    }
+    let two = labelled(&[
+        ("plimsoll.host", "*"),
+        ("plimsoll.replace-prefix", "/x"),
+        ("plimsoll.add-prefix", "/y"),
+    ]);
+    let both = "it is both strip-prefix and add-prefix: say either it, or those";
+    let made = World::new().made(&two);
+    let reason = made.reason();
+    assert_eq!(reason, format!("label plimsoll.replace-prefix=/x: {both}"));
+}
+
+#[test]
+fn what_is_for_http_is_not_for_tcp() {
+    for Key(key, good, ..) in KEYS {
+        let key = format!("plimsoll.{key}");
+        let tcp = [("plimsoll.protocol", "tcp"), (&*key, *good)];
+        let made = World::new().made(&labelled(&tcp));
+        assert!(made.reason().contains("only for http services"), "{key}");
+    }
+}

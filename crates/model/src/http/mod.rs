@@ -1,0 +1,77 @@
+//! What is done with HTTP requests and responses on their way, beside choosing who serves.
+
+mod fields;
+mod prefix;
+mod redirect;
+mod request_id;
+mod template;
+
+pub use fields::{FieldName, FieldRules};
+pub use prefix::PrefixChange;
+pub use redirect::{Redirect, RedirectHost, RedirectTarget, Scheme};
+pub use request_id::RequestId;
+pub use template::{Part, Template, Variable};
+
+use serde::Serialize;
+
+use crate::{Invalid, PathPrefix};
+
+/// What a route does with the requests that it takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct RouteHttp {
+    /// Answer with a redirect instead of passing on.
+    pub redirect: Option<Redirect>,
+    /// What the backend gets for the path.
+    pub prefix: PrefixChange,
+    /// Changes of a request's header, after those of the service.
+    pub request_headers: FieldRules,
+    /// Changes of a response's header, after those of the service.
+    pub response_headers: FieldRules,
+}
+
+impl RouteHttp {
+    /// Whether it does nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the values fit each other and the route's path.
+    ///
+    /// # Errors
+    /// The first that does not, by the key that says it.
+    pub fn validate(&self, path: &PathPrefix) -> Result<(), Invalid> {
+        if let Some(redirect) = &self.redirect {
+            redirect.validate(path)?;
+        }
+        self.prefix.validate(path)?;
+        self.request_headers.validate(FieldRules::REQUEST)?;
+        self.response_headers.validate(FieldRules::RESPONSE)
+    }
+}
+
+/// What a service does with all its requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct ServiceHttp {
+    /// Changes of a request's header.
+    pub request_headers: FieldRules,
+    /// Changes of a response's header.
+    pub response_headers: FieldRules,
+    /// Every request has an id.
+    pub request_id: Option<RequestId>,
+}
+
+impl ServiceHttp {
+    /// Whether it does nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the values fit each other.
+    ///
+    /// # Errors
+    /// The first that does not, by the key that says it.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.request_headers.validate(FieldRules::REQUEST)?;
+        self.response_headers.validate(FieldRules::RESPONSE)
+    }
+}
