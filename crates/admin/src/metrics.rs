@@ -304,7 +304,7 @@ fn listens(text: &mut Text, status: &Status) {
         }
     }
     type Value = fn(&ListenStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 3] = [
+    let families: [(&str, &str, &str, Value); 4] = [
         (
             "plimsoll_listen_up",
             "gauge",
@@ -322,6 +322,12 @@ fn listens(text: &mut Text, status: &Status) {
             "counter",
             "Connections of clients accepted.",
             |l| number(l.accepted),
+        ),
+        (
+            "plimsoll_listen_panicked_total",
+            "counter",
+            "Connections of clients that a defect of plimsoll's own has ended.",
+            |l| number(l.panicked),
         ),
     ];
     for (name, kind, help, value) in families {

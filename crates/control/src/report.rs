@@ -74,6 +74,7 @@ impl Control {
                 error,
                 connections: state.map_or(0, |s| s.connections),
                 accepted: state.map_or(0, |s| s.accepted),
+                panicked: state.map_or(0, |s| s.panicked),
                 refused: state.map_or(Vec::new(), |s| s.refused.clone()),
             }
         };

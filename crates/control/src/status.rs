@@ -140,6 +140,9 @@ pub struct ListenStatus {
     pub connections: u64,
     /// Connections accepted so far, of all services that share it.
     pub accepted: u64,
+    /// Connections that ended because of a defect of plimsoll's own, each by itself.
+    #[serde(default)]
+    pub panicked: u64,
     /// Requests refused for what they are, by status, of all services that share it.
     pub refused: Vec<(u16, u64)>,
 }

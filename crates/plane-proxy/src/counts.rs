@@ -124,6 +124,7 @@ pub(crate) const REFUSALS: [u16; 9] = [400, 404, 408, 413, 414, 417, 431, 501, 5
 pub(crate) struct ListenCounts {
     pub(crate) accepted: Count,
     pub(crate) closed: Count,
+    pub(crate) panicked: Count,
     pub(crate) refused: [Count; REFUSALS.len()],
 }
 

@@ -115,6 +115,27 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    fn new(id: usize, shared: Arc<Shared>) -> Self {
+        use std::hash::{BuildHasher, Hasher};
+        let seed = std::hash::RandomState::new().build_hasher().finish();
+        Self {
+            id,
+            clock: Cell::new(shared.now()),
+            shared,
+            pool: Pool::default(),
+            engines: Engines::default(),
+            spares: Spares::default(),
+            forwarded: Recent::default(),
+            scratch: RefCell::new(vec![0; tcp::SCRATCH].into_boxed_slice()),
+            pipes: crate::splice::Pipes::default(),
+            random: Cell::new(seed | 1),
+            conns: RefCell::new(Slab::new()),
+            draining: Cell::new(false),
+            quiet_until: Cell::new(0),
+            idle: tokio::sync::Notify::new(),
+        }
+    }
+
     /// Milliseconds of the plane's clock, as of the last tick.
     pub(crate) fn now(&self) -> u64 {
         self.clock.get()
@@ -192,6 +213,10 @@ impl Drop for Listed {
         self.worker.conns.borrow_mut().try_remove(self.key);
         if let Some(counts) = self.conn.port.counts.get(self.worker.id) {
             counts.closed.add(1);
+            // The runtime keeps a panic within its task; whoever holds something gives it back.
+            if std::thread::panicking() {
+                counts.panicked.add(1);
+            }
         }
         if self.worker.is_draining() && self.worker.conns.borrow().is_empty() {
             self.worker.idle.notify_one();
@@ -233,25 +258,8 @@ pub(crate) fn spawn(
 }
 
 async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    use std::hash::{BuildHasher, Hasher};
-    let seed = std::hash::RandomState::new().build_hasher().finish();
-    let worker = Rc::new(Worker {
-        id,
-        clock: Cell::new(shared.now()),
-        shared,
-        pool: Pool::default(),
-        engines: Engines::default(),
-        spares: Spares::default(),
-        forwarded: Recent::default(),
-        scratch: RefCell::new(vec![0; tcp::SCRATCH].into_boxed_slice()),
-        pipes: crate::splice::Pipes::default(),
-        random: Cell::new(seed | 1),
-        conns: RefCell::new(Slab::new()),
-        draining: Cell::new(false),
-        quiet_until: Cell::new(0),
-        idle: tokio::sync::Notify::new(),
-    });
-    tokio::task::spawn_local(tick(worker.clone()));
+    let worker = Rc::new(Worker::new(id, shared));
+    tokio::task::spawn_local(tick_on(worker.clone()));
     let mut accepting: HashMap<usize, Vec<Accepting>> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
@@ -315,6 +323,13 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
     }
     worker.pool.clear();
     worker.engines.clear();
+}
+
+/// Ticks for ever: without it nothing would time out any more, so a panic there does not end it.
+async fn tick_on(worker: Rc<Worker>) {
+    while let Err(error) = tokio::task::spawn_local(tick(worker.clone())).await
+        && error.is_panic()
+    {}
 }
 
 async fn tick(worker: Rc<Worker>) {
@@ -437,3 +452,7 @@ fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: std::net::TcpStream, clien
         }
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -156,6 +156,8 @@ pub struct ListenState {
     pub connections: u64,
     /// Connections accepted.
     pub accepted: u64,
+    /// Connections that ended because of a defect of the plane's own, each by itself.
+    pub panicked: u64,
     /// Requests refused for what they are, by status (400, 404, 408, …).
     pub refused: Vec<(u16, u64)>,
 }

@@ -45,6 +45,7 @@ fn report() -> Report {
         listen: "*:80/http".into(),
         connections: 7,
         accepted: 9,
+        panicked: 0,
         refused: vec![(404, 5), (400, 1)],
         error: None,
     };

@@ -58,6 +58,7 @@ impl ProxyPlane {
                 listen: *listen,
                 connections: accepted.saturating_sub(closed),
                 accepted,
+                panicked: bound.counts.iter().map(|c| c.panicked.get()).sum(),
                 refused: refused.filter(|(_, n)| *n > 0).collect(),
             }
         });

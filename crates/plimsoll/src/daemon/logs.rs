@@ -148,7 +148,22 @@ pub(crate) fn start(format: LogFormat, level: &str) -> Result<Flush, Error> {
         }
     };
     started.map_err(Error::failed)?;
+    std::panic::set_hook(Box::new(report_panic));
     Ok(flush)
+}
+
+/// A panic is a line of the log like others, with its place. What was under way when it happened ends,
+/// and nothing else.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let at = panic.location().map(ToString::to_string);
+    let payload = panic.payload();
+    let why = (payload.downcast_ref::<&str>().copied())
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no reason was given");
+    error!(
+        thread = thread::current().name(),
+        at, "a defect of plimsoll's own, please report it: {why}"
+    );
 }
 
 /// A single word that is no level would be a part whose lines are all wanted: a slip.

@@ -5,6 +5,7 @@
 mod case;
 mod recorder;
 mod responses;
+mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

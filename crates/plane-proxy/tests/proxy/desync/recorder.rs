@@ -1,5 +1,4 @@
-//! A backend that writes down what it is sent, read as strictly as can be and with no parser of the
-//! plane's or the kit's.
+//! A backend that writes down what it is sent.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -8,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::wire::request;
 use crate::common::Scripted;
 
 /// What came.
@@ -153,108 +153,4 @@ async fn play(stream: &mut TcpStream, script: &Script) -> bool {
         super::breathe(script.pieces.len()).await;
     }
     script.close
-}
-
-struct Parsed {
-    method: String,
-    target: String,
-    body: usize,
-    fields: Vec<(String, String)>,
-}
-
-impl Parsed {
-    fn what(&self) -> String {
-        format!("{} {} {}", self.method, self.target, self.body)
-    }
-}
-
-/// A request at the beginning of these bytes and its length; none if it is not whole.
-fn request(bytes: &[u8]) -> Result<Option<(Parsed, usize)>, String> {
-    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
-        return Ok(None);
-    };
-    // Fields may have bytes that are no UTF-8; one char for each.
-    let head: String = bytes[..end].iter().map(|b| char::from(*b)).collect();
-    let mut lines = head.split("\r\n");
-    let first = lines.next().unwrap_or_default();
-    let words: Vec<&str> = first.split(' ').collect();
-    let [method, target, "HTTP/1.1"] = words[..] else {
-        return Err(format!("first line {first:?}"));
-    };
-    let mut fields = Vec::new();
-    for line in lines {
-        if line.contains(['\r', '\n', '\0']) {
-            return Err(format!("line {line:?}"));
-        }
-        let (name, value) = line.split_once(':').ok_or(format!("line {line:?}"))?;
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.is_empty() || !name.chars().all(token) {
-            return Err(format!("name {name:?}"));
-        }
-        fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-    }
-    let all = |wanted: &str| -> Vec<&str> {
-        let named = fields.iter().filter(|(name, _)| name == wanted);
-        named.map(|(_, value)| value.as_str()).collect()
-    };
-    if all("host").len() != 1 {
-        return Err("not one Host".to_owned());
-    }
-    let (lengths, codings) = (all("content-length"), all("transfer-encoding"));
-    let body = end + 4;
-    let (length, used) = match (&lengths[..], &codings[..]) {
-        ([], []) => (0, body),
-        ([length], []) if length.bytes().all(|b| b.is_ascii_digit()) => {
-            let length: usize = length.parse().map_err(|_| "a length".to_owned())?;
-            if bytes.len() < body + length {
-                return Ok(None);
-            }
-            (length, body + length)
-        }
-        ([], ["chunked"]) => match chunks(&bytes[body..])? {
-            Some((length, used)) => (length, body + used),
-            None => return Ok(None),
-        },
-        both => return Err(format!("framed by {both:?}")),
-    };
-    let (method, target) = (method.to_owned(), target.to_owned());
-    let parsed = Parsed {
-        method,
-        target,
-        body: length,
-        fields,
-    };
-    Ok(Some((parsed, used)))
-}
-
-/// The payload's length and that of all chunks and trailers; none if they are not whole.
-fn chunks(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
-    let (mut at, mut length) = (0, 0);
-    let line = |at: usize| bytes[at..].windows(2).position(|w| w == b"\r\n");
-    loop {
-        let Some(end) = line(at) else {
-            return Ok(None);
-        };
-        let digits = std::str::from_utf8(&bytes[at..at + end]).map_err(|e| e.to_string())?;
-        let size = usize::from_str_radix(digits, 16).map_err(|e| format!("{digits:?}: {e}"))?;
-        at += end + 2;
-        if size == 0 {
-            break;
-        }
-        length += size;
-        match bytes.get(at + size..at + size + 2) {
-            None => return Ok(None),
-            Some(b"\r\n") => at += size + 2,
-            Some(_) => return Err("a chunk without its end".to_owned()),
-        }
-    }
-    loop {
-        let Some(end) = line(at) else {
-            return Ok(None);
-        };
-        at += end + 2;
-        if end == 0 {
-            return Ok(Some((length, at)));
-        }
-    }
 }

@@ -1,0 +1,69 @@
+use super::*;
+use crate::backend::{LiveBackend, Place};
+use crate::counts::{ListenCounts, per_worker};
+use plimsoll_model::{Backend, Listen, Name, Origin, Proto};
+use std::net::Ipv4Addr;
+
+fn worker() -> Rc<Worker> {
+    let shared = Shared {
+        snapshot: ArcSwap::default(),
+        epoch: Instant::now(),
+        workers: std::sync::OnceLock::new(),
+    };
+    Rc::new(Worker::new(0, Arc::new(shared)))
+}
+
+fn port() -> Rc<Port> {
+    Rc::new(Port {
+        index: 0,
+        listen: Listen::socket(std::net::IpAddr::from(Ipv4Addr::LOCALHOST), 80, Proto::Http),
+        port: 80,
+        counts: Arc::new(per_worker::<ListenCounts>(1)),
+    })
+}
+
+/// A connection's task that has a place at a backend, and panics if it is told so.
+async fn serve(listed: Listed, backend: Arc<LiveBackend>, panics: bool) {
+    assert!(
+        backend.admission.try_enter(),
+        "nobody has kept the only place"
+    );
+    let _place = Place::admitted(backend);
+    let _scratch = listed.worker.scratch.borrow_mut();
+    assert!(!panics, "as the test wants it");
+}
+
+#[test]
+fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        let (worker, port) = (worker(), port());
+        let (events, _heard) = mpsc::channel(1);
+        let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let backend = Backend {
+            maxconn: 1,
+            ..Backend::new(address.into(), Origin::new("test", "b"))
+        };
+        let service: Name = "web".parse().unwrap();
+        let backend = Arc::new(LiveBackend::new(1, service, &backend, 1, events));
+        let start = |panics| {
+            let conn = Conn::new(address, port.clone(), Phase::Idle, 0);
+            let listed = Listed::new(&worker, conn);
+            tokio::task::spawn_local(serve(listed, backend.clone(), panics))
+        };
+        let other = start(false);
+        let broken = start(true);
+        let after = start(false);
+        assert!(broken.await.unwrap_err().is_panic());
+        other.await.unwrap();
+        after.await.unwrap();
+        let counts = &port.counts[0];
+        assert_eq!((counts.closed.get(), counts.panicked.get()), (3, 1));
+        assert!(worker.conns.borrow().is_empty());
+        assert!(worker.scratch.try_borrow_mut().is_ok());
+        assert!(backend.admission.try_enter(), "its place is free again");
+    });
+}
