@@ -163,7 +163,7 @@ pub(super) fn unescape(text: &str) -> Vec<u8> {
 /// How to cut bytes into segments: not at all, everywhere, and around each end of a line.
 pub(super) fn cuts(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
     const EVERYWHERE: usize = 2_000;
-    const PLACES: usize = 12;
+    const PLACES: usize = 6;
     let mut ways = vec![vec![bytes]];
     if bytes.len() <= EVERYWHERE {
         ways.push(bytes.chunks(1).collect());
