@@ -54,6 +54,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand --listen 'Where HTTP services of containers and links listen that do not say it themselves: PORT or ADDR:PORT; `*` is any address [default: *:80]'
             cand --user 'Started as root, become this user, by number or name, once root is not needed any more; the group of the engine''s socket is kept, and the right to listen on ports below 1024. Started as somebody else, it means nothing'
             cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand --stats 'Unix socket that answers HAProxy''s commands (show stat, set server, …) to the tools that ask them, such as hatop [default: none]'
             cand --workers 'Worker threads of the proxy plane, 1 to 256 [default: one per core]'
             cand --log-format 'Log lines on standard error for people or as JSON [default: text]'
             cand --log 'What is logged: error, warn, info, debug or trace, or by part (info,plimsoll_control=debug)'

@@ -51,6 +51,7 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l docker -d 'Bal
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l listen -d 'Where HTTP services of containers and links listen that do not say it themselves: PORT or ADDR:PORT; `*` is any address [default: *:80]' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l user -d 'Started as root, become this user, by number or name, once root is not needed any more; the group of the engine\'s socket is kept, and the right to listen on ports below 1024. Started as somebody else, it means nothing' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l admin -d 'Unix socket of the daemon\'s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]' -r -F
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l stats -d 'Unix socket that answers HAProxy\'s commands (show stat, set server, …) to the tools that ask them, such as hatop [default: none]' -r -F
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l workers -d 'Worker threads of the proxy plane, 1 to 256 [default: one per core]' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l log-format -d 'Log lines on standard error for people or as JSON [default: text]' -r -f -a "text\t''
 json\t''"

@@ -1,12 +1,15 @@
-//! The admin API: HTTP/1.1 and JSON over a Unix socket, the metrics, and the client of both.
+//! The admin API: HTTP/1.1 and JSON over a Unix socket, the metrics, the client of both, and a
+//! socket that speaks as HAProxy's does.
 //!
-//! `docs/admin-api.md` and `docs/metrics.md` describe what can be asked. This room knows nothing
+//! `docs/admin-api.md`, `docs/metrics.md` and `docs/haproxy-stats.md` describe what can be asked. This room knows nothing
 //! of how an answer is found: every question goes as an [`Ask`] to whoever owns control, and comes
 //! back through the channel inside it.
 #![forbid(unsafe_code)]
 
 mod api;
+mod asking;
 mod client;
+pub mod haproxy;
 mod metrics;
 mod parameters;
 mod rendered;

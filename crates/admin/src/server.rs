@@ -24,10 +24,11 @@ use plimsoll_control::{Command, CommandError};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::asking::{ANSWER, Unanswered, ask, off_thread};
 use crate::rendered::{self, Rendered};
 use crate::{Ask, ErrorBody, NotTaken, WeightBody, metrics, parameters};
 
@@ -39,8 +40,6 @@ const LONG: usize = 48;
 const EXCHANGE: Duration = Duration::from_secs(30);
 /// How long a head may take.
 const HEAD: Duration = Duration::from_secs(2);
-/// How long control may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Bytes of a head at most.
 const MAX_HEAD: usize = 16 << 10;
 /// Bytes of a body at most.
@@ -174,6 +173,16 @@ impl From<ErrorBody> for Refusal {
     }
 }
 
+impl From<Unanswered> for Refusal {
+    fn from(why: Unanswered) -> Self {
+        let (status, hint) = match why {
+            Unanswered::Stopping => (StatusCode::SERVICE_UNAVAILABLE, ""),
+            Unanswered::Late => (StatusCode::GATEWAY_TIMEOUT, "try again"),
+        };
+        Self::new(status, why.to_string(), hint)
+    }
+}
+
 impl From<NotTaken> for Refusal {
     fn from(NotTaken { error, nearest }: NotTaken) -> Self {
         let status = match error {
@@ -259,7 +268,7 @@ async fn answer(request: Request<Incoming>, office: &Office) -> Result<Answer, R
             only(&Method::GET)?;
             let make = async || {
                 let report = ask(asks, Ask::Status).await?;
-                off_thread(move || metrics::render(&report).into_bytes()).await
+                Ok(off_thread(move || metrics::render(&report).into_bytes()).await?)
             };
             let text = office.long(office.metrics.get(make)).await?;
             Ok(with_type(StatusCode::OK, metrics::CONTENT_TYPE, text))
@@ -284,7 +293,7 @@ async fn answer(request: Request<Incoming>, office: &Office) -> Result<Answer, R
             none()?;
             let make = async || {
                 let report = ask(asks, Ask::Status).await?;
-                off_thread(move || to_json(&report)).await
+                Ok(off_thread(move || to_json(&report)).await?)
             };
             let text = office.long(office.status.get(make)).await?;
             Ok(with_type(StatusCode::OK, "application/json", text))
@@ -354,39 +363,6 @@ async fn weight(body: Incoming) -> Result<Option<u32>, Refusal> {
     let body: WeightBody = serde_json::from_slice(&body)
         .map_err(|error| ErrorBody::new(format!("the body: {error}"), HINT))?;
     Ok(body.weight)
-}
-
-/// Asks control, and waits for the answer.
-async fn ask<T>(asks: &Asks, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Refusal> {
-    let (reply, answer) = oneshot::channel();
-    let exchange = async {
-        asks.send(make(reply)).await.ok()?;
-        answer.await.ok()
-    };
-    match timeout(ANSWER, exchange).await {
-        Ok(Some(answer)) => Ok(answer),
-        Ok(None) => Err(Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "plimsoll is stopping",
-            "",
-        )),
-        Err(_) => {
-            let error = format!("control did not answer within {} s", ANSWER.as_secs());
-            Err(Refusal::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                error,
-                "try again",
-            ))
-        }
-    }
-}
-
-/// Makes a long answer where control does not have to wait for it.
-async fn off_thread<T: Send + 'static>(
-    make: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let made = tokio::task::spawn_blocking(make).await;
-    made.map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "plimsoll is stopping", ""))
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

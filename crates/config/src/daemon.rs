@@ -31,6 +31,8 @@ pub struct Daemon {
     /// Absolute path of the admin API's Unix socket, 107 bytes at most; none leaves it to the
     /// command line.
     pub admin: Option<PathBuf>,
+    /// Absolute path of the Unix socket that speaks as HAProxy's does, 107 bytes at most; none is off.
+    pub stats: Option<PathBuf>,
     /// TCP address of `/metrics`, `/healthz` and `/readyz`; none is off. The port is not 0.
     pub metrics: Option<SocketAddr>,
     /// How long connections and requests may take to end after SIGTERM; zero cuts them at once.
@@ -49,6 +51,7 @@ impl Default for Daemon {
         Self {
             workers: None,
             admin: None,
+            stats: None,
             metrics: None,
             drain: Duration::from_secs(30),
             log: None,
@@ -76,6 +79,9 @@ pub(crate) fn read(node: &Node<'_>, faults: &mut Faults) -> ReadDaemon {
         .and_then(|node| node.integer(1, Daemon::MAX_WORKERS as i128, faults));
     daemon.admin = table
         .get("admin")
+        .and_then(|node| socket_path(&node, faults));
+    daemon.stats = table
+        .get("stats")
         .and_then(|node| socket_path(&node, faults));
     if let Some(node) = table.get("metrics") {
         daemon.metrics = socket_address(&node, faults);

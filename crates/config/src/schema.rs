@@ -88,7 +88,7 @@ pub const WEIGHTED_SERVICE: &[&str] = &["service", "weight"];
 pub const DOCKER: &[&str] = &["host", "listen", "tls"];
 
 /// Keys of `[daemon]`.
-pub const DAEMON: &[&str] = &["workers", "admin", "metrics", "drain", "log"];
+pub const DAEMON: &[&str] = &["workers", "admin", "stats", "metrics", "drain", "log"];
 
 /// Every table with the words that name it in messages and in the headings of the manual.
 pub const TABLES: &[(&str, &[&str])] = &[

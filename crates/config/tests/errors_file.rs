@@ -164,6 +164,10 @@ fn daemon() {
         &["2:9: daemon.admin: a path longer than 107 bytes"],
     );
     check(
+        "[daemon]\nstats = \"stats.sock\"\n",
+        &["2:9: daemon.stats: a path that is not absolute"],
+    );
+    check(
         "[daemon]\nmetrics = \"127.0.0.1:0\"\n",
         &["2:11: daemon.metrics: port 0 cannot be listened on"],
     );

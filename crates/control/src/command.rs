@@ -3,16 +3,29 @@
 use std::sync::Arc;
 
 use plimsoll_model::{Backend, MAX_WEIGHT, Service};
+use serde::{Deserialize, Serialize};
 
 /// A wish about one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Give it nothing new; what it has may end.
     Drain,
-    /// Take `Drain` back, and bring it back at once if it is out after failures.
+    /// The same, because it is in maintenance: it is shown so.
+    Maintain,
+    /// Take `Drain` or `Maintain` back, and bring it back at once if it is out after failures.
     Ready,
     /// Use this weight, 0..=[`MAX_WEIGHT`], whatever its source says; none: what its source says.
     Weight(Option<u32>),
+}
+
+/// What an admin takes a backend out for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Halt {
+    /// [`Command::Drain`].
+    Drain,
+    /// [`Command::Maintain`].
+    Maintenance,
 }
 
 /// Why a command was not taken.

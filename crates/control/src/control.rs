@@ -12,7 +12,7 @@ use plimsoll_model::{
 use plimsoll_plane::{Event, ItemResult, Plane, PlaneError};
 use tokio::sync::mpsc::Receiver;
 
-use crate::command::{self, Command, CommandError};
+use crate::command::{self, Command, CommandError, Halt};
 use crate::{Available, Catalog, Failed, Hold, Overlay, Quarantine, Reconciler};
 
 /// How control works.
@@ -217,7 +217,8 @@ impl Control {
         let (_, known) = self.catalog.service(&name).ok_or_else(unknown)?;
         let addr = command::find(known, backend)?.addr.clone();
         match command {
-            Command::Drain => self.overlay.drain(&name, &addr, by),
+            Command::Drain => self.overlay.halt(&name, &addr, Halt::Drain, by),
+            Command::Maintain => self.overlay.halt(&name, &addr, Halt::Maintenance, by),
             Command::Ready => self.overlay.ready(&name, &addr),
             Command::Weight(Some(weight)) if weight > plimsoll_model::MAX_WEIGHT => {
                 return Err(CommandError::Weight(weight));

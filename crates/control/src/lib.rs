@@ -22,7 +22,7 @@ pub mod status;
 
 pub use assign::{Available, assign};
 pub use catalog::{Catalog, Changes, Freshness, Source, Vet};
-pub use command::{Command, CommandError};
+pub use command::{Command, CommandError, Halt};
 pub use control::{Control, PlaneStep, Settings, Step};
 pub use overlay::Overlay;
 pub use plimsoll_health::Verdict;

@@ -11,20 +11,22 @@ use std::time::Instant;
 use plimsoll_health::{Counts, Failure, Passive, Verdict};
 use plimsoll_model::{Backend, BackendAddr, Name, Service, State, Status};
 
+use crate::Halt;
+
 /// Something for each of some backends.
 type PerBackend<T> = BTreeMap<Name, BTreeMap<BackendAddr, T>>;
 
 /// What an admin asked of a backend.
 #[derive(Clone, Debug, Default)]
 struct Override {
-    /// Why it is drained.
-    drain: Option<Arc<str>>,
+    /// Why it is to get nothing new, and in words.
+    halt: Option<(Halt, Arc<str>)>,
     weight: Option<u32>,
 }
 
 impl Override {
     fn drains(&self) -> bool {
-        self.drain.is_some()
+        self.halt.is_some()
     }
 }
 
@@ -46,16 +48,25 @@ impl Overlay {
         }
     }
 
-    /// Drains a backend, `by` whom.
-    pub fn drain(&mut self, service: &Name, backend: &BackendAddr, by: &str) {
-        let reason = format!("drained by {by}").into();
-        self.change(service, backend, |o| o.drain = Some(reason));
+    /// Takes a backend out, what for and `by` whom.
+    pub fn halt(&mut self, service: &Name, backend: &BackendAddr, halt: Halt, by: &str) {
+        let reason = match halt {
+            Halt::Drain => format!("drained by {by}"),
+            Halt::Maintenance => format!("put into maintenance by {by}"),
+        };
+        self.change(service, backend, |o| o.halt = Some((halt, reason.into())));
     }
 
-    /// Takes a drain back, and forgets failures.
+    /// Takes a halt back, and forgets failures.
     pub fn ready(&mut self, service: &Name, backend: &BackendAddr) {
-        self.change(service, backend, |o| o.drain = None);
+        self.change(service, backend, |o| o.halt = None);
         self.passive.clear(service, backend);
+    }
+
+    /// What an admin has taken a backend out for.
+    pub fn halted(&self, service: &Name, backend: &BackendAddr) -> Option<Halt> {
+        let (halt, _) = get(&self.overrides, service, backend)?.halt.as_ref()?;
+        Some(*halt)
     }
 
     /// Overrides a weight; none takes that back.
@@ -66,7 +77,7 @@ impl Overlay {
     fn change(&mut self, service: &Name, backend: &BackendAddr, how: impl FnOnce(&mut Override)) {
         let all = self.overrides.entry(service.clone()).or_default();
         how(all.entry(backend.clone()).or_default());
-        all.retain(|_, o| o.drain.is_some() || o.weight.is_some());
+        all.retain(|_, o| o.halt.is_some() || o.weight.is_some());
     }
 
     /// What a check says about a backend. Whether that is news. One that is ready after it was not
@@ -255,8 +266,8 @@ impl Overlay {
 
     fn status_but_passive(&self, service: &Service, backend: &Backend) -> Status {
         let (name, addr) = (service.name(), &backend.addr);
-        let drain = get(&self.overrides, name, addr).and_then(|o| o.drain.as_ref());
-        if let Some(reason) = drain {
+        let halt = get(&self.overrides, name, addr).and_then(|o| o.halt.as_ref());
+        if let Some((_, reason)) = halt {
             return Status::new(State::Draining, reason.clone());
         }
         if backend.status.state != State::Ready || service.spec.check.is_none() {

@@ -6,6 +6,8 @@ pub use plimsoll_plane::PersistenceCounters;
 use plimsoll_plane::{BackendCounters, Histogram, Latencies};
 use serde::{Deserialize, Serialize};
 
+use crate::Halt;
+
 /// All there is to see.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -44,6 +46,9 @@ pub struct ServiceStatus {
     pub plane_reason: String,
     /// The scheduler, e.g. `wrr`.
     pub scheduler: String,
+    /// Whether its backends are under check.
+    #[serde(default)]
+    pub checked: bool,
     /// What clients connect to.
     pub listens: Vec<ListenStatus>,
     /// Why its plane does not hold it as it should, if so.
@@ -162,6 +167,9 @@ pub struct BackendStatus {
     pub reason: String,
     /// How long it has been in this state for this reason, in seconds.
     pub since: f64,
+    /// What an admin has taken it out for, if so.
+    #[serde(default)]
+    pub halted: Option<Halt>,
     /// The weight in force.
     pub weight: u32,
     /// The weight that its source says.

@@ -10,6 +10,7 @@
 
 mod metrics;
 mod server;
+mod stats;
 
 use std::path::PathBuf;
 use std::time::Duration;

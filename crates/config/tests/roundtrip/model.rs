@@ -347,13 +347,15 @@ fn daemon() -> BoxedStrategy<Daemon> {
     (
         workers,
         option::of(Just("/run/a b.sock".into())),
+        option::of(Just("/run/stats.sock".into())),
         metrics,
         millis(0),
         log,
     )
-        .prop_map(|(workers, admin, metrics, drain, log)| Daemon {
+        .prop_map(|(workers, admin, stats, metrics, drain, log)| Daemon {
             workers,
             admin,
+            stats,
             metrics,
             drain,
             log,

@@ -79,6 +79,9 @@ fn daemon(daemon: &Daemon) -> String {
     if let Some(admin) = &daemon.admin {
         parts.add(true, "admin", text(admin.display()));
     }
+    if let Some(stats) = &daemon.stats {
+        parts.add(true, "stats", text(stats.display()));
+    }
     if let Some(metrics) = daemon.metrics {
         parts.add(true, "metrics", text(metrics));
     }

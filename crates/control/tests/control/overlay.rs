@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_control::{Command, CommandError};
+use plimsoll_control::{Command, CommandError, Halt};
 use plimsoll_model::{Backend, MAX_WEIGHT, State, Status};
 use proptest::prelude::*;
 
@@ -34,6 +34,25 @@ fn drain_and_ready() {
     world.command(1, Command::Ready);
     world.step();
     assert_eq!(world.states(), [State::Ready; 3]);
+}
+
+#[test]
+fn maintenance_is_a_drain_that_is_told_apart() {
+    let mut world = World::web(2);
+    let halted = |world: &World| world.control.status(world.now).services[0].backends[0].halted;
+    world.command(1, Command::Maintain);
+    world.step();
+    let reason = "put into maintenance by a test".to_string();
+    assert_eq!(world.backend(1), (State::Draining, reason, 1));
+    assert_eq!(halted(&world), Some(Halt::Maintenance));
+    world.command(1, Command::Drain);
+    world.step();
+    assert_eq!(world.backend(1).1, "drained by a test");
+    assert_eq!(halted(&world), Some(Halt::Drain));
+    world.command(1, Command::Ready);
+    world.step();
+    assert_eq!(world.states(), [State::Ready; 2]);
+    assert_eq!(halted(&world), None);
 }
 
 #[test]

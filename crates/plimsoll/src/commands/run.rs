@@ -9,6 +9,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use plimsoll_admin::haproxy::serve_stats;
 use plimsoll_admin::{Access, Socket, SocketError, serve_admin, serve_metrics};
 use plimsoll_config::{Config, LogFormat};
 use plimsoll_discover::docker::host::EngineHost;
@@ -66,6 +67,10 @@ pub(crate) struct Run {
     user: Option<(u32, u32)>,
     #[command(flatten)]
     admin: crate::cli::Admin,
+    /// Unix socket that answers HAProxy's commands (show stat, set server, …) to the tools that ask
+    /// them, such as hatop [default: none]
+    #[arg(long, value_name = "SOCKET")]
+    stats: Option<PathBuf>,
     /// Worker threads of the proxy plane, 1 to 256 [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
@@ -93,6 +98,13 @@ struct Sources {
     links: Option<LinksSource>,
 }
 
+/// Where admins and their tools are listened to.
+struct Sockets {
+    admin: Socket,
+    stats: Option<Socket>,
+    metrics: Option<std::net::TcpListener>,
+}
+
 impl Run {
     pub(crate) fn run(self) -> Result<(), Error> {
         let wish = self.wish();
@@ -116,7 +128,16 @@ impl Run {
             None => Socket::bind(&place::make_default()?, Access::default()),
         };
         let socket = socket.map_err(no_admin_socket)?;
+        let stats = self.stats.as_ref().or(settings.stats.as_ref());
+        let stats = stats
+            .map(|path| bind_stats(path, socket.path()))
+            .transpose()?;
         let metrics = settings.metrics.map(bind_metrics).transpose()?;
+        let sockets = Sockets {
+            admin: socket,
+            stats,
+            metrics,
+        };
         if let Some(user) = self.user {
             become_user(user, engine.as_ref(), path.as_deref())?;
         }
@@ -147,7 +168,7 @@ impl Run {
             docker: engine.map(|host| DockerSource::new(host, http)),
             links: self.links.then(|| LinksSource::new(variables(), http)),
         };
-        let result = runtime.block_on(serve(sources, socket, metrics, workers, drain, signals));
+        let result = runtime.block_on(serve(sources, sockets, workers, drain, signals));
         // Whoever still waits for an answer does not hold the process up.
         runtime.shutdown_background();
         result
@@ -247,8 +268,7 @@ fn say_change<T: PartialEq>(table: &str, used: &T, last: &T, read: &T) {
 
 async fn serve(
     sources: Sources,
-    mut socket: Socket,
-    metrics: Option<std::net::TcpListener>,
+    mut sockets: Sockets,
     workers: usize,
     drain: Duration,
     mut signals: Signals,
@@ -274,13 +294,13 @@ async fn serve(
         daemon.expect(links.id().clone());
         tokio::spawn(links.run(handle.updates.clone()));
     }
-    if let Err(why) = listen(&mut socket, metrics, &handle) {
-        return Err(Error::Failed(format!("{}: {why}", socket.path().display())));
-    }
+    listen(&mut sockets, &handle)
+        .map_err(|why| Error::Failed(format!("the admin's sockets: {why}")))?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         source = %names.join(", "),
-        admin = %socket.path().display(),
+        admin = %sockets.admin.path().display(),
+        stats = sockets.stats.as_ref().map(|s| tracing::field::display(s.path().display())),
         workers,
         "plimsoll starts"
     );
@@ -322,20 +342,34 @@ async fn serve(
     Ok(())
 }
 
-fn listen(
-    socket: &mut Socket,
-    metrics: Option<std::net::TcpListener>,
-    handle: &Handle,
-) -> io::Result<()> {
-    if let Some(listener) = socket.take() {
+fn listen(sockets: &mut Sockets, handle: &Handle) -> io::Result<()> {
+    if let Some(listener) = sockets.admin.take() {
         let listener = UnixListener::from_std(listener)?;
         tokio::spawn(serve_admin(listener, handle.asks.clone()));
     }
-    if let Some(listener) = metrics {
+    if let Some(listener) = sockets.stats.as_mut().and_then(Socket::take) {
+        let listener = UnixListener::from_std(listener)?;
+        tokio::spawn(serve_stats(listener, handle.asks.clone()));
+    }
+    if let Some(listener) = sockets.metrics.take() {
         let listener = TcpListener::from_std(listener)?;
         tokio::spawn(serve_metrics(listener, handle.asks.clone()));
     }
     Ok(())
+}
+
+fn bind_stats(path: &Path, admin: &Path) -> Result<Socket, Error> {
+    if path == admin {
+        return Err(Error::Failed(format!(
+            "{}: the admin API listens there: choose another socket with --stats",
+            path.display()
+        )));
+    }
+    let access = Access {
+        option: "--stats",
+        ..Access::default()
+    };
+    Socket::bind(path, access).map_err(|why| Error::Failed(why.to_string()))
 }
 
 fn bind_metrics(addr: std::net::SocketAddr) -> Result<std::net::TcpListener, Error> {

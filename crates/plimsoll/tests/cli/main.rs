@@ -19,6 +19,7 @@ mod generated;
 mod healthcheck;
 mod looking;
 mod run;
+mod stats;
 mod stopping;
 
 use std::io::Read;
