@@ -53,6 +53,7 @@ pub const TIMEOUTS: &[&str] = &[
     "queue",
     "response",
     "idle",
+    "peer",
     "drain",
 ];
 

@@ -311,6 +311,7 @@ fn timeouts(timeouts: &mut Timeouts, node: &Node<'_>, faults: &mut Faults) {
         ("queue", zero, &mut timeouts.queue),
         ("response", zero, &mut timeouts.response),
         ("idle", zero, &mut timeouts.idle),
+        ("peer", zero, &mut timeouts.peer),
         ("drain", zero, &mut timeouts.drain),
     ] {
         if let Some(read) = table.get(key).and_then(|node| node.duration(least, faults)) {

@@ -171,6 +171,10 @@ pub struct Timeouts {
     pub response: Duration,
     /// For a byte in either direction on a TCP connection or a tunnel (WebSocket).
     pub idle: Duration,
+    /// For the host at the other end of a connection to acknowledge what was sent, and to make room
+    /// for what is to be sent; on both sides (tcp(7), `TCP_USER_TIMEOUT`). A silent one is asked after
+    /// half of that whether it is still there.
+    pub peer: Duration,
     /// For connections and requests of a draining or removed backend to end by themselves.
     pub drain: Duration,
 }
@@ -184,6 +188,7 @@ impl Default for Timeouts {
             queue: Duration::from_secs(10),
             response: Duration::from_secs(120),
             idle: Duration::from_secs(3600),
+            peer: Duration::from_secs(120),
             drain: Duration::from_secs(300),
         }
     }

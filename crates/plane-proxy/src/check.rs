@@ -1,6 +1,6 @@
 //! What the proxy plane cannot carry, and what to use instead.
 
-use plimsoll_model::{Backend, BackendAddr, Forward, Listen, Ports, Proto, ServiceSpec};
+use plimsoll_model::{Backend, Forward, Listen, Ports, Proto, ServiceSpec};
 use plimsoll_plane::Unsupported;
 
 use crate::listener::MAX_PORTS;
@@ -23,12 +23,6 @@ pub(crate) fn backend(backend: &Backend) -> Result<(), Unsupported> {
                 backend.addr
             ),
             "leave `forward` out",
-        ));
-    }
-    if matches!(backend.addr, BackendAddr::Unix(_)) {
-        return Err(unsupported(
-            format!("connections to Unix sockets ({})", backend.addr),
-            "let the backend listen on a TCP port",
         ));
     }
     if backend.upper != 0 || backend.lower != 0 {

@@ -4,13 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_model::BackendAddr;
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::backend::{LiveBackend, Open};
 use crate::itself::{self, Itself, is_itself};
-use crate::listener::{Port, keepalive};
+use crate::listener::Port;
+use crate::snapshot::TimeoutsMs;
+use crate::socket::watch_peer;
+use crate::unix;
 use crate::worker::Worker;
 
 /// Why there is no connection.
@@ -29,43 +33,52 @@ pub(crate) enum ConnectError {
     Itself,
 }
 
-/// Connects within `limit` milliseconds, for a client that came by `port`; the connection begins with
+/// Connects within the time for that, for a client that came by `port`; the connection begins with
 /// `preface`. Counts, and reports a backend that fails.
 pub(crate) async fn connect(
     worker: &Worker,
     backend: &Arc<LiveBackend>,
     port: &Port,
-    limit: u64,
+    timeouts: &TimeoutsMs,
     preface: Vec<u8>,
 ) -> Result<(TcpStream, Open), ConnectError> {
-    // The plane's check refuses Unix sockets, so there is an address.
-    let Some(addr) = backend.socket_addr(port.port) else {
-        return Err(ConnectError::Unreachable);
-    };
+    let addr = backend.socket_addr(port.port);
     let open = Open::new(backend.clone());
+    let TimeoutsMs {
+        connect: limit,
+        peer,
+        ..
+    } = *timeouts;
     let limit_as_time = Duration::from_millis(limit.max(1));
     let failed = |reason: String| {
         backend.count(worker.id).connect_failures.add(1);
         backend.connect_failed(reason);
     };
-    let itself = is_itself(port, addr);
+    let itself = addr.map_or(Itself::No, |addr| is_itself(port, addr));
     let known = match itself {
         Itself::No => false,
         Itself::Yes => true,
-        Itself::IfLocal => backend.whereabouts.is_here(addr),
+        Itself::IfLocal => addr.is_some_and(|addr| backend.whereabouts.is_here(addr)),
     };
     if known {
         failed(itself::REASON.into());
         return Err(ConnectError::Itself);
     }
     let opening = async {
-        let mut stream = TcpStream::connect(addr).await?;
-        if itself == Itself::IfLocal && backend.whereabouts.came_back(&stream, addr) {
-            return Ok(None);
-        }
-        // A socket without them only answers later, or is missed later.
-        let _ = stream.set_nodelay(true);
-        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive());
+        let mut stream = match (addr, &backend.addr) {
+            (None, BackendAddr::Unix(path)) => Box::pin(unix::connect(path)).await?,
+            (None, BackendAddr::Ip(..)) => return Err(io::ErrorKind::Unsupported.into()),
+            (Some(addr), _) => {
+                let stream = TcpStream::connect(addr).await?;
+                if itself == Itself::IfLocal && backend.whereabouts.came_back(&stream, addr) {
+                    return Ok(None);
+                }
+                // A socket without it only answers later.
+                let _ = stream.set_nodelay(true);
+                watch_peer(&stream, peer);
+                stream
+            }
+        };
         if !preface.is_empty() {
             Box::pin(stream.write_all(&preface)).await?;
         }
@@ -89,7 +102,10 @@ pub(crate) async fn connect(
         Ok(Err(error)) => {
             failed(describe(&error));
             match error.kind() {
-                io::ErrorKind::ConnectionRefused => Err(ConnectError::Refused),
+                // A Unix socket that is not there takes as little time as a port that is closed.
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                    Err(ConnectError::Refused)
+                }
                 _ => Err(ConnectError::Unreachable),
             }
         }
@@ -122,6 +138,7 @@ pub(crate) fn describe(error: &io::Error) -> String {
         io::ErrorKind::HostUnreachable => "host unreachable".into(),
         io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
         io::ErrorKind::TimedOut => "connection timed out".into(),
+        io::ErrorKind::NotFound => "no such socket".into(),
         _ => error.to_string(),
     }
 }

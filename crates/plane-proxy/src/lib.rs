@@ -28,6 +28,7 @@ mod socket;
 mod splice;
 mod sticky;
 mod tcp;
+mod unix;
 mod worker;
 
 pub use http::framing::{Framing, Limits, Outcome, Then, hide_close};

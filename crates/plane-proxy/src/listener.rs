@@ -3,13 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use plimsoll_model::{Listen, Ports, Proto};
 use plimsoll_plane::PlaneError;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::counts::{ListenCounts, per_worker};
+use crate::socket::{DEFAULT_PEER, watch_peer};
 
 /// Connections that may wait to be accepted, per worker; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -142,18 +142,10 @@ fn bind_to(addr: SocketAddr, only_v6: bool, share: bool) -> io::Result<std::net:
     socket.set_reuse_port(share)?;
     // Accepted sockets inherit these.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive())?;
+    watch_peer(&socket, DEFAULT_PEER);
     // But for this one, which costs a timer: it is set where a connection has to be waited for.
     socket.set_keepalive(false)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     Ok(socket.into())
-}
-
-/// When the kernel asks whether a silent peer is still there. One that has lost its power or its
-/// network would keep its place for ever.
-pub(crate) fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
 }

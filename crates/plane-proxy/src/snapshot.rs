@@ -85,6 +85,7 @@ pub(crate) struct TimeoutsMs {
     pub(crate) queue: u64,
     pub(crate) response: u64,
     pub(crate) idle: u64,
+    pub(crate) peer: u64,
 }
 
 impl From<&plimsoll_model::Timeouts> for TimeoutsMs {
@@ -101,6 +102,7 @@ impl From<&plimsoll_model::Timeouts> for TimeoutsMs {
             queue: ms(timeouts.queue),
             response: ms(timeouts.response),
             idle: ms(timeouts.idle),
+            peer: ms(timeouts.peer),
         }
     }
 }

@@ -8,9 +8,11 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -188,6 +190,39 @@ pub(crate) fn watch_over(stream: &std::net::TcpStream) {
     let _ = socket2::SockRef::from(stream).set_keepalive(true);
 }
 
+/// [`plimsoll_model::Timeouts::peer`] where nothing is said, in ms. Listening sockets have it, and
+/// accepted ones inherit it.
+pub(crate) const DEFAULT_PEER: u64 = 120_000;
+
+/// Between two questions to a silent peer, in ms, if there is no limit.
+const ASK: u64 = 15_000;
+
+/// Has the kernel give up a peer that acknowledges nothing for `limit` ms, neither bytes nor the
+/// questions that it gets when it is silent for half of that; 0 leaves it to the kernel how long it
+/// sends again. A peer that has lost its power or its network would keep its place for ever.
+pub(crate) fn watch_peer(stream: impl AsFd, limit: u64) {
+    let stream = socket2::SockRef::from(&stream);
+    let (asked, again) = match limit {
+        0 => (4 * ASK, ASK),
+        limit => (limit / 2, limit / 8),
+    };
+    let seconds = |ms: u64| Duration::from_secs((ms / 1000).max(1));
+    let questions = TcpKeepalive::new()
+        .with_time(seconds(asked))
+        .with_interval(seconds(again));
+    // One without these is only missed later.
+    let _ = stream.set_tcp_keepalive(&questions);
+    let limit = (limit > 0).then(|| Duration::from_millis(limit));
+    let _ = stream.set_tcp_user_timeout(limit);
+}
+
+/// As [`watch_peer`] for an accepted connection, which has the default already.
+pub(crate) fn set_peer(stream: &std::net::TcpStream, limit: u64) {
+    if limit != DEFAULT_PEER {
+        watch_peer(stream, limit);
+    }
+}
+
 /// Whether a connection was reset, or closed both ways.
 pub(crate) fn has_failed(stream: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&stream, PollFlags::empty())];
@@ -212,6 +247,32 @@ mod tests {
             Err(error) => panic!("{error}"),
         }
         bytes
+    }
+
+    #[test]
+    fn what_a_listener_is_set_to_its_connections_have() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        watch_peer(&listener, DEFAULT_PEER);
+        let _peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let set = || {
+            let stream = socket2::SockRef::from(&stream);
+            let idle = stream.tcp_keepalive_time().unwrap();
+            let again = stream.tcp_keepalive_interval().unwrap();
+            let limit = stream.tcp_user_timeout().unwrap();
+            (
+                limit.map(|d| d.as_millis()),
+                idle.as_secs(),
+                again.as_secs(),
+            )
+        };
+        assert_eq!(set(), (Some(120_000), 60, 15));
+        set_peer(&stream, 4_000);
+        assert_eq!(set(), (Some(4_000), 2, 1));
+        set_peer(&stream, 0);
+        assert_eq!(set(), (None, 60, 15));
+        let default = plimsoll_model::Timeouts::default().peer;
+        assert_eq!(default.as_millis(), u128::from(DEFAULT_PEER));
     }
 
     #[test]

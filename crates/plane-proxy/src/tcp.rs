@@ -15,7 +15,7 @@ use crate::connect::{ConnectError, connect};
 use crate::proxied::preface;
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
-use crate::socket::{has_failed, watch_over};
+use crate::socket::{has_failed, set_peer, watch_over};
 use crate::worker::{Listed, TICK, Worker};
 
 /// Bytes read at once.
@@ -35,6 +35,7 @@ pub(crate) async fn serve(
     service: Arc<LiveService>,
 ) {
     watch_over(&client);
+    set_peer(&client, service.timeouts.peer);
     let Ok(mut client) = TcpStream::from_std(client) else {
         return;
     };
@@ -52,9 +53,8 @@ pub(crate) async fn serve(
         let backend = place.backend();
         conn.set_backend(Some(backend.clone()));
         let preface = preface(&service, conn, || client.local_addr().ok());
-        let limit = service.timeouts.connect;
         let begun = Instant::now();
-        match connect(&worker, backend, &conn.port, limit, preface).await {
+        match connect(&worker, backend, &conn.port, &service.timeouts, preface).await {
             Ok((mut server, _open)) => {
                 let latency = service.shared.latency(worker.id);
                 if let Some(latency) = latency {

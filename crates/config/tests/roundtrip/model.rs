@@ -138,16 +138,17 @@ fn timeouts() -> BoxedStrategy<Timeouts> {
         millis(0),
         millis(0),
         millis(0),
-        millis(0),
+        (millis(0), millis(0)),
     );
     let some = some.prop_map(
-        |(connect, header, keepalive, queue, response, idle, drain)| Timeouts {
+        |(connect, header, keepalive, queue, response, idle, (peer, drain))| Timeouts {
             connect,
             header,
             keepalive,
             queue,
             response,
             idle,
+            peer,
             drain,
         },
     );

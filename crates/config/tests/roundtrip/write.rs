@@ -228,6 +228,7 @@ fn timeouts(timeouts: &Timeouts) -> String {
         ("queue", timeouts.queue),
         ("response", timeouts.response),
         ("idle", timeouts.idle),
+        ("peer", timeouts.peer),
         ("drain", timeouts.drain),
     ] {
         parts.add(true, key, text(format_duration(value)));

@@ -275,6 +275,7 @@ fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {
         queue,
         response,
         idle,
+        peer,
         drain,
     } = first;
     None.or_else(|| differ("timeouts.connect", connect, &second.connect, time))
@@ -283,6 +284,7 @@ fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {
         .or_else(|| differ("timeouts.queue", queue, &second.queue, time))
         .or_else(|| differ("timeouts.response", response, &second.response, time))
         .or_else(|| differ("timeouts.idle", idle, &second.idle, time))
+        .or_else(|| differ("timeouts.peer", peer, &second.peer, time))
         .or_else(|| differ("timeouts.drain", drain, &second.drain, time))
 }
 

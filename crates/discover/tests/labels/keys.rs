@@ -287,11 +287,17 @@ const KEYS: &[Key] = &[
         key: "sorry",
         good: "10.0.0.9:80",
         seen: |s| s.spec.sorry.as_ref().unwrap().addr.to_string() == "10.0.0.9:80",
-        bad: &[(
-            "sorry:80",
-            "backend `sorry:80`: not an IP address and port; expected ADDR:PORT (10.0.0.1:80, \
+        bad: &[
+            (
+                "unix:/var/run/docker.sock",
+                "Unix sockets are the operator's: use an address, or a file",
+            ),
+            (
+                "sorry:80",
+                "backend `sorry:80`: not an IP address and port; expected ADDR:PORT (10.0.0.1:80, \
              [fd00::1]:80), ADDR, or unix:/PATH",
-        )],
+            ),
+        ],
     },
     Key {
         key: "plane",

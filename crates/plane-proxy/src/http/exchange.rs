@@ -220,11 +220,11 @@ impl<'a> Exchange<'a> {
             // another core keeps idle.
             worker.shared.tell_all(|| Command::Evict(backend.id));
         }
-        let timeout = self.service.timeouts.connect;
         let conn = &self.client.conn;
         let preface = preface(&self.service, conn, || self.client.gate.local_addr());
         let begun = Instant::now();
-        let (stream, open) = connect(worker, backend, &conn.port, timeout, preface).await?;
+        let timeouts = &self.service.timeouts;
+        let (stream, open) = connect(worker, backend, &conn.port, timeouts, preface).await?;
         if let Some(latency) = self.service.shared.latency(worker.id) {
             latency.connect.record(begun.elapsed());
         }

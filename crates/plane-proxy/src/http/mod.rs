@@ -40,6 +40,7 @@ use crate::backend::{Open, Place};
 use crate::conn::{Conn, Phase};
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
+use crate::socket::set_peer;
 use crate::tcp::refuse;
 use crate::worker::{Listed, Worker};
 
@@ -124,6 +125,7 @@ pub(crate) async fn serve(
 ) {
     let conn = listed.conn.clone();
     let header = first.timeouts.header;
+    set_peer(&stream, first.timeouts.peer);
     let gate = Rc::new(Gate::new(stream, worker.clone(), conn.clone(), header));
     let spare = worker.spares.take();
     let client = Rc::new(Client {

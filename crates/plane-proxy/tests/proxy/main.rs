@@ -34,4 +34,5 @@ mod strict;
 mod tcp;
 mod tcp_limits;
 mod timeouts;
+mod unix;
 mod upgrade;

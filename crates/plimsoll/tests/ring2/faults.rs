@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use plimsoll_testkit::{Client, ClientPlan, HttpBehaviour, Reuse};
+use plimsoll_testkit::{Answer, Client, ClientPlan, HttpBehaviour, Raw, Reuse};
 
 use crate::config;
-use crate::lab::{Lab, SOON, TCP};
+use crate::lab::{HTTP, Lab, SOON, TCP};
 use crate::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,5 +100,47 @@ async fn tcp_connections_go_elsewhere_when_a_link_is_dead() {
     lb.until("it serves again", back).await;
     client.stop().await.assert_clean();
     lb.until_idle().await;
+    lab.close(lb);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_behind_a_dead_link_is_given_up_in_the_middle() {
+    let test = "whoever_is_behind_a_dead_link_is_given_up_in_the_middle";
+    let Some(lab) = Lab::new(test, &["bad", "good"]) else {
+        return;
+    };
+    let (server, echo) = (lab.http("bad", 8001), lab.tcp("good", 9001));
+    server.behave(HttpBehaviour::answering(Answer::Never));
+    // Nothing but the silence of the other host ends these.
+    let timeouts = "timeouts = { response = \"0\", idle = \"0\", peer = \"2s\" }";
+    let web = config::web(lab.at("lb", HTTP), &[server.address()]).with(timeouts);
+    let tcp = config::tcp(lab.at("lb", TCP), &[echo.address()]).with(timeouts);
+    let lb = lab.start(&(web.text() + &tcp.text())).await;
+    let down = |label: &str| {
+        let namespace = lab.net().namespace(label).unwrap();
+        namespace.ip(&["link", "set", "eth0", "down"]).unwrap();
+    };
+    let from = lab.place("client");
+    let mut asking = Raw::connect_from(&from, lab.at("lb", HTTP)).await.unwrap();
+    asking
+        .send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    lb.until("it has the request", async || server.stats().active == 1)
+        .await;
+    down("bad");
+    let answer = asking.read_response(2 * SOON).await.unwrap();
+    assert_eq!(answer.status, 502, "{answer:?}");
+    drop(asking);
+    // A client in the middle of a connection.
+    let mut client = Raw::connect_from(&from, lab.at("lb", TCP)).await.unwrap();
+    lb.until("it is at its backend", async || echo.stats().open == 1)
+        .await;
+    down("client");
+    lb.until("its backend is rid of it", async || echo.stats().open == 0)
+        .await;
+    lb.until_idle().await;
+    client.send("nobody hears this").await.unwrap();
+    drop(client);
     lab.close(lb);
 }

@@ -67,7 +67,7 @@ pub const SERVICE: &[&str] = &[
 
 /// Keys that a service of the file has and no label: on a listen that services share they hold
 /// for all clients, since it is not known yet which service a client wants.
-pub const FILE_ONLY: &[&str] = &["timeouts.header", "timeouts.keepalive"];
+pub const FILE_ONLY: &[&str] = &["timeouts.header", "timeouts.keepalive", "timeouts.peer"];
 
 /// Every key, of either kind.
 pub fn keys() -> impl Iterator<Item = &'static str> + Clone {

@@ -258,7 +258,13 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     }
     spec.http = http::service(group, faults);
     if let Some(value) = group.get("sorry") {
-        let addr: Option<BackendAddr> = value.parsed(faults);
+        let mut addr: Option<BackendAddr> = value.parsed(faults);
+        if let Some(BackendAddr::Unix(_)) = addr {
+            // The engine's own socket may be among those that plimsoll can reach.
+            let why = "Unix sockets are the operator's: use an address, or a file";
+            faults.push(value.fault(why));
+            addr = None;
+        }
         spec.sorry = addr.map(|addr| Backend::new(addr, spec.origin.clone()));
     }
 }
