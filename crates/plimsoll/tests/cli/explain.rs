@@ -144,7 +144,8 @@ async fn a_host_whose_container_is_put_aside_is_said_to_be() {
         engine.run(container("good", &backend));
         engine.run(container("e2", &backend).label("plimsoll.weight", "heavy"));
         engine.run(container("typo", &backend).label("plimsoll.hots", "shop.example"));
-        engine.run(container("plane", &backend).label("plimsoll.listen", "20000-40000"));
+        engine
+            .run(container("plane", &backend).label("plimsoll.listen", "127.0.0.200:20000-40000"));
     });
     world
         .until_said("good.example", &["goes to one of the backends"])
