@@ -68,6 +68,7 @@ pub fn render(report: &Report) -> String {
     services(&mut text, &report.status);
     persistence(&mut text, &report.status);
     latency::render(&mut text, &report.status);
+    cookies(&mut text, &report.status);
     backends(&mut text, &report.status);
     listens(&mut text, &report.status);
     control(&mut text, &report.status);
@@ -174,6 +175,28 @@ fn persistence(text: &mut Text, status: &Status) {
             if let Some(counters) = &service.persistence {
                 text.sample(name, &[("service", &service.name)], number(value(counters)));
             }
+        }
+    }
+}
+
+/// Only of services that have a cookie.
+fn cookies(text: &mut Text, status: &Status) {
+    let name = "plimsoll_service_cookie_total";
+    let help = "Answers of backends by what the cookie of the request said.";
+    text.family(name, "counter", help);
+    for service in &status.services {
+        let Some(c) = &service.cookie else {
+            continue;
+        };
+        for (said, count) in [
+            ("none", c.none),
+            ("unknown", c.unknown),
+            ("expired", c.expired),
+            ("kept", c.kept),
+            ("moved", c.moved),
+        ] {
+            let labels = [("service", service.name.as_str()), ("said", said)];
+            text.sample(name, &labels, number(count));
         }
     }
 }

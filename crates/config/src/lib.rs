@@ -7,6 +7,7 @@
 
 mod backend;
 mod check;
+mod cookie;
 mod daemon;
 mod diagnostic;
 mod docker;

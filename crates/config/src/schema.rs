@@ -11,6 +11,7 @@ pub const SERVICE: &[&str] = &[
     "scheduler",
     "plane",
     "persistence",
+    "cookie",
     "check",
     "timeouts",
     "queue",
@@ -39,6 +40,12 @@ pub const SCHEDULER: &[&str] = &["kind", "hash", "table", "seed"];
 
 /// Keys of a `persistence` table.
 pub const PERSISTENCE: &[&str] = &["timeout", "prefix-v4", "prefix-v6"];
+
+/// Keys of a `cookie` table.
+pub const COOKIE: &[&str] = &[
+    "name", "mode", "indirect", "nocache", "httponly", "secure", "domain", "maxidle", "maxlife",
+    "key",
+];
 
 /// Keys of a `check` table.
 pub const CHECK: &[&str] = &[
@@ -99,6 +106,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a forward table", FORWARD),
     ("a scheduler table", SCHEDULER),
     ("a persistence table", PERSISTENCE),
+    ("a cookie table", COOKIE),
     ("a check table", CHECK),
     ("a timeouts table", TIMEOUTS),
     ("a route", ROUTE),

@@ -12,6 +12,7 @@ use plimsoll_model::{
 };
 
 use crate::backend::{self, ReadBackend};
+use crate::cookie;
 use crate::diagnostic::quote;
 use crate::fields::{Faults, Node, Place, Table};
 use crate::health;
@@ -177,6 +178,9 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     }
     if let Some(node) = table.get("persistence") {
         spec.persistence = persistence(&node, faults);
+    }
+    if let Some(node) = table.get("cookie") {
+        spec.cookie = cookie::read(&node, faults);
     }
     if let Some(node) = table.get("check") {
         spec.check = health::read(&node, faults);

@@ -65,6 +65,38 @@ fn service() {
         &["5:28: service[0].scheduler.sed: unknown key `sed` … did you mean `seed`?"],
     );
     check_service(
+        r#"cookie = "a b""#,
+        &[
+            "5:10: service[0].cookie: \"a b\" is not the name of a cookie: letters, digits and !#$%&'*+-.^_`|~, at most 255",
+        ],
+    );
+    check_service(
+        r#"cookie = { mode = "insert" }"#,
+        &["5:10: service[0].cookie: the key `name` is missing"],
+    );
+    check_service(
+        r#"cookie = { name = "A", mode = "inser" }"#,
+        &["5:31: service[0].cookie.mode: unknown mode `inser` … did you mean `insert`?"],
+    );
+    check_service(
+        r#"cookie = { name = "A", mode = "prefix", secure = true }"#,
+        &[
+            "5:10: service[0].cookie: `secure` is for mode insert: in the others the backend makes the cookie",
+        ],
+    );
+    check_service(
+        r#"cookie = { name = "A", max-idle = "5m" }"#,
+        &["5:24: service[0].cookie.max-idle: unknown key `max-idle` … did you mean `maxidle`?"],
+    );
+    check_service(
+        r#"cookie = { name = "A", maxlife = "5ms" }"#,
+        &["5:34: service[0].cookie.maxlife: `5ms` is too short"],
+    );
+    check_service(
+        r#"cookie = { name = "A", key = "short" }"#,
+        &["5:10: service[0].cookie: a key has 8 to 255 characters"],
+    );
+    check_service(
         "persistence = 300",
         &["5:15: service[0].persistence: a time needs a unit … did you mean `\"300s\"`?"],
     );

@@ -54,6 +54,7 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::FORWARD => ("#### Forward", 0),
         t if t == schema::SCHEDULER => ("### Scheduler", 0),
         t if t == schema::PERSISTENCE => ("### Persistence", 0),
+        t if t == schema::COOKIE => ("### Cookie", 0),
         t if t == schema::CHECK => ("### Check", 0),
         t if t == schema::TIMEOUTS => ("### Timeouts", 0),
         t if t == schema::ROUTE => ("## `[[route]]`", 0),

@@ -123,6 +123,7 @@ impl Control {
             failed: counters.map_or(0, |c| c.failed),
             latency: counters.map_or_else(Default::default, |c| (&c.latency).into()),
             persistence: counters.and_then(|c| c.persistence),
+            cookie: counters.and_then(|c| c.cookie),
             rates: None,
             sorry: spec.sorry.as_ref().map(|sorry| sorry.addr.to_string()),
             backends: backends.collect(),

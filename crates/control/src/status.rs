@@ -1,7 +1,7 @@
 //! What can be looked at from outside: a snapshot in plain types, for the admin API and whoever
 //! reads it. Times are seconds before the snapshot, with fractions.
 
-pub use plimsoll_plane::PersistenceCounters;
+pub use plimsoll_plane::{CookieCounters, PersistenceCounters};
 
 use plimsoll_plane::{BackendCounters, Histogram, Latencies};
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,9 @@ pub struct ServiceStatus {
     /// Of its persistence by source address; none if it has none.
     #[serde(default)]
     pub persistence: Option<PersistenceCounters>,
+    /// Of its persistence by cookie; none if it has none.
+    #[serde(default)]
+    pub cookie: Option<CookieCounters>,
     /// What happens per second, filled in by the daemon; none until it knows.
     #[serde(default)]
     pub rates: Option<Rates>,

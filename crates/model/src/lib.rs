@@ -7,6 +7,7 @@
 
 mod backend;
 mod check;
+mod cookie;
 mod desired;
 mod http;
 mod listen;
@@ -21,6 +22,7 @@ mod update;
 
 pub use backend::{Backend, BackendAddr, Forward, MAX_WEIGHT, Tunnel};
 pub use check::{Check, CheckHost, CheckKind, CheckPath, StatusSet};
+pub use cookie::{Cookie, CookieMode};
 pub use desired::Desired;
 pub use http::{
     FieldName, FieldRules, Part, PrefixChange, Redirect, RedirectHost, RedirectTarget, RequestId,

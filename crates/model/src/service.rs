@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    Backend, BackendAddr, Check, Forward, Invalid, Listen, Name, Origin, Ports, ProxyHeaders,
-    ServiceHttp,
+    Backend, BackendAddr, Check, Cookie, Forward, Invalid, Listen, Name, Origin, Ports,
+    ProxyHeaders, ServiceHttp,
 };
 
 /// A scheduling algorithm. Definitions: the `balance` crate.
@@ -210,6 +210,8 @@ pub struct ServiceSpec {
     pub scheduler: Scheduler,
     /// Whether clients stay on their backend.
     pub persistence: Option<Persistence>,
+    /// Whether HTTP clients stay on their backend by a cookie, which goes before `persistence`.
+    pub cookie: Option<Cookie>,
     /// How it is found out whether backends can serve; none: what their source says counts.
     pub check: Option<Check>,
     /// How long to wait for what.
@@ -245,6 +247,7 @@ impl ServiceSpec {
             plane: PlaneChoice::default(),
             scheduler: Scheduler::default(),
             persistence: None,
+            cookie: None,
             check: None,
             timeouts: Timeouts::default(),
             queue: Self::DEFAULT_QUEUE,
@@ -293,6 +296,14 @@ impl ServiceSpec {
             && (!(1..=32).contains(&p.prefix_v4) || !(1..=128).contains(&p.prefix_v6))
         {
             return bad("persistence prefixes are 1 to 32 (IPv4) and 1 to 128 (IPv6)".into());
+        }
+        if let Some(cookie) = &self.cookie {
+            if let Err(error) = cookie.validate() {
+                return bad(format!("cookie: {}", error.0));
+            }
+            if let Some(listen) = self.listens.iter().find(|listen| !listen.is_http()) {
+                return bad(format!("a cookie is for http, and listen {listen} is not"));
+            }
         }
         if let Some(check) = &self.check
             && let Err(error) = check.validate()

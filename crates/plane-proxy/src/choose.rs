@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plimsoll_balance::{Client, Loads};
+use plimsoll_model::BackendAddr;
 
 use crate::admission::{Admission, Entered, Ticket};
 use crate::backend::{LiveBackend, Place};
@@ -76,7 +77,7 @@ impl Loads for View<'_> {
     }
 }
 
-/// Chooses a backend: the one that the client stays on, else by the service's scheduler among those
+/// Chooses a backend: the one that the client's cookie wants, else the one that the client stays on, else by the service's scheduler among those
 /// with a free place; if none has one, waits in the queue of one. The place is given back when it is
 /// dropped.
 pub(crate) async fn choose(
@@ -84,7 +85,13 @@ pub(crate) async fn choose(
     service: &LiveService,
     client: SocketAddr,
     tried: &Tried,
+    wanted: Option<&BackendAddr>,
 ) -> Result<Place, NoPlace> {
+    if let Some(wanted) = wanted
+        && let Some(place) = Box::pin(stay::come_back(worker, service, wanted, tried)).await?
+    {
+        return Ok(place);
+    }
     if let Some(sticky) = &service.sticky {
         return Box::pin(stay::choose(worker, service, sticky, client, tried)).await;
     }

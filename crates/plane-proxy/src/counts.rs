@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use plimsoll_plane::{BUCKETS, BackendCounters, Histogram, Latencies, bucket};
 
+use crate::http::cookie::FOUND;
+
 /// A number that one worker writes and others read.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
@@ -69,6 +71,8 @@ pub(crate) struct ServiceCounts {
     pub(crate) total: Count,
     pub(crate) unserved: Count,
     pub(crate) failed: Count,
+    /// Answers by what the cookie of their requests said, in the order of [`Found`].
+    pub(crate) cookies: [Count; FOUND],
     pub(crate) latency: LatencyCounts,
 }
 

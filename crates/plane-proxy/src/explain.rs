@@ -151,6 +151,11 @@ fn to_service(told: &mut Explanation, snapshot: &Snapshot, service: &LiveService
     for backend in backends.filter(|backend| !backend.takes_new()) {
         told.steps.push(unused(backend));
     }
+    if let Some(jar) = &service.cookie {
+        let cookie = jar.name();
+        let step = format!("cookie {cookie}: a client that has it goes to the backend it names");
+        told.steps.push(step);
+    }
     let client = plimsoll_balance::Client {
         ip: tuple.client.ip(),
         port: tuple.client.port(),

@@ -22,7 +22,7 @@ use crate::backend::LiveBackend;
 use crate::check;
 use crate::explain::explain;
 use crate::listener::{self, Bound};
-use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
+use crate::snapshot::{LiveService, SharedService, Snapshot, rests, table_of};
 use crate::worker::{self, Command, PortSeed, Shared};
 
 /// Events kept for control while it is busy.
@@ -342,12 +342,12 @@ fn shares(ours: &Listen, listen: &Listen, port: u16) -> bool {
     ports.overlaps(Ports::One(port)) && (a == b || any(a) || any(b))
 }
 
-/// The backends that may get something new, the sorry server among them.
+/// The backends that may get something, the sorry server among them.
 fn in_use(service: &Service) -> BTreeSet<&BackendAddr> {
     let backends = service
         .backends
         .values()
-        .filter(|b| b.takes_new())
+        .filter(|b| b.takes_new() || rests(service, b))
         .map(|b| &b.addr);
     backends
         .chain(service.spec.sorry.iter().map(|sorry| &sorry.addr))

@@ -8,10 +8,13 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 use plimsoll_balance::{Balancer, Candidate, Shared};
-use plimsoll_model::{Backend, BackendAddr, Desired, Listen, Name, Route, Service, ServiceSpec};
+use plimsoll_model::{
+    Backend, BackendAddr, Cookie, Desired, Listen, Name, Route, Service, ServiceSpec, State,
+};
 
 use crate::backend::LiveBackend;
 use crate::counts::{LatencyCounts, ServiceCounts, per_worker};
+use crate::http::cookie::Jar;
 use crate::http::rules::ServiceRules;
 use crate::router::Router;
 use crate::sticky::{Clients, Sticky};
@@ -29,10 +32,14 @@ pub(crate) struct LiveService {
     pub(crate) spec: Arc<ServiceSpec>,
     /// Those that may get something new, in the order the balancer knows them by.
     pub(crate) members: Vec<Member>,
+    /// Those of weight 0 to which their clients come back, where clients stay on their backend.
+    resting: Vec<Member>,
     pub(crate) balancer: Balancer,
     pub(crate) sorry: Option<Member>,
     /// Who stays where, if clients do.
     pub(crate) sticky: Option<Sticky>,
+    /// The same by a cookie. Boxed, for most have none.
+    pub(crate) cookie: Option<Box<Jar>>,
     pub(crate) shared: Arc<SharedService>,
     /// The time-outs in milliseconds; 0 is no limit.
     pub(crate) timeouts: TimeoutsMs,
@@ -132,11 +139,26 @@ impl LiveService {
                 weight: m.backend.weight,
             })
             .collect();
+        let resting: Vec<Member> = service
+            .backends
+            .values()
+            .filter(|backend| rests(service, backend))
+            .map(|backend| Member {
+                backend: backend.clone(),
+                live: live(name, backend),
+            })
+            .collect();
+        let jar = |cookie: Cookie| {
+            let backends = service.backends.values().map(|backend| &**backend);
+            Box::new(Jar::new(cookie, name, backends))
+        };
         let sorry = service.spec.sorry.clone().map(Arc::new);
         Self {
             spec: service.spec.clone(),
             balancer: Balancer::new(&service.spec.scheduler, &candidates, shared.balance.clone()),
             members,
+            resting,
+            cookie: service.spec.cookie.clone().map(jar),
             sticky: (service.spec.persistence)
                 .map(|settings| Sticky::new(shared.clients(epoch), settings)),
             sorry: sorry.map(|backend| Member {
@@ -149,11 +171,16 @@ impl LiveService {
         }
     }
 
-    /// The backend at this address, if it may get something new.
+    /// The backend at this address, if it may get something new, or something of a client that stays
+    /// there.
     pub(crate) fn member(&self, addr: &BackendAddr) -> Option<&Member> {
-        // They are in the order of their addresses.
-        let at = self.members.binary_search_by(|m| m.backend.addr.cmp(addr));
-        self.members.get(at.ok()?)
+        // Both are in the order of their addresses.
+        let find = |members: &'_ [Member]| members.binary_search_by(|m| m.backend.addr.cmp(addr));
+        match (find(&self.members), find(&self.resting)) {
+            (Ok(at), _) => self.members.get(at),
+            (_, Ok(at)) => self.resting.get(at),
+            _ => None,
+        }
     }
 
     /// Whether a connection to a backend is for one client alone, since the backend is told of whom.
@@ -176,6 +203,13 @@ impl LiveService {
             |_, _| unreachable!(),
         )
     }
+}
+
+/// Whether a backend gets nothing but what its own clients bring back: of weight 0, in a service where
+/// clients stay on their backend.
+pub(crate) fn rests(service: &Service, backend: &Backend) -> bool {
+    let stay = service.spec.persistence.is_some() || service.spec.cookie.is_some();
+    stay && backend.status.state == State::Ready && backend.weight == 0
 }
 
 /// What a listen does with what it accepts.

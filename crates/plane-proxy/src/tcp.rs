@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     let until = worker.now() + service.timeouts.connect;
     let mut tried = Tried::default();
     loop {
-        let choosing = choose(&worker, &service, conn.client(), &tried);
+        let choosing = choose(&worker, &service, conn.client(), &tried, None);
         let Some(Ok(place)) = unless_gone(conn, &client, choosing).await else {
             break;
         };

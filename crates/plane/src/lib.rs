@@ -10,8 +10,8 @@ mod types;
 
 pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
-    BackendCounters, Counters, Event, Explanation, Flow, FlowFilter, FlowPage, ItemResult,
-    ListenState, PersistenceCounters, PlaneError, ServiceCounters, Tuple, Unsupported,
+    BackendCounters, CookieCounters, Counters, Event, Explanation, Flow, FlowFilter, FlowPage,
+    ItemResult, ListenState, PersistenceCounters, PlaneError, ServiceCounters, Tuple, Unsupported,
 };
 
 use plimsoll_model::{Desired, Plan, Route, Service};

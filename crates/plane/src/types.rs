@@ -127,6 +127,22 @@ pub struct PersistenceCounters {
     pub forgotten: u64,
 }
 
+/// Answers of backends of one service since the plane started, by what the cookie of the request
+/// said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CookieCounters {
+    /// There was none.
+    pub none: u64,
+    /// It named no backend of the service.
+    pub unknown: u64,
+    /// It was older than `maxidle` or `maxlife` allow.
+    pub expired: u64,
+    /// The backend that it named took the request.
+    pub kept: u64,
+    /// The backend that it named could not take the request: another one did.
+    pub moved: u64,
+}
+
 /// Counts of one service since the plane started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceCounters {
@@ -143,6 +159,8 @@ pub struct ServiceCounters {
     pub persistence: Option<PersistenceCounters>,
     /// How long things took.
     pub latency: Latencies,
+    /// Of its persistence by cookie; none if it has none.
+    pub cookie: Option<CookieCounters>,
     /// By backend, in the order of their addresses. Backends that are gone are left out.
     pub backends: Vec<(BackendAddr, BackendCounters)>,
 }

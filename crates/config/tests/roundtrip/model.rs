@@ -166,6 +166,37 @@ fn persistence() -> BoxedStrategy<Persistence> {
         .boxed()
 }
 
+fn cookie() -> BoxedStrategy<Cookie> {
+    let seconds = || option::of((1..=365 * 86_400u64).prop_map(Duration::from_secs));
+    let mode = select(CookieMode::NAMES.map(|(_, mode)| mode).to_vec());
+    let full = (
+        any::<[bool; 4]>(),
+        option::of(select(vec!["example.com", ".example.com"])),
+        (seconds(), seconds()),
+        select(vec!["", "secret \"key\""]),
+    );
+    let names = select(vec!["SRV", "__Host-a.b"]);
+    (names, mode, option::of(full))
+        .prop_map(|(name, mode, full)| {
+            let mut cookie = Cookie::new(name.into(), mode);
+            if let (CookieMode::Insert, Some((flags, domain, times, key))) = (mode, full) {
+                let Cookie {
+                    indirect,
+                    nocache,
+                    httponly,
+                    secure,
+                    ..
+                } = &mut cookie;
+                [*indirect, *nocache, *httponly, *secure] = flags;
+                cookie.domain = domain.map(Into::into);
+                (cookie.maxidle, cookie.maxlife) = times;
+                cookie.key = key.into();
+            }
+            cookie
+        })
+        .boxed()
+}
+
 fn check() -> BoxedStrategy<Check> {
     let path = select(vec!["/", "/health", "/a b?c=\"d\"&e"]);
     let path = path.prop_map(|path| path.replace([' ', '"'], "%20").parse().unwrap());
@@ -221,12 +252,16 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
         any::<bool>(),
         select(planes),
         scheduler(),
-        (option::of(persistence()), option::of(check())),
+        (
+            option::of(persistence()),
+            option::of(cookie()),
+            option::of(check()),
+        ),
         timeouts(),
         rest,
     )
         .prop_map(
-            move |(own, shared, plane, scheduler, (persistence, check), timeouts, rest)| {
+            move |(own, shared, plane, scheduler, (persistence, cookie, check), timeouts, rest)| {
                 let end = if shared { "-._/@:#" } else { "" };
                 let name: Name = format!("s{id}{end}").parse().unwrap();
                 let mut listens = vec![own.0, own.1, own.2];
@@ -264,6 +299,7 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                     }
                 }
                 spec.check = check;
+                spec.cookie = cookie.filter(|_| spec.listens.iter().all(Listen::is_http));
                 (spec, backends)
             },
         )

@@ -118,6 +118,9 @@ fn service(service: &Service, short: bool) -> String {
     if let Some(p) = spec.persistence {
         parts.add(true, "persistence", persistence(&p, short));
     }
+    if let Some(c) = &spec.cookie {
+        parts.add(true, "cookie", cookie(c, short));
+    }
     if let Some(c) = &spec.check {
         parts.add(true, "check", check(c, short));
     }
@@ -186,6 +189,39 @@ fn persistence(persistence: &Persistence, short: bool) -> String {
     parts.add(true, "timeout", timeout);
     parts.add(true, "prefix-v4", persistence.prefix_v4.to_string());
     parts.add(true, "prefix-v6", persistence.prefix_v6.to_string());
+    parts.inline()
+}
+
+fn cookie(cookie: &Cookie, short: bool) -> String {
+    if short && *cookie == Cookie::new(cookie.name.clone(), CookieMode::Insert) {
+        return text(&cookie.name);
+    }
+    let plain = Cookie::new(cookie.name.clone(), cookie.mode);
+    let mode = CookieMode::NAMES.iter().find(|(_, m)| *m == cookie.mode);
+    let mut parts = Parts::default();
+    parts.add(true, "name", text(&cookie.name));
+    parts.add(
+        !short || cookie.mode != CookieMode::Insert,
+        "mode",
+        text(mode.unwrap().0),
+    );
+    for (key, value, usual) in [
+        ("indirect", cookie.indirect, plain.indirect),
+        ("nocache", cookie.nocache, plain.nocache),
+        ("httponly", cookie.httponly, plain.httponly),
+        ("secure", cookie.secure, plain.secure),
+    ] {
+        parts.add(!short || value != usual, key, value.to_string());
+    }
+    for (key, value) in [("maxidle", cookie.maxidle), ("maxlife", cookie.maxlife)] {
+        if let Some(time) = value {
+            parts.add(true, key, text(format_duration(time)));
+        }
+    }
+    if let Some(domain) = &cookie.domain {
+        parts.add(true, "domain", text(domain));
+    }
+    parts.add(!short || !cookie.key.is_empty(), "key", text(&cookie.key));
     parts.inline()
 }
 

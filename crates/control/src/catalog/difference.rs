@@ -1,10 +1,12 @@
 //! The first setting in which two entries differ, to say it to people. Origins do not count.
 
 use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
 
 use plimsoll_model::{
-    Backend, Check, CheckHost, CheckKind, HashKey, Origin, Persistence, PlaneChoice, ProxyHeaders,
-    ProxyVersion, Route, Scheduler, ServiceSpec, Timeouts,
+    Backend, Check, CheckHost, CheckKind, Cookie, CookieMode, HashKey, Origin, Persistence,
+    PlaneChoice, ProxyHeaders, ProxyVersion, Route, Scheduler, ServiceSpec, Timeouts,
 };
 
 use super::words::{self, time};
@@ -118,6 +120,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         plane,
         scheduler,
         persistence,
+        cookie,
         check,
         timeouts,
         queue,
@@ -132,6 +135,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         .or_else(|| differ("plane", plane, &second.plane, plane_name))
         .or_else(|| of_schedulers(scheduler, &second.scheduler))
         .or_else(|| of_persistences(persistence.as_ref(), second.persistence.as_ref()))
+        .or_else(|| of_cookies(cookie.as_ref(), second.cookie.as_ref()))
         .or_else(|| of_checks(check.as_ref(), second.check.as_ref()))
         .or_else(|| of_timeouts(timeouts, &second.timeouts))
         .or_else(|| differ("queue", queue, &second.queue, ToString::to_string))
@@ -188,6 +192,45 @@ fn of_schedulers(first: &Scheduler, second: &Scheduler) -> Option<Difference> {
         .or_else(|| differ("scheduler.hash", hash, &second.hash, hash_name))
         .or_else(|| differ("scheduler.table", table, &second.table, ToString::to_string))
         .or_else(|| differ("scheduler.seed", seed, &second.seed, ToString::to_string))
+}
+
+fn of_cookies(first: Option<&Cookie>, second: Option<&Cookie>) -> Option<Difference> {
+    let (Some(a), Some(b)) = (first, second) else {
+        let show = |c: &Option<&Cookie>| c.map_or(NONE.into(), |c| c.name.to_string());
+        return differ("cookie", &first, &second, show);
+    };
+    let Cookie {
+        name,
+        mode,
+        indirect,
+        nocache,
+        httponly,
+        secure,
+        domain,
+        maxidle,
+        maxlife,
+        key,
+    } = a;
+    let mode_name = |mode: &CookieMode| {
+        let mut names = CookieMode::NAMES.iter();
+        let found = names.find(|(_, m)| m == mode);
+        found.map_or(String::new(), |(name, _)| (*name).into())
+    };
+    let truth = |is: &bool| is.to_string();
+    let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or(NONE).to_owned();
+    let limit = |limit: &Option<Duration>| limit.as_ref().map_or(NONE.into(), time);
+    // A key is not for others to see.
+    let hidden = |key: &Arc<str>| if key.is_empty() { NONE } else { "another one" }.into();
+    None.or_else(|| differ("cookie", name, &b.name, ToString::to_string))
+        .or_else(|| differ("cookie.mode", mode, &b.mode, mode_name))
+        .or_else(|| differ("cookie.indirect", indirect, &b.indirect, truth))
+        .or_else(|| differ("cookie.nocache", nocache, &b.nocache, truth))
+        .or_else(|| differ("cookie.httponly", httponly, &b.httponly, truth))
+        .or_else(|| differ("cookie.secure", secure, &b.secure, truth))
+        .or_else(|| differ("cookie.domain", domain, &b.domain, text))
+        .or_else(|| differ("cookie.maxidle", maxidle, &b.maxidle, limit))
+        .or_else(|| differ("cookie.maxlife", maxlife, &b.maxlife, limit))
+        .or_else(|| differ("cookie.key", key, &b.key, hidden))
 }
 
 fn of_persistences(

@@ -145,8 +145,12 @@ fn keys_of_other_balancers_are_known() {
         ("tls.certresolver", "this version has no TLS: "),
         ("tls.xyzzy", "this version has no TLS: "),
         ("entrypoints", "there are no entry points: key `listen` "),
-        ("sticky", "this version sets no cookies: scheduler `sh` "),
-        ("sticky.cookie", "this version sets no cookies: "),
+        (
+            "sticky",
+            "key `cookie` names a cookie by which clients stay ",
+        ),
+        ("sticky.cookie", "key `cookie` names "),
+        ("sticky.cookie.secure", "key `cookie` names "),
         ("middlewares", "this version has no middlewares: "),
     ] {
         let made = World::new().made(&labelled(&[(&format!("plimsoll.{key}"), "1")]));

@@ -15,6 +15,7 @@ fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
         "check" | "host" => &[],
         "check.path" | "check.host" | "check.status" => &[("plimsoll.check", "http")],
         key if key.starts_with("check.") => &[("plimsoll.check", "tcp")],
+        key if key.starts_with("cookie.") => &[("plimsoll.cookie", "SRV")],
         key if key.starts_with("persistence.") => &[("plimsoll.persistence", "5m")],
         "accept-proxy" => &[("plimsoll.protocol", "tcp")],
         "priority" => &[("plimsoll.host", "a.example")],
@@ -44,6 +45,10 @@ const TIME: &str = "expected a time with units d, h, m, s or ms, such as 5s, 500
 
 fn backend(service: &Service) -> &plimsoll_model::Backend {
     service.backends.values().next().unwrap()
+}
+
+fn cookie(service: &Service) -> &plimsoll_model::Cookie {
+    service.spec.cookie.as_ref().unwrap()
 }
 
 const KEYS: &[Key] = &[
@@ -243,6 +248,72 @@ const KEYS: &[Key] = &[
         good: "64",
         seen: |s| s.spec.persistence.is_some_and(|p| p.prefix_v6 == 64),
         bad: &[("0", "expected a whole number from 1 to 128")],
+    },
+    Key {
+        key: "cookie",
+        good: "SRV",
+        seen: |s| cookie(s).name == "SRV".into() && cookie(s).indirect,
+        bad: &[(
+            "a b",
+            "\"a b\" is not the name of a cookie: letters, digits and !#$%&'*+-.^_`|~, at most 255",
+        )],
+    },
+    Key {
+        key: "cookie.mode",
+        good: "prefix",
+        seen: |s| cookie(s).mode == plimsoll_model::CookieMode::Prefix && !cookie(s).httponly,
+        bad: &[(
+            "prefi",
+            "expected one of insert, rewrite, prefix: did you mean `prefix`?",
+        )],
+    },
+    Key {
+        key: "cookie.indirect",
+        good: "false",
+        seen: |s| !cookie(s).indirect,
+        bad: &[("no", "expected one of true, false")],
+    },
+    Key {
+        key: "cookie.nocache",
+        good: "false",
+        seen: |s| !cookie(s).nocache,
+        bad: &[("no", "expected one of true, false")],
+    },
+    Key {
+        key: "cookie.httponly",
+        good: "false",
+        seen: |s| !cookie(s).httponly,
+        bad: &[("no", "expected one of true, false")],
+    },
+    Key {
+        key: "cookie.secure",
+        good: "true",
+        seen: |s| cookie(s).secure,
+        bad: &[("yes", "expected one of true, false")],
+    },
+    Key {
+        key: "cookie.domain",
+        good: "example.com",
+        seen: |s| cookie(s).domain.as_deref() == Some("example.com"),
+        bad: &[("a;b", "\"a;b\" is not a domain, such as example.com")],
+    },
+    Key {
+        key: "cookie.maxidle",
+        good: "30m",
+        seen: |s| cookie(s).maxidle == Some(Duration::from_secs(1800)),
+        bad: &[("500ms", "expected a time of at least 1s")],
+    },
+    Key {
+        key: "cookie.maxlife",
+        good: "8h",
+        seen: |s| cookie(s).maxlife == Some(Duration::from_secs(8 * 3600)),
+        bad: &[("0", "expected a time of at least 1s")],
+    },
+    Key {
+        key: "cookie.key",
+        good: "correct-horse",
+        seen: |s| &*cookie(s).key == "correct-horse",
+        bad: &[("short", "a key has 8 to 255 characters")],
     },
     Key {
         key: "body-limit",

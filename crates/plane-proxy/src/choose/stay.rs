@@ -16,8 +16,8 @@ const FOLLOWED: usize = 4;
 
 /// Chooses the backend that the client stays on, or by the scheduler, and has it stay there.
 ///
-/// Unlike with IPVS a backend of weight 0 gets no such client: here weight 0 drains, and what is open
-/// is cut in the end (IPVS: with `expire_quiescent_template`).
+/// As with IPVS a backend of weight 0 keeps its clients (there: without `expire_quiescent_template`);
+/// one that drains or is down does not.
 pub(super) async fn choose(
     worker: &Worker,
     service: &LiveService,

@@ -3,17 +3,19 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{StatusCode, Version};
 use hyper::Response;
 use hyper::body::{Body, Incoming};
+use plimsoll_model::BackendAddr;
 
 use super::Tunnel;
 use super::body::{Download, Driven, ResponseBody, Upload};
+use super::cookie::Found;
 use super::exchange::Exchange;
 use super::headers::{is_granted, take_hop};
 use super::pool::BackendConn;
-use super::service::Failure;
+use super::service::{Failure, wall};
 use crate::backend::{LiveBackend, Place};
 use crate::conn::Phase;
 
@@ -43,6 +45,7 @@ impl Exchange<'_> {
         if let Some(latency) = self.service.shared.latency(client.worker.id) {
             latency.first_byte.record(client.conn.taken());
         }
+        self.set_cookie(&mut head.headers, &place.backend().addr);
         head.version = Version::HTTP_11;
         if let Some(ruled) = client.ruled.take() {
             ruled.change_response(&mut head.headers);
@@ -104,6 +107,22 @@ impl Exchange<'_> {
             return Ok(Response::from_parts(head, ResponseBody::Empty));
         }
         Ok(Response::from_parts(head, ResponseBody::Stream(download)))
+    }
+
+    /// Has the client come back to this backend, if the service has a cookie.
+    fn set_cookie(&mut self, headers: &mut HeaderMap, backend: &BackendAddr) {
+        let (Some(jar), Some(visit)) = (&self.service.cookie, &mut self.visit) else {
+            return;
+        };
+        jar.write(headers, visit, backend, wall(jar));
+        if visit.found == Found::Kept && visit.wanted.as_ref() != Some(backend) {
+            visit.found = Found::Moved;
+        }
+        if let Some(counts) = self.service.shared.count(self.client.worker.id)
+            && let Some(count) = counts.cookies.get(visit.found as usize)
+        {
+            count.add(1);
+        }
     }
 
     /// The protocol of the tunnel, if there may be one.

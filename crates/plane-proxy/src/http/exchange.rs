@@ -14,6 +14,7 @@ use hyper::{Request, Response};
 
 use super::Client;
 use super::body::{Expect, RequestBody, ResponseBody, Upload, Uploading};
+use super::cookie::Visit;
 use super::pool::BackendConn;
 use super::service::Failure;
 use crate::backend::{LiveBackend, Place};
@@ -53,6 +54,8 @@ pub(super) struct Exchange<'a> {
     request: Option<Request<RequestBody>>,
     body: Option<Incoming>,
     pub(super) upload: Option<Rc<Cell<Upload>>>,
+    /// What the request's cookie said, if the service has one.
+    pub(super) visit: Option<Box<Visit>>,
     tried: Tried,
     resent: u8,
     /// What to answer if no other backend is left to try.
@@ -96,6 +99,7 @@ impl<'a> Exchange<'a> {
             request: None,
             body: None,
             upload: None,
+            visit: None,
             tried: Tried::default(),
             resent: 0,
             failed: None,
@@ -144,6 +148,7 @@ impl<'a> Exchange<'a> {
                 &self.service,
                 client.conn.client(),
                 &self.tried,
+                self.visit.as_ref().and_then(|visit| visit.wanted.as_ref()),
             )
             .await
             {
@@ -151,7 +156,11 @@ impl<'a> Exchange<'a> {
                 Err(NoPlace::NoBackend) => match (self.failed.take(), self.others.next()) {
                     (Some(failure), _) => return Err(failure),
                     // Another service of the same route can.
-                    (None, Some(other)) => self.service = other,
+                    (None, Some(other)) => {
+                        // A cookie is of one service.
+                        let fresh = other.cookie.as_ref().map(|_| Box::default());
+                        (self.service, self.visit) = (other, fresh);
+                    }
                     (None, None) => return Err(self.unserved("no backend can serve now")),
                 },
                 Err(NoPlace::QueuesFull) => return Err(self.unserved("all queues are full")),

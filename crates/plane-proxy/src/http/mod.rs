@@ -2,6 +2,7 @@
 
 mod answer;
 pub(crate) mod body;
+pub(crate) mod cookie;
 pub(crate) mod engine;
 mod exchange;
 mod farewell;

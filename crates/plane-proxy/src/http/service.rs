@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -11,6 +12,7 @@ use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
 use super::body::{RequestBody, ResponseBody};
+use super::cookie::Jar;
 use super::exchange::{Exchange, Options};
 use super::gate::REFUSED;
 use super::headers::{Hop, may_tunnel, take_hop};
@@ -162,6 +164,8 @@ async fn pass_on(
         .filter(|upgrade| no_body && parts.version == Version::HTTP_11 && may_tunnel(upgrade));
     let http10 = parts.version == Version::HTTP_10;
     let expects = expects_continue(&mut parts, http10)? && !no_body;
+    let visit =
+        (service.cookie.as_deref()).map(|jar| Box::new(jar.read(&mut parts.headers, wall(jar))));
     set_fields(client, &service, &mut parts, &hop);
     if let Some(ruled) = &*client.ruled.borrow() {
         ruled.change_request(&mut parts);
@@ -176,11 +180,21 @@ async fn pass_on(
     };
     let request = Request::from_parts(parts, RequestBody::Empty);
     let mut exchange = Exchange::new(client, service, others, options);
+    exchange.visit = visit;
     let answer = exchange.run(request, (!no_body).then_some(body)).await;
     if let Err(failure) = &answer {
         exchange.count(failure.status);
     }
     answer
+}
+
+/// The Unix time in seconds, if the cookie needs it.
+pub(super) fn wall(jar: &Jar) -> u64 {
+    if !jar.is_dated() {
+        return 0;
+    }
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// Who serves a request.

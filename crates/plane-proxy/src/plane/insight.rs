@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::Name;
 use plimsoll_plane::{
-    Counters, FlowFilter, FlowPage, Latencies, ListenState, PersistenceCounters, PlaneError,
-    ServiceCounters,
+    CookieCounters, Counters, FlowFilter, FlowPage, Latencies, ListenState, PersistenceCounters,
+    PlaneError, ServiceCounters,
 };
 use tokio::sync::oneshot;
 
 use super::ProxyPlane;
-use crate::counts::{ListenCounts, REFUSALS};
+use crate::counts::{ListenCounts, REFUSALS, ServiceCounts};
+use crate::http::cookie::Found;
 use crate::worker::Command;
 
 /// Flows listed at once where the filter does not say.
@@ -18,6 +19,21 @@ const FLOWS: usize = 1000;
 
 /// How long to wait for the workers' lists of flows.
 const FLOWS_WITHIN: Duration = Duration::from_secs(1);
+
+/// In the order of [`crate::http::cookie::Found`].
+fn cookies(counts: &[ServiceCounts]) -> CookieCounters {
+    let of = |found: Found| {
+        let count = |c: &ServiceCounts| c.cookies.get(found as usize).map_or(0, |n| n.get());
+        counts.iter().map(count).sum()
+    };
+    CookieCounters {
+        none: of(Found::None),
+        unknown: of(Found::Unknown),
+        expired: of(Found::Expired),
+        kept: of(Found::Kept),
+        moved: of(Found::Moved),
+    }
+}
 
 impl ProxyPlane {
     /// The counters of all services and listens, over all workers.
@@ -44,6 +60,7 @@ impl ProxyPlane {
                 failed: counts.iter().map(|c| c.failed.get()).sum(),
                 persistence: self.persistence(name),
                 latency,
+                cookie: service.spec.cookie.as_ref().map(|_| cookies(counts)),
                 backends: backends.collect(),
             }
         });

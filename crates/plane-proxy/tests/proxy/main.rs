@@ -15,6 +15,7 @@ mod close;
 mod close_hard;
 mod common;
 mod conformance;
+mod cookie;
 mod desync;
 mod drain;
 mod headers;

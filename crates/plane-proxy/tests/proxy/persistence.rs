@@ -141,23 +141,40 @@ async fn who_takes_nothing_new_loses_its_clients_for_good() {
         let of = |b: &&TcpBackend| b.id() == id;
         backends.iter().find(of).unwrap().address()
     });
-    for change in 0..3u32 {
+    for state in [State::Down, State::Draining] {
         let (_, home) = visit(source(1), proxy.address()).await;
         let left = addresses[(home as u8 - b'a') as usize];
-        proxy.edit_backend(left, |backend| match change {
-            0 => backend.weight = 0,
-            1 => backend.status = Status::new(State::Down, "test"),
-            _ => backend.status = Status::new(State::Draining, "test"),
-        });
+        proxy.edit_backend(left, |b| b.status = Status::new(state, "test"));
         let (_, next) = visit(source(1), proxy.address()).await;
         assert_ne!(next, home);
-        proxy.edit_backend(left, |backend| {
-            backend.weight = 1;
-            backend.status = Status::new(State::Ready, "test");
-        });
+        proxy.edit_backend(left, |b| b.status = Status::new(State::Ready, "test"));
         assert_eq!(visit(source(1), proxy.address()).await.1, next, "it moved");
     }
-    assert_eq!(counts(&proxy).moved, 3);
+    assert_eq!(counts(&proxy).moved, 2);
+}
+
+#[tokio::test]
+async fn a_backend_of_weight_0_keeps_its_clients_and_gets_no_others() {
+    let (backends, there) = three();
+    let mut proxy = Proxy::tcp_with(there, |spec| {
+        spec.persistence = sticky(LONG);
+        spec.timeouts.drain = ms(1);
+    });
+    let (mut held, home) = visit(source(1), proxy.address()).await;
+    let home = backends.iter().find(|b| b.id() == home.to_string());
+    let home = home.unwrap();
+    proxy.edit_backend(home.address(), |b| b.weight = 0);
+    for n in 2..8 {
+        let (_, other) = visit(source(n), proxy.address()).await;
+        assert_ne!(home.id(), other.to_string());
+    }
+    let (_, again) = visit(source(1), proxy.address()).await;
+    assert_eq!(home.id(), again.to_string());
+    assert!(held.read_exact(1, ms(300)).await.is_err());
+    assert!(
+        held.finish().await.is_ok(),
+        "it is not cut as if it drained"
+    );
 }
 
 #[tokio::test]
@@ -203,9 +220,13 @@ async fn what_the_sorry_server_takes_is_not_remembered() {
         spec.sorry = Some(at(sorry.address()));
     });
     assert_eq!(visit(source(1), proxy.address()).await.1, 'a');
-    proxy.edit_backend(home.address(), |b| b.weight = 0);
+    proxy.edit_backend(home.address(), |b| {
+        b.status = Status::new(State::Down, "test")
+    });
     assert_eq!(visit(source(1), proxy.address()).await.1, 's');
-    proxy.edit_backend(home.address(), |b| b.weight = 1);
+    proxy.edit_backend(home.address(), |b| {
+        b.status = Status::new(State::Ready, "test")
+    });
     assert_eq!(visit(source(1), proxy.address()).await.1, 'a');
     assert_eq!(counts(&proxy).moved, 0);
 }
@@ -254,7 +275,7 @@ async fn it_is_said_why_a_client_goes_where_it_goes() {
     raw.reset().unwrap();
     proxy.settled().await;
     assert_eq!(said(&proxy, " s more"), Some(home.into()));
-    proxy.edit_backend(home, |b| b.weight = 0);
+    proxy.edit_backend(home, |b| b.status = Status::new(State::Down, "test"));
     assert_eq!(said(&proxy, "it moves"), None);
 }
 

@@ -190,6 +190,19 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         }
         text.push('\n');
     }
+    if let Some(c) = &service.cookie {
+        let _ = write!(text, "  cookie: {} kept, {} without", c.kept, c.none);
+        for (n, what) in [
+            (c.moved, "moved"),
+            (c.unknown, "unknown"),
+            (c.expired, "expired"),
+        ] {
+            if n > 0 {
+                let _ = write!(text, ", {n} {what}");
+            }
+        }
+        text.push('\n');
+    }
     if let Some(sorry) = &service.sorry {
         let _ = writeln!(text, "  sorry server {sorry}");
     }

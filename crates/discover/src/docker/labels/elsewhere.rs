@@ -26,8 +26,9 @@ const WITHOUT: [(&[&str], &str); 4] = [
         "there are no entry points: key `listen` says where a service listens",
     ),
     (
-        &["sticky", "cookie"],
-        "this version sets no cookies: scheduler `sh` gives a client's address one container",
+        &["sticky"],
+        "key `cookie` names a cookie by which clients stay on their container, key `persistence` \
+         says for how long they do by their address",
     ),
     (
         &["middleware", "middlewares"],

@@ -106,6 +106,8 @@ fn fault(value: &Value<'_>, name: &str, key: &str) -> Option<Fault> {
     };
     let known = |key: &str| match name {
         "" => schema::keys().any(|known| known == key),
+        // As Traefik has it.
+        "sticky" if key.starts_with("cookie") => false,
         _ => schema::SERVICE.contains(&key),
     };
     if !known(key) {

@@ -12,6 +12,7 @@ use plimsoll_model::{
 
 use super::Common;
 use super::check;
+use super::cookie;
 use super::elsewhere;
 use super::group::Group;
 use super::host;
@@ -32,7 +33,14 @@ const MAX_TRUSTED: usize = 1024;
 const MAX_TABLE: u32 = 131_071;
 
 /// Keys that only mean something for HTTP, beside [`http::KEYS`].
-const HTTP_ONLY: [&str; 5] = ["host", "path", "priority", "body-limit", "trusted"];
+const HTTP_ONLY: [&str; 6] = [
+    "host",
+    "path",
+    "priority",
+    "cookie",
+    "body-limit",
+    "trusted",
+];
 
 /// Makes the shares of one container.
 pub(crate) struct Maker<'a> {
@@ -213,6 +221,7 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     }
     scheduler(spec, group, faults);
     spec.persistence = persistence(group, faults);
+    spec.cookie = cookie::read(group, faults);
     spec.check = check::read(group, faults);
     let timeouts = &mut spec.timeouts;
     let zero = Duration::ZERO;
