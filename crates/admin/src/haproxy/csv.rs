@@ -253,7 +253,7 @@ fn frontend(text: &mut String, proxy: &Proxy, listen: &ListenStatus) {
         .put("iid", proxy.iid)
         .put("sid", 0)
         .put("type", 0)
-        .put("mode", mode(&listen.listen))
+        .put("mode", Quoted(mode(&listen.listen)))
         .put("conn_tot", listen.accepted)
         .end();
 }
@@ -328,7 +328,7 @@ fn server_line(
         line.put("last_chk", Quoted(&server.reason));
     }
     line.put("addr", Quoted(&server.addr))
-        .put("mode", mode_of(service))
+        .put("mode", Quoted(mode_of(service)))
         .put("connect", counters.connections)
         .put("uweight", server.weight)
         .end();
@@ -383,8 +383,8 @@ fn backend(text: &mut String, proxy: &Proxy, service: &ServiceStatus) {
         responses(&mut line, &sum);
         line.put("req_tot", service.total);
     }
-    line.put("mode", mode_of(service))
-        .put("algo", &service.scheduler)
+    line.put("mode", Quoted(mode_of(service)))
+        .put("algo", Quoted(&service.scheduler))
         .put("connect", sum.connections)
         .put("uweight", weight)
         .end();

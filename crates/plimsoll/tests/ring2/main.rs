@@ -20,6 +20,7 @@ mod faults;
 mod file;
 mod flood;
 mod gone;
+mod hatop;
 mod killed;
 mod lab;
 mod listens;
