@@ -8,6 +8,7 @@ use std::fmt::Write;
 use plimsoll_control::status::{
     BackendStatus, ListenStatus, PersistenceCounters, ServiceStatus, Status,
 };
+use plimsoll_plane::AccessLogCounters;
 
 use crate::Report;
 
@@ -409,6 +410,7 @@ fn control(text: &mut Text, status: &Status) {
     for plane in &status.planes {
         text.sample(name, &[("plane", &plane.name)], number(plane.repairs));
     }
+    access_log(text, status);
     let name = "plimsoll_plane_failing";
     text.family(
         name,
@@ -417,5 +419,29 @@ fn control(text: &mut Text, status: &Status) {
     );
     for plane in &status.planes {
         text.sample(name, &[("plane", &plane.name)], plane.failures.len() as f64);
+    }
+}
+
+/// Lines that tell of requests and connections.
+fn access_log(text: &mut Text, status: &Status) {
+    type Value = fn(&AccessLogCounters) -> u64;
+    let families: [(&str, &str, Value); 2] = [
+        (
+            "plimsoll_access_log_lines_total",
+            "Lines of the access log that were written.",
+            |log| log.lines,
+        ),
+        (
+            "plimsoll_access_log_dropped_total",
+            "Lines of the access log that came faster than they could be written, or could not be.",
+            |log| log.dropped,
+        ),
+    ];
+    for (name, help, value) in families {
+        text.family(name, "counter", help);
+        for plane in &status.planes {
+            let labels = [("plane", plane.name.as_str())];
+            text.sample(name, &labels, number(value(&plane.access_log)));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::access::{self, AccessLogSettings};
 use crate::fields::{Faults, Node, Place};
 use crate::schema;
 
@@ -39,6 +40,8 @@ pub struct Daemon {
     pub drain: Duration,
     /// How log lines are written; none leaves it to the command line.
     pub log: Option<LogFormat>,
+    /// How requests and connections are logged, and where to.
+    pub access_log: AccessLogSettings,
 }
 
 impl Daemon {
@@ -55,6 +58,7 @@ impl Default for Daemon {
             metrics: None,
             drain: Duration::from_secs(30),
             log: None,
+            access_log: AccessLogSettings::default(),
         }
     }
 }
@@ -96,6 +100,9 @@ pub(crate) fn read(node: &Node<'_>, faults: &mut Faults) -> ReadDaemon {
     daemon.log = table
         .get("log")
         .and_then(|node| node.word("log format", &LogFormat::NAMES, faults));
+    if let Some(node) = table.get("access-log") {
+        daemon.access_log = access::read(&node, faults);
+    }
     read
 }
 

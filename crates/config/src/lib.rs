@@ -5,6 +5,7 @@
 //! it, each [`Diagnostic`] at the exact place. [`render`] shows diagnostics beside their source
 //! lines. This room is pure: the caller reads files.
 
+mod access;
 mod backend;
 mod check;
 mod cookie;
@@ -24,6 +25,7 @@ mod sockets;
 mod source;
 mod syntax;
 
+pub use access::AccessLogSettings;
 pub use daemon::{Daemon, LogFormat};
 pub use diagnostic::{Diagnostic, render, render_warnings};
 pub use docker::{Docker, parse_http_listen};

@@ -24,6 +24,7 @@ pub const SERVICE: &[&str] = &[
     "request-headers",
     "response-headers",
     "request-id",
+    "access-log",
 ];
 
 /// Keys of a backend, in `backends` and `sorry`.
@@ -96,7 +97,18 @@ pub const WEIGHTED_SERVICE: &[&str] = &["service", "weight"];
 pub const DOCKER: &[&str] = &["host", "listen", "tls"];
 
 /// Keys of `[daemon]`.
-pub const DAEMON: &[&str] = &["workers", "admin", "stats", "metrics", "drain", "log"];
+pub const DAEMON: &[&str] = &[
+    "workers",
+    "admin",
+    "stats",
+    "metrics",
+    "drain",
+    "log",
+    "access-log",
+];
+
+/// Keys of an `access-log` table.
+pub const ACCESS_LOG: &[&str] = &["format", "to", "query"];
 
 /// Every table with the words that name it in messages and in the headings of the manual.
 pub const TABLES: &[(&str, &[&str])] = &[
@@ -116,4 +128,5 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a request-id table", REQUEST_ID),
     ("the docker table", DOCKER),
     ("the daemon table", DAEMON),
+    ("an access-log table", ACCESS_LOG),
 ];

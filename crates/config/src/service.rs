@@ -11,6 +11,7 @@ use plimsoll_model::{
     SchedulerKind, Service, ServiceSpec, Timeouts,
 };
 
+use crate::access;
 use crate::backend::{self, ReadBackend};
 use crate::cookie;
 use crate::diagnostic::quote;
@@ -213,6 +214,9 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
                 .filter_map(|node| network(node, faults))
                 .collect();
         }
+    }
+    if let Some(node) = table.get("access-log") {
+        spec.access_log = access::format(&node, faults);
     }
     if let Some(node) = table.get("send-proxy") {
         spec.proxy_headers.send = node.word(

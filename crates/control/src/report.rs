@@ -6,7 +6,9 @@ use std::time::Instant;
 use plimsoll_model::{
     BackendAddr, Listen, Name, Origin, PlaneChoice, Precedence, Service, Subject,
 };
-use plimsoll_plane::{BackendCounters, Counters, ListenState, PlaneError, ServiceCounters};
+use plimsoll_plane::{
+    AccessLogCounters, BackendCounters, Counters, ListenState, PlaneError, ServiceCounters,
+};
 
 use crate::control::{Control, Lane, Live};
 use crate::status::{
@@ -18,6 +20,7 @@ use crate::{Aside, Freshness, Reconciler};
 /// What a plane counted, to be found by name.
 #[derive(Default)]
 struct Counted {
+    access_log: AccessLogCounters,
     services: HashMap<String, ServiceCounters>,
     listens: BTreeMap<Listen, ListenState>,
 }
@@ -27,6 +30,7 @@ impl From<Counters> for Counted {
         let services = counters.services.into_iter();
         let listens = counters.listens.into_iter();
         Self {
+            access_log: counters.access_log,
             services: services.map(|s| (s.name.clone(), s)).collect(),
             listens: listens.map(|l| (l.listen, l)).collect(),
         }
@@ -49,7 +53,10 @@ impl Control {
             routes: self.route_statuses(),
             quarantine: self.quarantine_statuses(now),
             sources: self.source_statuses(now),
-            planes: self.lanes.iter().map(|l| plane_status(now, l)).collect(),
+            planes: (self.lanes.iter())
+                .filter_map(|lane| counted.get(lane.plane.name()))
+                .map(|(lane, counted)| plane_status(now, lane, counted))
+                .collect(),
         }
     }
 
@@ -211,7 +218,7 @@ fn plane_reason(service: &Service) -> &'static str {
     }
 }
 
-fn plane_status(now: Instant, lane: &Lane) -> PlaneStatus {
+fn plane_status(now: Instant, lane: &Lane, counted: &Counted) -> PlaneStatus {
     let reconciler = &lane.reconciler;
     let failures = reconciler
         .failures()
@@ -226,6 +233,7 @@ fn plane_status(now: Instant, lane: &Lane) -> PlaneStatus {
         audits: reconciler.audits(),
         repairs: reconciler.repairs(),
         last_audit: reconciler.last_audit().map(|at| ago(now, at)),
+        access_log: counted.access_log,
         error: reconciler.read_error().map(ToString::to_string),
         failures: failures.collect(),
     }

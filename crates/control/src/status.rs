@@ -3,7 +3,7 @@
 
 pub use plimsoll_plane::{CookieCounters, PersistenceCounters};
 
-use plimsoll_plane::{BackendCounters, Histogram, Latencies};
+use plimsoll_plane::{AccessLogCounters, BackendCounters, Histogram, Latencies};
 use serde::{Deserialize, Serialize};
 
 use crate::Halt;
@@ -278,6 +278,9 @@ pub struct PlaneStatus {
     pub last_audit: Option<f64>,
     /// Why it could not be read back last time, if so.
     pub error: Option<String>,
+    /// Lines of its access log.
+    #[serde(default)]
+    pub access_log: AccessLogCounters,
     /// What it failed to do and is asked again at every audit.
     pub failures: Vec<FailureStatus>,
 }

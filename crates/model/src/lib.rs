@@ -5,6 +5,7 @@
 //! traffic should go where is said in these types, whichever source it came from and whichever
 //! plane carries it out.
 
+mod access;
 mod backend;
 mod check;
 mod cookie;
@@ -20,6 +21,7 @@ mod service;
 mod state;
 mod update;
 
+pub use access::{AccessLog, LogTo};
 pub use backend::{Backend, BackendAddr, Forward, MAX_WEIGHT, Tunnel};
 pub use check::{Check, CheckHost, CheckKind, CheckPath, StatusSet};
 pub use cookie::{Cookie, CookieMode};

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    Backend, BackendAddr, Check, Cookie, Forward, Invalid, Listen, Name, Origin, Ports,
+    AccessLog, Backend, BackendAddr, Check, Cookie, Forward, Invalid, Listen, Name, Origin, Ports,
     ProxyHeaders, ServiceHttp,
 };
 
@@ -226,6 +226,8 @@ pub struct ServiceSpec {
     pub trusted: Vec<IpNet>,
     /// Which clients begin with a PROXY header, and whether backends get one.
     pub proxy_headers: ProxyHeaders,
+    /// What is written about each request or connection; none: what the process says for all.
+    pub access_log: Option<AccessLog>,
     /// Used when no backend can serve.
     pub sorry: Option<Backend>,
     /// What it does with its HTTP requests; none where that is nothing, as for most.
@@ -254,6 +256,7 @@ impl ServiceSpec {
             retries: Self::DEFAULT_RETRIES,
             max_body: 0,
             trusted: Vec::new(),
+            access_log: None,
             proxy_headers: ProxyHeaders::default(),
             sorry: None,
             http: None,

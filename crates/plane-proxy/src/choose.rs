@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use plimsoll_balance::{Client, Loads};
 use plimsoll_model::BackendAddr;
 
+use crate::access::End;
 use crate::admission::{Admission, Entered, Ticket};
 use crate::backend::{LiveBackend, Place};
 use crate::snapshot::{LiveService, Member};
@@ -56,6 +57,17 @@ pub(crate) enum NoPlace {
     QueuesFull,
     /// Waited as long as the queue time-out allows.
     QueueTimeout,
+}
+
+impl NoPlace {
+    /// How the access log has it.
+    pub(crate) fn code(self) -> End {
+        End::new(match self {
+            NoPlace::NoBackend => *b"SC",
+            NoPlace::QueuesFull => *b"PQ",
+            NoPlace::QueueTimeout => *b"sQ",
+        })
+    }
 }
 
 struct View<'a> {

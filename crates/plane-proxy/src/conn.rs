@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use plimsoll_plane::{Flow, FlowFilter};
 
+use crate::access::Record;
 use crate::backend::{LiveBackend, NEVER};
 use crate::http::pool::Pool;
 use crate::http::quiet::Quiet;
 use crate::listener::Port;
 use crate::proxy_header::ProxyHeader;
-use crate::worker::TICK_MS;
+use crate::snapshot::LiveService;
+use crate::worker::{TICK_MS, Worker};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,13 @@ pub(crate) struct Conn {
     since: u64,
     /// When the request that is being served had come whole; for TCP, the connection.
     began: Cell<Instant>,
+    /// When the first part of a head had come that did not come whole.
+    head_began: Cell<Option<Instant>>,
+    /// Bytes of bodies, or of a connection over TCP, from the client and to it.
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    /// What will be a line of the access log, if one is wanted.
+    record: RefCell<Option<Box<Record>>>,
     phase: Cell<Phase>,
     deadline: Cell<u64>,
     expired: Cell<bool>,
@@ -92,6 +101,10 @@ impl Conn {
             port,
             since: now,
             began: Cell::new(Instant::now()),
+            head_began: Cell::new(None),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            record: RefCell::new(None),
             phase: Cell::new(phase),
             deadline: Cell::new(NEVER),
             expired: Cell::new(false),
@@ -126,11 +139,69 @@ impl Conn {
     /// A request has come whole.
     pub(crate) fn begin(&self) {
         self.began.set(Instant::now());
+        self.received.set(0);
+        self.sent.set(0);
     }
 
     /// How long the request, or the TCP connection, has been here.
     pub(crate) fn taken(&self) -> Duration {
         self.began.get().elapsed()
+    }
+
+    /// A part of a head has come.
+    pub(crate) fn head_begins(&self) {
+        self.head_began.set(Some(Instant::now()));
+    }
+
+    /// How long the head of the request took to come. Says so once.
+    pub(crate) fn take_head_time(&self) -> Duration {
+        let since = self.head_began.take();
+        since.map_or(Duration::ZERO, |since| {
+            self.began.get().saturating_duration_since(since)
+        })
+    }
+
+    /// Bytes that went through, from the client and to it.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        (self.received.get(), self.sent.get())
+    }
+
+    /// Counts bytes from the client.
+    pub(crate) fn add_received(&self, n: u64) {
+        self.received.set(self.received.get() + n);
+    }
+
+    /// Counts bytes to the client.
+    pub(crate) fn add_sent(&self, n: u64) {
+        self.sent.set(self.sent.get() + n);
+    }
+
+    /// What is going on is to be logged.
+    pub(crate) fn keep(&self, record: Box<Record>) {
+        *self.record.borrow_mut() = Some(record);
+    }
+
+    /// Notes something that will be logged, if anything will, with the time since the beginning.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut Record, Duration)) {
+        if let Some(record) = &mut *self.record.borrow_mut() {
+            note(record, self.taken());
+        }
+    }
+
+    /// This service is to serve the request, and says whether it is logged.
+    pub(crate) fn route(&self, service: &Arc<LiveService>) {
+        let mut slot = self.record.borrow_mut();
+        match &mut *slot {
+            Some(record) if service.log.is_some() => record.route(service),
+            slot => *slot = None,
+        }
+    }
+
+    /// What was noted becomes a line.
+    pub(crate) fn log(&self, worker: &Worker) {
+        if let Some(record) = self.record.take() {
+            record.write(worker, self);
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -6,6 +6,7 @@
 //! of a round robin) are atomics.
 
 mod accept;
+mod access;
 mod admission;
 mod backend;
 mod check;
@@ -31,5 +32,6 @@ mod tcp;
 mod unix;
 mod worker;
 
+pub use access::{AccessLog, AccessOptions};
 pub use http::framing::{Framing, Limits, Outcome, Then, hide_close};
 pub use plane::{Options, ProxyPlane};

@@ -27,6 +27,15 @@ pub(crate) struct Port {
     pub(crate) counts: Arc<Box<[ListenCounts]>>,
 }
 
+impl Port {
+    /// Connections of clients open now, on all ports of the listen.
+    pub(crate) fn connections(&self) -> u64 {
+        let accepted: u64 = self.counts.iter().map(|c| c.accepted.get()).sum();
+        let closed: u64 = self.counts.iter().map(|c| c.closed.get()).sum();
+        accepted.saturating_sub(closed)
+    }
+}
+
 /// A listen whose sockets are open.
 #[derive(Debug)]
 pub(crate) struct Bound {

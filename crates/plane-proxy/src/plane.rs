@@ -5,12 +5,13 @@ mod insight;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_model::{
-    Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Ports, Route, Service,
+    AccessLog as Format, Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Ports,
+    Route, Service,
 };
 use plimsoll_plane::{
     Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, Plane, PlaneError, Tuple,
@@ -18,6 +19,7 @@ use plimsoll_plane::{
 };
 use tokio::sync::mpsc;
 
+use crate::access::AccessLog;
 use crate::backend::LiveBackend;
 use crate::check;
 use crate::explain::explain;
@@ -29,10 +31,12 @@ use crate::worker::{self, Command, PortSeed, Shared};
 const EVENTS: usize = 1024;
 
 /// Settings of the plane.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Worker threads, 1..=256.
     pub workers: usize,
+    /// Where requests and connections are logged, and how where services do not say it.
+    pub access_log: AccessLog,
 }
 
 /// The proxy plane with its worker threads.
@@ -66,6 +70,9 @@ impl ProxyPlane {
         let shared = Arc::new(Shared {
             snapshot: arc_swap::ArcSwap::default(),
             epoch: Instant::now(),
+            open: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            logging: AtomicBool::new(false),
+            access_log: options.access_log,
             workers: OnceLock::new(),
         });
         let (senders, receivers): (Vec<_>, Vec<_>) =
@@ -242,6 +249,11 @@ impl ProxyPlane {
         for name in self.held.routes.keys() {
             self.turns.entry(name.clone()).or_default();
         }
+        let logging = services.values().any(|service| service.log.is_some());
+        if logging {
+            self.shared.access_log.start();
+        }
+        self.shared.logging.store(logging, Ordering::Relaxed);
         let tables = self
             .listens
             .iter()
@@ -286,9 +298,13 @@ impl ProxyPlane {
         // Backends that take nothing new are not members, but what they have in flight must find
         // its settings and its end.
         let epoch = self.shared.epoch;
-        LiveService::new(service, shared, epoch, |name, backend| {
+        let mut live = LiveService::new(service, shared, epoch, |name, backend| {
             self.live_backend(name, backend)
-        })
+        });
+        let format = service.spec.access_log;
+        let format = format.unwrap_or_else(|| self.shared.access_log.format());
+        live.log = Some(format).filter(|format| *format != Format::Off);
+        live
     }
 
     fn live_backend(&mut self, service: &Name, backend: &Backend) -> Arc<LiveBackend> {

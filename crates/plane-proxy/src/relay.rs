@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::access::End;
 use crate::backend::LiveBackend;
 use crate::conn::Conn;
 use crate::splice::Pipe;
@@ -29,10 +30,28 @@ const LINGER: u64 = 30_000;
 pub(crate) enum Ended {
     /// Both sides closed.
     Closed,
-    /// One side broke: the other is to be told by a reset, or it would take a part for the whole.
-    Broken,
-    /// Nothing passed for the idle time-out, or the backend's drain time-out passed.
+    /// The client's side broke: the backend is to be told by a reset, or it would take a part for the
+    /// whole.
+    ClientBroke,
+    /// The backend's side broke: the client is to be told in the same way.
+    BackendBroke,
+    /// Nothing passed for the idle time-out.
+    Idle,
+    /// The backend's drain time-out passed.
     Cut,
+}
+
+impl Ended {
+    /// How the access log has it.
+    pub(crate) fn code(&self) -> End {
+        End::new(match self {
+            Ended::Closed => *b"--",
+            Ended::ClientBroke => *b"CD",
+            Ended::BackendBroke => *b"SD",
+            Ended::Idle => *b"sD",
+            Ended::Cut => *b"KD",
+        })
+    }
 }
 
 /// Relays until the end. `first` goes to the client before all else; `idle` is in milliseconds.
@@ -53,8 +72,11 @@ pub(crate) async fn relay(
     conn.set_deadline(worker.now(), idle);
     let ended = std::future::poll_fn(|cx| {
         conn.set_waker(cx.waker());
-        if conn.is_cut() || conn.take_expired() {
+        if conn.is_cut() {
             return Poll::Ready(Ended::Cut);
+        }
+        if conn.take_expired() {
+            return Poll::Ready(Ended::Idle);
         }
         let before = (up.moved, down.moved);
         let sent = up.poll(cx, worker, &mut client_read, &mut server_write);
@@ -62,6 +84,8 @@ pub(crate) async fn relay(
         if before != (up.moved, down.moved) {
             counts.bytes_in.add(up.moved - before.0);
             counts.bytes_out.add(down.moved - before.1);
+            conn.add_received(up.moved - before.0);
+            conn.add_sent(down.moved - before.1);
             let limit = match (down.ended, idle) {
                 (true, 0) => LINGER,
                 (true, idle) => idle.min(LINGER),
@@ -70,7 +94,10 @@ pub(crate) async fn relay(
             conn.set_deadline(worker.now(), limit);
         }
         match (sent, received) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(Ended::Broken),
+            (Poll::Ready(Err(_)), _) if up.writing => Poll::Ready(Ended::BackendBroke),
+            (Poll::Ready(Err(_)), _) => Poll::Ready(Ended::ClientBroke),
+            (_, Poll::Ready(Err(_))) if down.writing => Poll::Ready(Ended::ClientBroke),
+            (_, Poll::Ready(Err(_))) => Poll::Ready(Ended::BackendBroke),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ended::Closed),
             (_, Poll::Ready(Ok(()))) => {
                 if !down.told {
@@ -102,6 +129,8 @@ struct Way {
     ended: bool,
     done: bool,
     told: bool,
+    /// What is being done is a write, so that an error is one of the side that is written to.
+    writing: bool,
 }
 
 impl Way {
@@ -114,6 +143,7 @@ impl Way {
             ended: false,
             done: false,
             told: false,
+            writing: false,
         }
     }
 
@@ -129,6 +159,7 @@ impl Way {
             return Poll::Ready(Ok(()));
         }
         loop {
+            self.writing = true;
             while !self.pending.is_empty() {
                 let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.pending))?;
                 drop(self.pending.split_to(n));
@@ -148,6 +179,7 @@ impl Way {
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }
+            self.writing = false;
             match self.pipe {
                 Some(_) => ready!(self.splice(cx, worker, from))?,
                 None => ready!(self.copy(cx, worker, from, to))?,
@@ -203,6 +235,7 @@ impl Way {
             return Poll::Ready(Ok(()));
         }
         self.moved += read.len() as u64;
+        self.writing = true;
         let written = match Pin::new(to).poll_write(cx, read) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,

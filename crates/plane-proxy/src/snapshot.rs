@@ -9,7 +9,8 @@ use std::time::Instant;
 use ipnet::IpNet;
 use plimsoll_balance::{Balancer, Candidate, Shared};
 use plimsoll_model::{
-    Backend, BackendAddr, Cookie, Desired, Listen, Name, Route, Service, ServiceSpec, State,
+    AccessLog, Backend, BackendAddr, Cookie, Desired, Listen, Name, Route, Service, ServiceSpec,
+    State,
 };
 
 use crate::backend::LiveBackend;
@@ -41,6 +42,8 @@ pub(crate) struct LiveService {
     /// The same by a cookie. Boxed, for most have none.
     pub(crate) cookie: Option<Box<Jar>>,
     pub(crate) shared: Arc<SharedService>,
+    /// How its requests or connections are logged; none if they are not.
+    pub(crate) log: Option<AccessLog>,
     /// The time-outs in milliseconds; 0 is no limit.
     pub(crate) timeouts: TimeoutsMs,
     /// What it does with its HTTP requests, if that is anything.
@@ -168,6 +171,7 @@ impl LiveService {
             timeouts: (&service.spec.timeouts).into(),
             http: (service.spec.http.as_deref()).map(|http| Box::new(ServiceRules::new(http))),
             shared,
+            log: None,
         }
     }
 

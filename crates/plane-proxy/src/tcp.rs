@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
+use crate::access::{End, Record};
 use crate::choose::{Tried, choose};
 use crate::conn::Conn;
 use crate::connect::{ConnectError, connect};
@@ -43,19 +44,29 @@ pub(crate) async fn serve(
     if let Some(counts) = service.shared.count(worker.id) {
         counts.total.add(1);
     }
+    if service.log.is_some() {
+        conn.keep(Record::tcp(service.clone()));
+    }
     let until = worker.now() + service.timeouts.connect;
     let mut tried = Tried::default();
     loop {
         let choosing = choose(&worker, &service, conn.client(), &tried, None);
-        let Some(Ok(place)) = unless_gone(conn, &client, choosing).await else {
-            break;
+        let place = match unless_gone(conn, &client, choosing).await {
+            Some(Ok(place)) => place,
+            Some(Err(none)) => {
+                conn.note(|record, _| record.end(none.code()));
+                break;
+            }
+            None => break,
         };
         let backend = place.backend();
         conn.set_backend(Some(backend.clone()));
+        conn.note(|record, at| record.place(backend, at));
         let preface = preface(&service, conn, || client.local_addr().ok());
         let begun = Instant::now();
         match connect(&worker, backend, &conn.port, &service.timeouts, preface).await {
             Ok((mut server, _open)) => {
+                conn.note(|record, at| record.connect(at));
                 let latency = service.shared.latency(worker.id);
                 if let Some(latency) = latency {
                     latency.connect.record(begun.elapsed());
@@ -76,6 +87,7 @@ pub(crate) async fn serve(
                 if let Some(latency) = latency {
                     latency.duration.record(conn.taken());
                 }
+                conn.note(|record, _| record.end(ended.code()));
                 if ended != Ended::Closed {
                     refuse(&client);
                     refuse(&server);
@@ -89,13 +101,22 @@ pub(crate) async fn serve(
                     break;
                 }
             }
-            Err(ConnectError::Local) => break,
+            Err(ConnectError::Local) => {
+                conn.note(|record, _| record.end(End::new(*b"RC")));
+                break;
+            }
             Err(error) => {
                 let refused = matches!(error, ConnectError::Refused | ConnectError::Itself);
                 if !tried.failed(backend, refused, service.spec.retries) {
+                    let code = match error {
+                        ConnectError::TimedOut => *b"sC",
+                        _ => *b"SC",
+                    };
+                    conn.note(|record, _| record.end(End::new(code)));
                     break;
                 }
                 backend.count(worker.id).retries.add(1);
+                conn.note(|record, _| record.retry(true));
             }
         }
     }

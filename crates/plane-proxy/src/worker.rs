@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,7 @@ use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::accept::Acceptor;
+use crate::access::{AccessLog, Journal};
 use crate::conn::{Conn, Phase};
 use crate::http;
 use crate::http::engine::Engines;
@@ -44,6 +46,11 @@ pub(crate) struct Shared {
     /// The zero of the plane's clock.
     pub(crate) epoch: Instant,
     /// How to reach each worker.
+    /// Connections of clients that each worker has, as of its last tick.
+    pub(crate) open: Box<[AtomicU64]>,
+    /// Whether any service is logged.
+    pub(crate) logging: AtomicBool,
+    pub(crate) access_log: AccessLog,
     pub(crate) workers: std::sync::OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
 }
 
@@ -102,6 +109,7 @@ pub(crate) struct Worker {
     pub(crate) engines: Engines,
     pub(crate) spares: Spares,
     pub(crate) forwarded: Recent,
+    pub(crate) journal: Journal,
     /// Where TCP bytes pass through, between a read and the write that follows it.
     pub(crate) scratch: Scratch,
     pub(crate) pipes: crate::splice::Pipes,
@@ -121,6 +129,7 @@ impl Worker {
         Self {
             id,
             clock: Cell::new(shared.now()),
+            journal: Journal::new(shared.access_log.clone()),
             shared,
             pool: Pool::default(),
             engines: Engines::default(),
@@ -139,6 +148,21 @@ impl Worker {
     /// Milliseconds of the plane's clock, as of the last tick.
     pub(crate) fn now(&self) -> u64 {
         self.clock.get()
+    }
+
+    /// Lets others know how many connections this worker has.
+    fn count_connections(&self) {
+        if let Some(open) = self.shared.open.get(self.id) {
+            let count = self.conns.borrow().len() as u64;
+            open.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections of clients, of the others as of their last tick.
+    pub(crate) fn connections(&self) -> u64 {
+        self.count_connections();
+        let open = self.shared.open.iter();
+        open.map(|open| open.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether the worker accepts no more and closes what is idle.
@@ -209,6 +233,8 @@ impl Listed {
 
 impl Drop for Listed {
     fn drop(&mut self) {
+        // Who leaves in the middle of a request is logged, too.
+        self.conn.log(&self.worker);
         self.conn.clear();
         self.worker.conns.borrow_mut().try_remove(self.key);
         if let Some(counts) = self.conn.port.counts.get(self.worker.id) {
@@ -321,6 +347,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
             Some(command) = commands.recv() => worker.obey(command),
         }
     }
+    worker.journal.flush();
     worker.pool.clear();
     worker.engines.clear();
 }
@@ -343,6 +370,8 @@ async fn tick(worker: Rc<Worker>) {
             conn.sweep(now);
         }
         worker.pool.sweep(now);
+        worker.count_connections();
+        worker.journal.flush();
     }
 }
 

@@ -6,6 +6,9 @@ use std::net::Ipv4Addr;
 
 fn worker() -> Rc<Worker> {
     let shared = Shared {
+        open: Box::default(),
+        logging: AtomicBool::new(false),
+        access_log: AccessLog::default(),
         snapshot: ArcSwap::default(),
         epoch: Instant::now(),
         workers: std::sync::OnceLock::new(),

@@ -186,7 +186,7 @@ impl Plane for FakePlane {
         });
         Counters {
             services: services.collect(),
-            listens: Vec::new(),
+            ..Counters::default()
         }
     }
 

@@ -10,8 +10,9 @@ mod types;
 
 pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
-    BackendCounters, CookieCounters, Counters, Event, Explanation, Flow, FlowFilter, FlowPage,
-    ItemResult, ListenState, PersistenceCounters, PlaneError, ServiceCounters, Tuple, Unsupported,
+    AccessLogCounters, BackendCounters, CookieCounters, Counters, Event, Explanation, Flow,
+    FlowFilter, FlowPage, ItemResult, ListenState, PersistenceCounters, PlaneError,
+    ServiceCounters, Tuple, Unsupported,
 };
 
 use plimsoll_model::{Desired, Plan, Route, Service};

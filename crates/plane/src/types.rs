@@ -187,6 +187,17 @@ pub struct Counters {
     pub services: Vec<ServiceCounters>,
     /// By listen.
     pub listens: Vec<ListenState>,
+    /// Of the access log.
+    pub access_log: AccessLogCounters,
+}
+
+/// Counts of an access log since the plane started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLogCounters {
+    /// Lines written.
+    pub lines: u64,
+    /// Lines dropped: they came faster than they could be written, or could not be written at all.
+    pub dropped: u64,
 }
 
 /// Which flows to list. Unset fields match all.

@@ -146,8 +146,11 @@ fn engine(config: &Config, text: &str) -> Option<Diagnostic> {
 
 /// What control would put aside, and what cannot be meant.
 fn warnings(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>, Error> {
-    let plane = ProxyPlane::start(Options { workers: 1 })
-        .map_err(|why| Error::Failed(format!("a worker cannot be started: {why}")))?;
+    let plane = ProxyPlane::start(Options {
+        workers: 1,
+        ..Options::default()
+    })
+    .map_err(|why| Error::Failed(format!("a worker cannot be started: {why}")))?;
     let services = config.services.iter().map(|service| Entry {
         key: EntryKey::new(format!("service {}", service.name())),
         item: Item::Service(service.clone().into()),

@@ -39,7 +39,7 @@ proptest! {
 fn the_generator_reaches_every_corner() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let made: Vec<Config> = (0..200)
+    let made: Vec<Config> = (0..600)
         .map(|_| model::config().new_tree(&mut runner).unwrap().current())
         .collect();
     let services = || made.iter().flat_map(|c| &c.services);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::{Config, Daemon, Docker, LogFormat};
+use plimsoll_config::{AccessLogSettings, Config, Daemon, Docker, LogFormat};
 use plimsoll_model::*;
 use proptest::prelude::*;
 use proptest::{collection::vec, option, sample::select};
@@ -287,6 +287,10 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                         _ => Some(ProxyVersion::V2),
                     },
                 };
+                spec.access_log = match retries % 5 {
+                    0 => None,
+                    n => Some(AccessLog::NAMES[n as usize - 1].1),
+                };
                 spec.max_body = u64::from(queue) * u64::from(retries) / 2;
                 spec.sorry = sorry.map(|mut b| {
                     b.origin = origin(&format!(", sorry {}", b.addr));
@@ -381,6 +385,13 @@ fn daemon() -> BoxedStrategy<Daemon> {
     let log = option::of(select(vec![LogFormat::Text, LogFormat::Json]));
     let metrics = option::of((60001..=u16::MAX).prop_map(|port| ([127, 0, 0, 1], port).into()));
     let workers = option::of(1..=Daemon::MAX_WORKERS);
+    let format = select(AccessLog::NAMES.map(|(_, format)| format).to_vec());
+    let to = select(vec![
+        LogTo::Stdout,
+        LogTo::File("/var/log/a \"b\".log".into()),
+        LogTo::Syslog("/dev/log".into()),
+    ]);
+    let access = (format, to, any::<bool>());
     (
         workers,
         option::of(Just("/run/a b.sock".into())),
@@ -388,15 +399,19 @@ fn daemon() -> BoxedStrategy<Daemon> {
         metrics,
         millis(0),
         log,
+        access,
     )
-        .prop_map(|(workers, admin, stats, metrics, drain, log)| Daemon {
-            workers,
-            admin,
-            stats,
-            metrics,
-            drain,
-            log,
-        })
+        .prop_map(
+            |(workers, admin, stats, metrics, drain, log, (format, to, query))| Daemon {
+                workers,
+                admin,
+                stats,
+                metrics,
+                drain,
+                log,
+                access_log: AccessLogSettings { format, to, query },
+            },
+        )
         .boxed()
 }
 

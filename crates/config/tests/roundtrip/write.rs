@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use plimsoll_config::{Config, Daemon, Docker, LogFormat, format_duration};
+use plimsoll_config::{AccessLogSettings, Config, Daemon, Docker, LogFormat, format_duration};
 use plimsoll_model::*;
 
 /// A table being written: `key = value` parts.
@@ -91,7 +91,30 @@ fn daemon(daemon: &Daemon) -> String {
         Some(LogFormat::Json) => parts.add(true, "log", text("json")),
         None => {}
     }
+    let access = &daemon.access_log;
+    if *access != AccessLogSettings::default() {
+        let to = match &access.to {
+            LogTo::Stdout => "stdout".to_owned(),
+            LogTo::File(path) => path.display().to_string(),
+            LogTo::Syslog(path) => format!("syslog:{}", path.display()),
+        };
+        let (format, to) = (text(access_format(access.format)), text(to));
+        let table = format!(
+            "{{ format = {format}, to = {to}, query = {} }}",
+            access.query
+        );
+        parts.add(true, "access-log", table);
+    }
     parts.table("[daemon]")
+}
+
+fn access_format(format: AccessLog) -> &'static str {
+    match format {
+        AccessLog::Off => "off",
+        AccessLog::Combined => "combined",
+        AccessLog::Json => "json",
+        AccessLog::Httplog => "httplog",
+    }
 }
 
 fn service(service: &Service, short: bool) -> String {
@@ -135,6 +158,9 @@ fn service(service: &Service, short: bool) -> String {
     parts.add(!short || differs, "retries", spec.retries.to_string());
     let differs = spec.max_body != plain.max_body;
     parts.add(!short || differs, "body-limit", spec.max_body.to_string());
+    if let Some(format) = spec.access_log {
+        parts.add(true, "access-log", text(access_format(format)));
+    }
     let trusted = one_or_many(spec.trusted.iter().map(text).collect(), short);
     parts.add(!short || !spec.trusted.is_empty(), "trusted", trusted);
     let accept = &spec.proxy_headers.accept;

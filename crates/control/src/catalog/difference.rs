@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_model::{
-    Backend, Check, CheckHost, CheckKind, Cookie, CookieMode, HashKey, Origin, Persistence,
-    PlaneChoice, ProxyHeaders, ProxyVersion, Route, Scheduler, ServiceSpec, Timeouts,
+    AccessLog, Backend, Check, CheckHost, CheckKind, Cookie, CookieMode, HashKey, Origin,
+    Persistence, PlaneChoice, ProxyHeaders, ProxyVersion, Route, Scheduler, ServiceSpec, Timeouts,
 };
 
 use super::words::{self, time};
@@ -127,6 +127,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         retries,
         trusted,
         proxy_headers,
+        access_log,
         sorry,
         max_body,
         http,
@@ -150,6 +151,10 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         })
         .or_else(|| differ("trusted", trusted, &second.trusted, |v| list(v)))
         .or_else(|| of_proxy_headers(proxy_headers, &second.proxy_headers))
+        .or_else(|| {
+            let show = |log: &Option<AccessLog>| log.map_or(NONE, AccessLog::as_str).to_owned();
+            differ("access-log", access_log, &second.access_log, show)
+        })
         .or_else(|| {
             let show = |sorry: &Option<Backend>| match sorry {
                 Some(backend) => backend.addr.to_string(),

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use plimsoll_discover::docker::labels::schema;
-use plimsoll_model::{CheckKind, HashKey, PlaneChoice, ProxyVersion, SchedulerKind, Service};
+use plimsoll_model::{
+    AccessLog, CheckKind, HashKey, PlaneChoice, ProxyVersion, SchedulerKind, Service,
+};
 
 use crate::keys_http;
 use crate::world::{World, labelled};
@@ -323,6 +325,12 @@ const KEYS: &[Key] = &[
             "1m",
             "expected a whole number from 0 to 9223372036854775807",
         )],
+    },
+    Key {
+        key: "access-log",
+        good: "json",
+        seen: |s| s.spec.access_log == Some(AccessLog::Json),
+        bad: &[("jsn", "did you mean `json`?")],
     },
     Key {
         key: "trusted",

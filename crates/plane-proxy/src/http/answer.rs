@@ -42,6 +42,8 @@ impl Exchange<'_> {
             ));
         }
         counts.response(head.status.as_u16());
+        let status = head.status.as_u16();
+        client.conn.note(|record, at| record.answer(status, at));
         if let Some(latency) = self.service.shared.latency(client.worker.id) {
             latency.first_byte.record(client.conn.taken());
         }

@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use super::gate::Gate;
 use super::pool::BackendConn;
+use crate::access::End;
 use crate::backend::{LiveBackend, Place};
 use crate::conn::{Conn, Phase};
 use crate::snapshot::LiveService;
@@ -123,6 +124,7 @@ impl Uploading {
                         self.room -= n;
                     }
                     self.backend.count(self.worker.id).bytes_in.add(n);
+                    self.conn.add_received(n);
                 }
                 // Nobody asks for what comes after trailers.
                 if self.incoming.is_end_stream() || frame.is_trailers() {
@@ -230,6 +232,7 @@ impl Driven {
 impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.client.is_cut() {
+            self.client.note(|record, _| record.end(End::new(*b"KD")));
             self.flow = None;
             self.break_off();
             return Poll::Ready(Some(Err(BodyError::Cut)));
@@ -257,6 +260,7 @@ impl Download {
         match std::task::ready!(polled) {
             Some(Ok(frame)) => {
                 if let (Some(data), Some((_, place))) = (frame.data_ref(), &self.flow) {
+                    self.client.add_sent(data.len() as u64);
                     place
                         .backend()
                         .count(self.worker.id)
@@ -269,6 +273,7 @@ impl Download {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
+                self.client.note(|record, _| record.end(End::new(*b"SD")));
                 if let Some((_, place)) = self.flow.take() {
                     place.backend().count(self.worker.id).failures.add(1);
                     place
@@ -316,6 +321,8 @@ impl Download {
             // Not before: one that breaks off every body would be good again with every head.
             place.backend().served();
             drop(place);
+            self.client.note(|record, _| record.end(End::CLEAN));
+            self.client.log(&self.worker);
         }
     }
 }

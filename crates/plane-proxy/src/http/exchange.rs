@@ -118,10 +118,15 @@ impl<'a> Exchange<'a> {
             let place = self.choose().await?;
             let backend = place.backend().clone();
             self.client.conn.set_backend(Some(backend.clone()));
+            let conn = &self.client.conn;
+            conn.note(|record, at| record.place(&backend, at));
             let mut only_fresh = false;
             loop {
                 let conn = match self.connection(&backend, only_fresh).await {
-                    Ok(conn) => conn,
+                    Ok(conn) => {
+                        self.client.conn.note(|record, at| record.connect(at));
+                        conn
+                    }
                     Err(error) => {
                         self.connect_failed(&backend, &error)?;
                         break;
@@ -157,15 +162,20 @@ impl<'a> Exchange<'a> {
                     (Some(failure), _) => return Err(failure),
                     // Another service of the same route can.
                     (None, Some(other)) => {
+                        client.conn.route(&other);
                         // A cookie is of one service.
                         let fresh = other.cookie.as_ref().map(|_| Box::default());
                         (self.service, self.visit) = (other, fresh);
                     }
                     (None, None) => return Err(self.unserved("no backend can serve now")),
                 },
-                Err(NoPlace::QueuesFull) => return Err(self.unserved("all queues are full")),
+                Err(NoPlace::QueuesFull) => {
+                    let failure = self.unserved("all queues are full");
+                    return Err(failure.ending(*b"PQ"));
+                }
                 Err(NoPlace::QueueTimeout) => {
-                    return Err(self.unserved("no backend came free in time"));
+                    let failure = self.unserved("no backend came free in time");
+                    return Err(failure.ending(*b"sQ"));
                 }
             }
         }
@@ -250,7 +260,8 @@ impl<'a> Exchange<'a> {
     ) -> Result<(), Failure> {
         let failure = match error {
             ConnectError::Local => {
-                return Err(self.unserved("no connection to a backend can be opened now"));
+                let why = "no connection to a backend can be opened now";
+                return Err(self.unserved(why).ending(*b"RC"));
             }
             // It could never serve: as if there were one backend fewer.
             ConnectError::Itself => {
@@ -285,6 +296,7 @@ impl<'a> Exchange<'a> {
             return Err(failure);
         }
         backend.count(self.client.worker.id).retries.add(1);
+        self.client.conn.note(|record, _| record.retry(true));
         self.failed = Some(failure);
         Ok(())
     }
@@ -403,10 +415,10 @@ impl<'a> Exchange<'a> {
             }
             Attempt::Cut => {
                 counts.failures.add(1);
-                Err(Failure::new(
-                    StatusCode::BAD_GATEWAY,
-                    "the backend was taken out of use",
-                ))
+                Err(
+                    Failure::new(StatusCode::BAD_GATEWAY, "the backend was taken out of use")
+                        .ending(*b"KH"),
+                )
             }
             Attempt::TimedOut => {
                 counts.failures.add(1);
@@ -429,6 +441,7 @@ impl<'a> Exchange<'a> {
                     // The backend closed it as idle at this very moment, which is its right.
                     self.resent += 1;
                     self.request = spare;
+                    self.client.conn.note(|record, _| record.retry(false));
                     return Ok(Next::SameBackend);
                 }
                 counts.failures.add(1);

@@ -397,6 +397,7 @@ impl Gate {
             Then::Hold => {
                 inlet.held = rest;
                 if self.conn.phase() == Phase::Idle {
+                    self.conn.head_begins();
                     self.conn
                         .enter_until(Phase::Head, self.worker.now(), inlet.header);
                 }

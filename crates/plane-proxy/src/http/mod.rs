@@ -279,6 +279,7 @@ async fn run_tunnel(client: &Client, mut stream: TcpStream, tunnel: Tunnel) {
         idle,
     )
     .await;
+    conn.note(|record, _| record.end(ended.code()));
     if ended != Ended::Closed {
         refuse(&stream);
         refuse(&server);

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::headers::{Hop, may_tunnel, take_hop};
 use super::ruled::Ruled;
 use super::target::{check_form, host_of};
 use super::{Client, finish};
+use crate::access::{End, Record};
 use crate::conn::Phase;
 use crate::router::{Routed, Rule};
 use crate::snapshot::{LiveService, Table};
@@ -36,10 +38,16 @@ pub(super) async fn respond(
 ) -> Response<ResponseBody> {
     client.conn.enter(Phase::Request);
     client.conn.begin();
+    if client.worker.shared.logging.load(Ordering::Relaxed) {
+        record(client, &request);
+    }
     client.gate.serve();
     let body_follows = !request.body().is_end_stream();
     match pass_on(client, request).await {
-        Ok(response) => response,
+        Ok(response) => {
+            answered(client, &response);
+            response
+        }
         Err(failure) => {
             if let Some(counts) = client.conn.port.counts.get(client.worker.id) {
                 counts.refuse(failure.status.as_u16());
@@ -54,13 +62,43 @@ pub(super) async fn respond(
                 None,
                 client.keepalive.get(),
             );
+            let (status, end) = (failure.status.as_u16(), failure.end);
             let mut response = own_response(failure, client.gate.is_unread());
             if let Some(ruled) = client.ruled.take() {
                 ruled.mark(response.headers_mut());
             }
+            let length = response.body().size_hint().exact();
+            client.conn.add_sent(length.unwrap_or_default());
+            client.conn.note(|record, _| {
+                record.status(status);
+                record.end(end.unwrap_or_else(|| End::of_status(status, record.stage())));
+            });
+            client.conn.log(&client.worker);
             response
         }
     }
+}
+
+/// Begins what will be a line of the access log.
+fn record(client: &Client, request: &Request<Incoming>) {
+    let bad = request.method().as_str() == REFUSED && client.gate.refusal().is_some();
+    let query = client.worker.journal.has_query();
+    let head = client.conn.take_head_time();
+    client.conn.keep(Record::http(request, bad, query, head));
+}
+
+/// An answer that nobody will end: it has no body, or one of our own.
+fn answered(client: &Client, response: &Response<ResponseBody>) {
+    let streams = matches!(response.body(), ResponseBody::Stream(_));
+    if streams || client.tunnel.borrow().is_some() {
+        return;
+    }
+    let status = response.status().as_u16();
+    client.conn.note(|record, _| {
+        record.status(status);
+        record.end(End::of_status(status.min(399), record.stage()));
+    });
+    client.conn.log(&client.worker);
 }
 
 /// The answer to a request that nobody made.
@@ -75,6 +113,8 @@ pub(super) struct Failure {
     why: &'static str,
     /// What else belongs to the answer.
     field: Option<Box<(HeaderName, HeaderValue)>>,
+    /// How it is logged; none: as its status suggests.
+    end: Option<End>,
 }
 
 impl Failure {
@@ -83,6 +123,7 @@ impl Failure {
             status,
             why,
             field: None,
+            end: None,
         }
     }
 
@@ -90,6 +131,12 @@ impl Failure {
     pub(super) fn with(self, name: HeaderName, value: HeaderValue) -> Self {
         let field = Some(Box::new((name, value)));
         Self { field, ..self }
+    }
+
+    /// The same, logged with this termination code.
+    pub(super) fn ending(mut self, code: [u8; 2]) -> Self {
+        self.end = Some(End::new(code));
+        self
     }
 }
 
@@ -134,6 +181,7 @@ async fn pass_on(
             client.gate.set_unread();
         }
     })?;
+    client.conn.route(&service);
     client.keepalive.set(service.timeouts.keepalive);
     client.idle.set(service.timeouts.idle);
     if let Some(counts) = service.shared.count(client.worker.id) {

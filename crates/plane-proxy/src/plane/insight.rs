@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::Name;
 use plimsoll_plane::{
-    CookieCounters, Counters, FlowFilter, FlowPage, Latencies, ListenState, PersistenceCounters,
-    PlaneError, ServiceCounters,
+    AccessLogCounters, CookieCounters, Counters, FlowFilter, FlowPage, Latencies, ListenState,
+    PersistenceCounters, PlaneError, ServiceCounters,
 };
 use tokio::sync::oneshot;
 
@@ -82,6 +82,10 @@ impl ProxyPlane {
         Counters {
             services: services.collect(),
             listens: listens.collect(),
+            access_log: AccessLogCounters {
+                lines: self.shared.access_log.lines(),
+                dropped: self.shared.access_log.dropped(),
+            },
         }
     }
 

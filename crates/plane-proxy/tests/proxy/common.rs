@@ -11,7 +11,7 @@ use plimsoll_model::{
     WeightedService,
 };
 use plimsoll_plane::{BackendCounters, Flow, FlowFilter, ListenState, Plane, ServiceCounters};
-use plimsoll_plane_proxy::{Options, ProxyPlane};
+use plimsoll_plane_proxy::{AccessLog, Options, ProxyPlane};
 use plimsoll_testkit::{Ending, Port, Raw, Response, wait_until_async};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -97,9 +97,23 @@ impl Proxy {
     }
 
     fn start(proto: Proto, backends: Vec<Backend>, set: impl FnOnce(&mut ServiceSpec)) -> Self {
+        Self::logged(AccessLog::default(), proto, backends, set)
+    }
+
+    /// A plane with the service `web` and this access log.
+    pub(crate) fn logged(
+        access_log: AccessLog,
+        proto: Proto,
+        backends: Vec<Backend>,
+        set: impl FnOnce(&mut ServiceSpec),
+    ) -> Self {
         let port = Port::take().unwrap();
         let mut proxy = Self {
-            plane: ProxyPlane::start(Options { workers: 2 }).unwrap(),
+            plane: ProxyPlane::start(Options {
+                workers: 2,
+                access_log,
+            })
+            .unwrap(),
             desired: Desired::default(),
             port,
         };

@@ -11,6 +11,14 @@ fn the_plane_conforms() {
         ports.push(Port::take().unwrap());
         ports.last().unwrap().number()
     };
-    let mut make = || Box::new(ProxyPlane::start(Options { workers: 2 }).unwrap()) as _;
+    let mut make = || {
+        Box::new(
+            ProxyPlane::start(Options {
+                workers: 2,
+                ..Options::default()
+            })
+            .unwrap(),
+        ) as _
+    };
     conformance::run(&mut make, &mut port);
 }

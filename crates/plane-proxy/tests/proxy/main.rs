@@ -8,6 +8,7 @@
 )]
 
 mod abuse;
+mod access_log;
 mod bad_backend;
 mod bodies;
 mod change;

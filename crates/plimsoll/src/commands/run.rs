@@ -11,12 +11,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use plimsoll_admin::haproxy::serve_stats;
 use plimsoll_admin::{Access, Socket, SocketError, serve_admin, serve_metrics};
-use plimsoll_config::{Config, LogFormat};
+use plimsoll_config::{AccessLogSettings, Config, LogFormat};
 use plimsoll_discover::docker::host::EngineHost;
 use plimsoll_discover::docker::links::LinksSource;
 use plimsoll_discover::docker::source::DockerSource;
 use plimsoll_discover::file::FileSource;
-use plimsoll_model::Listen;
+use plimsoll_model::{Listen, LogTo};
+use plimsoll_plane_proxy::{AccessLog, AccessOptions};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -34,7 +35,8 @@ use crate::watched::Wish;
 /// say; with one what the file says, and containers, too, where the file or --docker asks for them.
 ///
 /// A configuration file is watched; SIGHUP reads it at once. A change that is invalid changes
-/// nothing. An engine that is away changes nothing either, and is waited for. SIGTERM and SIGINT
+/// nothing. An engine that is away changes nothing either, and is waited for. SIGUSR1, and SIGHUP, too,
+/// open the file of an access log anew. SIGTERM and SIGINT
 /// accept nothing more, let what is in flight end, and stop; a second one stops at once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -90,6 +92,9 @@ enum Format {
     Text,
     Json,
 }
+
+/// At the end, what is left of the access log is written within this time or not at all.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// What is watched.
 struct Sources {
@@ -168,7 +173,10 @@ impl Run {
             docker: engine.map(|host| DockerSource::new(host, http)),
             links: self.links.then(|| LinksSource::new(variables(), http)),
         };
-        let result = runtime.block_on(serve(sources, sockets, workers, drain, signals));
+        let access_log = open_access_log(&settings.access_log)?;
+        let access = access_log.clone();
+        let result = runtime.block_on(serve(sources, sockets, workers, drain, signals, access));
+        access_log.finish(FLUSH);
         // Whoever still waits for an answer does not hold the process up.
         runtime.shutdown_background();
         result
@@ -272,8 +280,9 @@ async fn serve(
     workers: usize,
     drain: Duration,
     mut signals: Signals,
+    access_log: AccessLog,
 ) -> Result<(), Error> {
-    let (mut daemon, handle) = Daemon::start(workers)
+    let (mut daemon, handle) = Daemon::start(workers, access_log.clone())
         .map_err(|why| Error::Failed(format!("the workers cannot be started: {why}")))?;
     let mut names = Vec::new();
     // A file that nothing can be listened on for is a mistake of whoever starts this. What
@@ -319,7 +328,9 @@ async fn serve(
                 Told::Reload => {
                     info!("SIGHUP: reads the sources again");
                     daemon.reload();
+                    access_log.reopen();
                 }
+                Told::Reopen => access_log.reopen(),
                 Told::Stop => break,
             },
         }
@@ -372,6 +383,17 @@ fn bind_stats(path: &Path, admin: &Path) -> Result<Socket, Error> {
     Socket::bind(path, access).map_err(|why| Error::Failed(why.to_string()))
 }
 
+/// Opens what requests and connections are logged to.
+fn open_access_log(settings: &AccessLogSettings) -> Result<AccessLog, Error> {
+    let AccessLogSettings { format, to, query } = settings.clone();
+    let what = match &to {
+        LogTo::Stdout => "stdout".into(),
+        LogTo::File(path) | LogTo::Syslog(path) => path.display().to_string(),
+    };
+    let opened = AccessLog::open(AccessOptions { format, to, query });
+    opened.map_err(|why| Error::Failed(format!("[daemon] access-log: {what}: {why}")))
+}
+
 fn bind_metrics(addr: std::net::SocketAddr) -> Result<std::net::TcpListener, Error> {
     let listener = std::net::TcpListener::bind(addr).and_then(|listener| {
         listener.set_nonblocking(true)?;
@@ -400,11 +422,13 @@ fn raise_descriptors() {
 /// What a signal says.
 enum Told {
     Reload,
+    Reopen,
     Stop,
 }
 
 struct Signals {
     hup: Signal,
+    usr1: Signal,
     term: Signal,
     int: Signal,
 }
@@ -413,6 +437,7 @@ impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
         })
@@ -421,6 +446,7 @@ impl Signals {
     async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.hup.recv() => Told::Reload,
+            _ = self.usr1.recv() => Told::Reopen,
             _ = self.term.recv() => Told::Stop,
             _ = self.int.recv() => Told::Stop,
         }

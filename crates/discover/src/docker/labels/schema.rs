@@ -41,6 +41,7 @@ pub const SERVICE: &[&str] = &[
     "trusted",
     "accept-proxy",
     "send-proxy",
+    "access-log",
     "sorry",
     "plane",
     "check",

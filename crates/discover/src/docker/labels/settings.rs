@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use plimsoll_model::{
-    Backend, BackendAddr, HashKey, HostPattern, Listen, MAX_WEIGHT, Name, Origin, PathPrefix,
-    Persistence, PlaneChoice, Proto, ProxyVersion, SchedulerKind, ServiceSpec,
+    AccessLog, Backend, BackendAddr, HashKey, HostPattern, Listen, MAX_WEIGHT, Name, Origin,
+    PathPrefix, Persistence, PlaneChoice, Proto, ProxyVersion, SchedulerKind, ServiceSpec,
 };
 
 use super::Common;
@@ -261,6 +261,9 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
                 .filter_map(|item| trusted(value, item, faults));
             *networks = read.collect();
         }
+    }
+    if let Some(value) = group.get("access-log") {
+        spec.access_log = value.word(&AccessLog::NAMES, faults);
     }
     if let Some(value) = group.get("send-proxy") {
         spec.proxy_headers.send = value.word(&ProxyVersion::NAMES, faults);
