@@ -1,6 +1,8 @@
 //! A whole proxy plane between a client and a backend that are both played by the fuzz target, on
 //! loopback and in one thread: real sockets, the code that serves real ones.
 
+#![allow(dead_code, reason = "each target uses a part of it")]
+
 #[path = "../../crates/plane-proxy/tests/proxy/desync/wire.rs"]
 pub mod wire;
 
@@ -63,7 +65,11 @@ impl Stage {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = free.local_addr().expect("an address");
         drop(free);
-        let mut plane = ProxyPlane::start(Options { workers: 1 }).expect("a plane");
+        let options = Options {
+            workers: 1,
+            ..Options::default()
+        };
+        let mut plane = ProxyPlane::start(options).expect("a plane");
         let listen = Listen::socket(address.ip(), address.port(), Proto::Http);
         let name = "web".parse().expect("a name");
         let spec = ServiceSpec::new(name, Origin::new("fuzz", "web"), vec![listen]);
