@@ -330,7 +330,10 @@ const KEYS: &[Key] = &[
         key: "access-log",
         good: "json",
         seen: |s| s.spec.access_log == Some(AccessLog::Json),
-        bad: &[("jsn", "did you mean `json`?")],
+        bad: &[(
+            "jsn",
+            "expected one of off, combined, json, httplog: did you mean `json`?",
+        )],
     },
     Key {
         key: "trusted",
