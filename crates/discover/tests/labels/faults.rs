@@ -151,7 +151,7 @@ fn keys_of_other_balancers_are_known() {
         ),
         ("sticky.cookie", "key `cookie` names "),
         ("sticky.cookie.secure", "key `cookie` names "),
-        ("middlewares", "this version has no middlewares: "),
+        ("middlewares", "there are no middlewares: "),
     ] {
         let made = World::new().made(&labelled(&[(&format!("plimsoll.{key}"), "1")]));
         let [(subject, reason)] = made.invalid()[..] else {

@@ -32,7 +32,8 @@ const WITHOUT: [(&[&str], &str); 4] = [
     ),
     (
         &["middleware", "middlewares"],
-        "this version has no middlewares: requests are passed on as they are",
+        "there are no middlewares: keys such as `redirect`, `strip-prefix` and `request-headers.set` are \
+         the service's own",
     ),
 ];
 
