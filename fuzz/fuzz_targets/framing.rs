@@ -91,18 +91,17 @@ fn last(passed: &[u8]) {
     let text = text.strip_suffix(b"\r\n\r\n").expect("the end of a head");
     let from = text.windows(4).rposition(|window| window == b"\r\n\r\n");
     let head = String::from_utf8_lossy(&text[from.map_or(0, |at| at + 4)..]).into_owned();
-    let lines: Vec<&str> = head.split("\r\n").collect();
+    let mut lines = head.split("\r\n");
+    // Behind what may be left of a body. A method of odd letters may look like a field.
+    let found = lines.any(|line| line.ends_with(" http/1.1"));
+    assert!(found, "{head:?}");
     let named = |name: &str| -> Vec<&str> {
-        let fields = lines.iter().filter_map(|line| line.split_once(':'));
+        let fields = lines.clone().filter_map(|line| line.split_once(':'));
         let named = fields.filter(|(field, _)| *field == name);
         named.map(|(_, value)| value.trim()).collect()
     };
     assert_eq!(named("connection"), [""], "{head:?}");
     assert!(named("upgrade").is_empty(), "{head:?}");
-    assert!(
-        lines.iter().any(|line| line.ends_with(" http/1.1")),
-        "{head:?}"
-    );
 }
 
 /// Reads what has passed once more, in the simplest way: heads whose lines end with CRLF, and bodies
