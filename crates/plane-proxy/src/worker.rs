@@ -45,12 +45,12 @@ pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// The zero of the plane's clock.
     pub(crate) epoch: Instant,
-    /// How to reach each worker.
     /// Connections of clients that each worker has, as of its last tick.
     pub(crate) open: Box<[AtomicU64]>,
     /// Whether any service is logged.
     pub(crate) logging: AtomicBool,
     pub(crate) access_log: AccessLog,
+    /// How to reach each worker.
     pub(crate) workers: std::sync::OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
 }
 

@@ -11,8 +11,8 @@ use plimsoll_model::{
 use super::group::Group;
 use super::value::{Faults, Value, told};
 
-/// Keys that speak of a route, so that there has to be one.
-const OF_ROUTES: [&str; 7] = [
+/// Keys that speak of a route, so that there has to be one. They have no meaning but for HTTP.
+pub(crate) const OF_ROUTES: [&str; 7] = [
     "redirect",
     "redirect.status",
     "redirect.keep-path",
@@ -22,15 +22,8 @@ const OF_ROUTES: [&str; 7] = [
     "replace-prefix",
 ];
 
-/// All keys that are read here; they have no meaning but for HTTP.
-pub(crate) const KEYS: [&str; 15] = [
-    "redirect",
-    "redirect.status",
-    "redirect.keep-path",
-    "redirect.keep-query",
-    "strip-prefix",
-    "add-prefix",
-    "replace-prefix",
+/// Keys that speak of all requests of a service. They have no meaning but for HTTP.
+pub(crate) const OF_SERVICES: [&str; 8] = [
     "request-headers.set",
     "request-headers.add",
     "request-headers.remove",

@@ -32,7 +32,7 @@ const MAX_TRUSTED: usize = 1024;
 /// change of a backend, while other services wait; only a file may ask for more.
 const MAX_TABLE: u32 = 131_071;
 
-/// Keys that only mean something for HTTP, beside [`http::KEYS`].
+/// Keys that only mean something for HTTP, beside those of [`http`].
 const HTTP_ONLY: [&str; 6] = [
     "host",
     "path",
@@ -118,7 +118,8 @@ impl Maker<'_> {
         }
         reserved::check(group, &listens, &self.settings.http, faults);
         if proto != Proto::Http {
-            let keys = HTTP_ONLY.iter().chain(&http::KEYS);
+            let keys = HTTP_ONLY.iter().chain(&http::OF_ROUTES);
+            let keys = keys.chain(&http::OF_SERVICES);
             for value in keys.filter_map(|key| group.get(key)) {
                 let why = format!("only for http services, this one is {proto}");
                 faults.push(value.fault(why));
