@@ -11,6 +11,7 @@
 mod metrics;
 mod server;
 mod stats;
+mod stats_socket;
 
 use std::path::PathBuf;
 use std::time::Duration;
