@@ -3,6 +3,8 @@
 use std::fmt::{self, Write};
 use std::ops::Range;
 
+use plimsoll_model::looks_secret;
+
 use crate::source::Source;
 
 /// One thing that is wrong with a file.
@@ -93,7 +95,9 @@ fn render_one(
     )?;
     let shown = source.line(*line);
     let gutter = " ".repeat(line.to_string().len());
-    if !shown.trim().is_empty() {
+    // Nobody's password, or what looks like its hash, goes into a log.
+    let is_secret = diagnostic.key.contains("basic-auth") || looks_secret(shown);
+    if !shown.trim().is_empty() && !is_secret {
         let before = column - 1;
         let skip = if shown.chars().nth(SHOWN).is_some() {
             before.saturating_sub(BEFORE)
@@ -134,6 +138,9 @@ const QUOTED: usize = 60;
 
 /// A part of the file as it goes into a message: short and on one line.
 pub(crate) fn quote(text: &str) -> String {
+    if looks_secret(text) {
+        return "…".into();
+    }
     let mut short: String = text.chars().take(QUOTED).map(visible).collect();
     if text.chars().nth(QUOTED).is_some() {
         short.push('…');

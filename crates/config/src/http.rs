@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_model::{
-    FieldName, FieldRules, PathPrefix, PrefixChange, Redirect, RequestId, RouteHttp, ServiceHttp,
-    Template,
+    BasicAuth, FieldName, FieldRules, PathPrefix, PrefixChange, Redirect, RequestId, RouteHttp,
+    ServiceHttp, Template,
 };
 
 use crate::fields::{Faults, Node, Place, Table};
@@ -13,6 +13,7 @@ use crate::schema;
 
 const HEADER: &str = "the name of a header, such as \"X-Frame-Options\"";
 const VALUE: &str = "ASCII on one line, with variables such as {client}";
+const USER: &str = "users as \"NAME:HASH\", which `htpasswd -nB NAME` writes";
 const PATH: &str = "a path that begins with /";
 const TARGET: &str =
     "\"https\", \"https://HOST\", \"https://HOST/PATH\", \"https://{host}:PORT\" or \"/PATH\"";
@@ -39,6 +40,9 @@ pub(crate) fn route(
         redirect: table
             .get("redirect")
             .and_then(|node| redirect(&node, path, faults)),
+        basic_auth: table
+            .get("basic-auth")
+            .and_then(|node| basic_auth(&node, faults)),
         prefix: prefix(table, path, faults),
         request_headers: headers(table, FieldRules::REQUEST, faults),
         response_headers: headers(table, FieldRules::RESPONSE, faults),
@@ -82,6 +86,49 @@ fn redirect(node: &Node<'_>, path: Option<&PathPrefix>, faults: &mut Faults) -> 
         return None;
     }
     Some(redirect)
+}
+
+/// No text of a user is repeated in a fault: it may be a password.
+fn basic_auth(node: &Node<'_>, faults: &mut Faults) -> Option<BasicAuth> {
+    let mut auth = BasicAuth {
+        realm: BasicAuth::DEFAULT_REALM.into(),
+        users: BTreeMap::new(),
+    };
+    let mut users = node.clone();
+    if node.is_table() {
+        let table = node.table(USER, faults)?;
+        table.check_keys(schema::BASIC_AUTH, faults);
+        if let Some(node) = table.get("realm") {
+            auth.realm = node.label(faults)?.into();
+        }
+        users = table.need("users", USER, faults)?;
+    }
+    let before = faults.count();
+    for user in users.one_or_many(BasicAuth::MAX_USERS, faults) {
+        let Some(text) = user.string(USER, faults) else {
+            continue;
+        };
+        match BasicAuth::user(text) {
+            Ok((name, hash)) => {
+                if auth.users.insert(name, hash).is_some() {
+                    let fault = user.fault("this user is there twice");
+                    faults.push(fault.expected("every user once"));
+                }
+            }
+            Err(error) => faults.push(user.fault(error.0).expected(USER)),
+        }
+    }
+    if faults.count() != before {
+        return None;
+    }
+    if let Err(error) = auth.validate() {
+        faults.push(
+            node.fault(error.0)
+                .expected("users and a realm in their ranges"),
+        );
+        return None;
+    }
+    Some(auth)
 }
 
 fn prefix(table: &Table<'_>, path: Option<&PathPrefix>, faults: &mut Faults) -> PrefixChange {

@@ -74,6 +74,7 @@ pub const ROUTE: &[&str] = &[
     "priority",
     "service",
     "redirect",
+    "basic-auth",
     "strip-prefix",
     "add-prefix",
     "replace-prefix",
@@ -83,6 +84,9 @@ pub const ROUTE: &[&str] = &[
 
 /// Keys of a `redirect` table.
 pub const REDIRECT: &[&str] = &["to", "status", "keep-path", "keep-query"];
+
+/// Keys of a `basic-auth` table.
+pub const BASIC_AUTH: &[&str] = &["users", "realm"];
 
 /// Keys of a `request-headers` or `response-headers` table.
 pub const HEADERS: &[&str] = &["set", "add", "remove"];
@@ -124,6 +128,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a route", ROUTE),
     ("a service of a route", WEIGHTED_SERVICE),
     ("a redirect table", REDIRECT),
+    ("a basic-auth table", BASIC_AUTH),
     ("a headers table", HEADERS),
     ("a request-id table", REQUEST_ID),
     ("the docker table", DOCKER),

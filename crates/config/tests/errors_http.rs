@@ -1,8 +1,11 @@
 //! What is done with HTTP: each error where it is, and what was meant.
 
+#![allow(clippy::indexing_slicing, reason = "tests")]
+
 mod common;
 
 use common::{check_route, check_service};
+use plimsoll_config::render;
 
 /// A route that has all it needs; the line is line 7.
 #[track_caller]
@@ -119,4 +122,32 @@ fn request_ids() {
             "5:14: service[0].request-id: request-id: header `te` says how a message is framed or what becomes of the connection, so only plimsoll itself can: leave it out",
         ],
     );
+}
+
+/// What is in it may be a password: neither it nor its line is shown.
+#[test]
+fn users() {
+    let cases = [
+        (
+            "basic-auth = \"alice:hunter2\"",
+            "9:14: route[0].basic-auth: the hash of a password is not one of bcrypt ($2y$), SHA-crypt ($5$, $6$) or apr1 ($apr1$): make it with `htpasswd -nB USER`",
+        ),
+        (
+            "basic-auth = [\"hunter2\"]",
+            "9:15: route[0].basic-auth[0]: a user is NAME:HASH, as `htpasswd -nB NAME` writes it",
+        ),
+        (
+            "basic-auth = { user = [\"alice:$2y$05$hunter2\"] }",
+            "9:14: route[0].basic-auth: the key `users` is missing",
+        ),
+    ];
+    for (line, wanted) in cases {
+        let text = format!(
+            "[[service]]\nname = \"a\"\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n[[route]]\nhost = \"*\"\nservice = \"a\"\npath = \"/old\"\n{line}\n"
+        );
+        let errors = common::errors(&text);
+        let said = format!("{}\n{}", errors[0], render("f", &text, &errors));
+        assert!(said.starts_with(wanted), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
 }

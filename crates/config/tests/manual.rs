@@ -60,6 +60,7 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::ROUTE => ("## `[[route]]`", 0),
         t if t == schema::WEIGHTED_SERVICE => ("## `[[route]]`", 1),
         t if t == schema::REDIRECT => ("### Redirects", 0),
+        t if t == schema::BASIC_AUTH => ("### Basic auth", 0),
         t if t == schema::HEADERS => ("### Headers", 0),
         t if t == schema::REQUEST_ID => ("### Request ids", 0),
         t if t == schema::DOCKER => ("## `[docker]`", 0),

@@ -27,8 +27,9 @@ pub use check::{Check, CheckHost, CheckKind, CheckPath, StatusSet};
 pub use cookie::{Cookie, CookieMode};
 pub use desired::Desired;
 pub use http::{
-    FieldName, FieldRules, Part, PrefixChange, Redirect, RedirectHost, RedirectTarget, RequestId,
-    RouteHttp, Scheme, ServiceHttp, Template, Variable,
+    BasicAuth, FieldName, FieldRules, HashKind, Part, PasswordHash, PrefixChange, Redirect,
+    RedirectHost, RedirectTarget, RequestId, RouteHttp, Scheme, ServiceHttp, Template, Variable,
+    looks_secret,
 };
 pub use listen::{Family, Listen, Ports, Proto};
 pub use name::Name;

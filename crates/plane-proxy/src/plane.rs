@@ -23,6 +23,7 @@ use crate::access::AccessLog;
 use crate::backend::LiveBackend;
 use crate::check;
 use crate::explain::explain;
+use crate::http::auth::Guards;
 use crate::listener::{self, Bound};
 use crate::snapshot::{LiveService, SharedService, Snapshot, rests, table_of};
 use crate::worker::{self, Command, PortSeed, Shared};
@@ -74,6 +75,7 @@ impl ProxyPlane {
             logging: AtomicBool::new(false),
             access_log: options.access_log,
             workers: OnceLock::new(),
+            guards: Guards::default(),
         });
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| mpsc::unbounded_channel()).unzip();

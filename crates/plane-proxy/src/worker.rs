@@ -18,6 +18,7 @@ use crate::accept::Acceptor;
 use crate::access::{AccessLog, Journal};
 use crate::conn::{Conn, Phase};
 use crate::http;
+use crate::http::auth::{Guards, Known};
 use crate::http::engine::Engines;
 use crate::http::forwarded::Recent;
 use crate::http::pool::Pool;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     /// How to reach each worker.
     pub(crate) workers: std::sync::OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
+    /// Who compares passwords.
+    pub(crate) guards: Guards,
 }
 
 impl Shared {
@@ -110,6 +113,8 @@ pub(crate) struct Worker {
     pub(crate) spares: Spares,
     pub(crate) forwarded: Recent,
     pub(crate) journal: Journal,
+    /// The credentials that were found to be right.
+    pub(crate) known: Known,
     /// Where TCP bytes pass through, between a read and the write that follows it.
     pub(crate) scratch: Scratch,
     pub(crate) pipes: crate::splice::Pipes,
@@ -135,6 +140,7 @@ impl Worker {
             engines: Engines::default(),
             spares: Spares::default(),
             forwarded: Recent::default(),
+            known: Known::new(|| std::hash::RandomState::new().build_hasher().finish()),
             scratch: RefCell::new(vec![0; tcp::SCRATCH].into_boxed_slice()),
             pipes: crate::splice::Pipes::default(),
             random: Cell::new(seed | 1),

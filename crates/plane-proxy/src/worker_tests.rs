@@ -12,6 +12,7 @@ fn worker() -> Rc<Worker> {
         snapshot: ArcSwap::default(),
         epoch: Instant::now(),
         workers: std::sync::OnceLock::new(),
+        guards: crate::http::auth::Guards::default(),
     };
     Rc::new(Worker::new(0, Arc::new(shared)))
 }

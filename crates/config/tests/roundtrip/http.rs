@@ -48,16 +48,25 @@ pub(crate) fn route(id: usize) -> BoxedStrategy<Option<Arc<RouteHttp>>> {
         keep_path,
         keep_query,
     });
+    let user = "alice:$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/";
+    let realm = select(vec![BasicAuth::DEFAULT_REALM, "a, b"]);
+    let auth = realm.prop_map(move |realm| BasicAuth {
+        realm: realm.into(),
+        users: [BasicAuth::user(user).unwrap()].into(),
+    });
     let strip = option::of(select(vec!["/".to_owned(), format!("/{id}")]));
     let add = option::of(select(vec!["/v1", "/v 2/x"]));
     let prefix = (strip, add).prop_map(|(strip, add)| PrefixChange {
         strip: strip.map(|strip| strip.parse().unwrap()),
         add: add.map(|add| add.replace(' ', "%20").parse().unwrap()),
     });
-    let http = (option::of(redirect), prefix, headers(), headers());
-    let http = http.prop_map(|(redirect, prefix, request_headers, response_headers)| {
+    let first = (option::of(redirect), option::of(auth));
+    let http = (first, prefix, headers(), headers());
+    let http = http.prop_map(|(first, prefix, request_headers, response_headers)| {
+        let (redirect, basic_auth) = first;
         let http = RouteHttp {
             redirect,
+            basic_auth,
             prefix,
             request_headers,
             response_headers,
@@ -117,6 +126,19 @@ pub(crate) fn write_route(route: &Route, short: bool, parts: &mut Parts) {
             false => table.inline(),
         };
         parts.add(true, "redirect", value);
+    }
+    if let Some(auth) = &http.basic_auth {
+        let users = auth.users.iter();
+        let users = list(users.map(|(name, hash)| text(format!("{name}:{}", hash.reveal()))));
+        let mut table = Parts::default();
+        table.add(true, "users", users.clone());
+        table.add(true, "realm", text(&auth.realm));
+        let plain = &*auth.realm == BasicAuth::DEFAULT_REALM;
+        let value = match short && plain {
+            true => users,
+            false => table.inline(),
+        };
+        parts.add(true, "basic-auth", value);
     }
     match &http.prefix {
         PrefixChange {

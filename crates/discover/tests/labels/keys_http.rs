@@ -7,14 +7,17 @@ use crate::world::{Made, World, labelled};
 /// Labels that have to be beside a key.
 pub(crate) fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
     match key {
-        "redirect" | "strip-prefix" | "add-prefix" | "replace-prefix" => {
+        "redirect" | "basic-auth" | "strip-prefix" | "add-prefix" | "replace-prefix" => {
             &[("host", "a.example"), ("path", "/api")]
         }
         key if key.starts_with("redirect.") => &[("host", "a.example"), ("redirect", "https")],
+        "basic-auth.realm" => &[("host", "a.example"), ("basic-auth", ALICE)],
         "request-id.response" => &[("request-id", "X-Request-ID")],
         _ => &[],
     }
 }
+
+const ALICE: &str = "alice:$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/";
 
 fn made(prefix: &str, key: &str, value: &str) -> Made {
     let said = [&[(key, value)], beside(key)].concat();
@@ -82,6 +85,18 @@ const KEYS: &[Key] = &[
         "false",
         Route(|http| !redirect(http).keep_query),
         &[("no", "expected one of true, false")],
+    ),
+    Key(
+        "basic-auth",
+        ALICE,
+        Route(|http| http.basic_auth.as_ref().unwrap().to_string() == "alice"),
+        &[],
+    ),
+    Key(
+        "basic-auth.realm",
+        "The shop",
+        Route(|http| &*http.basic_auth.as_ref().unwrap().realm == "The shop"),
+        &[],
     ),
     Key(
         "strip-prefix",
@@ -235,5 +250,21 @@ fn what_is_for_http_is_not_for_tcp() {
         let tcp = [("plimsoll.protocol", "tcp"), (&*key, *good)];
         let made = World::new().made(&labelled(&tcp));
         assert!(made.reason().contains("only for http services"), "{key}");
+    }
+}
+
+#[test]
+fn nobody_s_password_is_repeated() {
+    let why = "the hash of a password is not one of bcrypt ($2y$), SHA-crypt ($5$, $6$) or apr1 \
+               ($apr1$): make it with `htpasswd -nB USER`";
+    let bad = made("plimsoll.", "basic-auth", "alice:hunter2");
+    assert_eq!(bad.reason(), format!("label plimsoll.basic-auth=…: {why}"));
+    for (key, value) in [
+        ("basic-auht", "alice:hunter2"),
+        ("hots", "a:$2y$05$hunter2"),
+    ] {
+        let label = format!("plimsoll.{key}");
+        let made = World::new().made(&labelled(&[(&label, value)]));
+        assert!(!made.reason().contains("hunter2"), "{}", made.reason());
     }
 }

@@ -1,11 +1,13 @@
 //! What is done with HTTP requests and responses on their way, beside choosing who serves.
 
+mod auth;
 mod fields;
 mod prefix;
 mod redirect;
 mod request_id;
 mod template;
 
+pub use auth::{BasicAuth, HashKind, PasswordHash, looks_secret};
 pub use fields::{FieldName, FieldRules};
 pub use prefix::PrefixChange;
 pub use redirect::{Redirect, RedirectHost, RedirectTarget, Scheme};
@@ -21,6 +23,8 @@ use crate::{Invalid, PathPrefix};
 pub struct RouteHttp {
     /// Answer with a redirect instead of passing on.
     pub redirect: Option<Redirect>,
+    /// Let nobody through but these users.
+    pub basic_auth: Option<BasicAuth>,
     /// What the backend gets for the path.
     pub prefix: PrefixChange,
     /// Changes of a request's header, after those of the service.
@@ -42,6 +46,9 @@ impl RouteHttp {
     pub fn validate(&self, path: &PathPrefix) -> Result<(), Invalid> {
         if let Some(redirect) = &self.redirect {
             redirect.validate(path)?;
+        }
+        if let Some(auth) = &self.basic_auth {
+            auth.validate()?;
         }
         self.prefix.validate(path)?;
         self.request_headers.validate(FieldRules::REQUEST)?;

@@ -1,6 +1,7 @@
 //! HTTP services: a client's connection from its first byte to its last.
 
 mod answer;
+pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod cookie;
 pub(crate) mod engine;
@@ -10,6 +11,7 @@ pub(crate) mod forwarded;
 pub(crate) mod framing;
 pub(crate) mod gate;
 pub(crate) mod headers;
+mod password;
 pub(crate) mod pool;
 pub(crate) mod quiet;
 mod redirect;

@@ -5,10 +5,13 @@ use plimsoll_model::{
     FieldName, FieldRules, Part, PrefixChange, Redirect, RouteHttp, ServiceHttp, Template, Variable,
 };
 
+use super::auth::Auth;
+
 /// [`RouteHttp`], ready.
 #[derive(Debug)]
 pub(crate) struct RouteRules {
     pub(crate) redirect: Option<Redirect>,
+    pub(crate) auth: Option<Auth>,
     pub(crate) prefix: PrefixChange,
     pub(crate) request: Changes,
     pub(crate) response: Changes,
@@ -18,6 +21,7 @@ impl RouteRules {
     pub(crate) fn new(http: &RouteHttp) -> Self {
         Self {
             redirect: http.redirect.clone(),
+            auth: http.basic_auth.as_ref().map(Auth::new),
             prefix: http.prefix.clone(),
             request: Changes::new(&http.request_headers),
             response: Changes::new(&http.response_headers),

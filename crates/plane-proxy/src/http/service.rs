@@ -188,11 +188,16 @@ async fn pass_on(
         counts.total.add(1);
     }
     if rule.is_some() || service.http.is_some() {
-        let ruled = Ruled::new(client, rule, &service, &parts);
+        let ruled = Ruled::new(client, rule.clone(), &service, &parts);
         let redirect = ruled.redirect();
         client.ruled.replace(Some(Box::new(ruled)));
+        // Before anybody is asked for a password: it may be a redirect to TLS.
         if let Some(redirect) = redirect {
             return Err(redirect);
+        }
+        let rules = rule.as_ref().and_then(|rule| rule.http.as_ref());
+        if let Some(auth) = rules.and_then(|rules| rules.auth.as_ref()) {
+            Box::pin(auth.check(&client.worker, &parts.headers)).await?;
         }
     }
     let limit = match service.spec.max_body {

@@ -9,6 +9,7 @@
 
 mod abuse;
 mod access_log;
+mod auth;
 mod bad_backend;
 mod bodies;
 mod change;

@@ -1,6 +1,8 @@
 //! Where services and routes differ in what they do with HTTP.
 
-use plimsoll_model::{FieldRules, PathPrefix, Redirect, RequestId, RouteHttp, ServiceHttp};
+use plimsoll_model::{
+    BasicAuth, FieldRules, PathPrefix, Redirect, RequestId, RouteHttp, ServiceHttp,
+};
 
 use super::{Difference, NONE, differ};
 
@@ -76,6 +78,7 @@ pub(super) fn of_routes(
     let (first, second) = (first.unwrap_or(&nothing), second.unwrap_or(&nothing));
     let RouteHttp {
         redirect,
+        basic_auth,
         prefix,
         request_headers,
         response_headers,
@@ -84,6 +87,21 @@ pub(super) fn of_routes(
     None.or_else(|| {
         let shown = shown::<Redirect>;
         differ("redirect", redirect, &second.redirect, shown)
+    })
+    .or_else(|| {
+        let realm = |auth: &BasicAuth| auth.realm.to_string();
+        let (a, b) = (basic_auth.as_ref(), second.basic_auth.as_ref());
+        if a.is_some() && a.map(|auth| &auth.users) == b.map(|auth| &auth.users) {
+            let (a, b) = (a.map(realm), b.map(realm));
+            return differ("basic-auth.realm", &a, &b, shown::<String>);
+        }
+        // Names only: hashes are shown to nobody.
+        differ(
+            "basic-auth",
+            basic_auth,
+            &second.basic_auth,
+            shown::<BasicAuth>,
+        )
     })
     .or_else(|| differ("strip-prefix", &prefix.strip, &second.prefix.strip, path))
     .or_else(|| differ("add-prefix", &prefix.add, &second.prefix.add, path))

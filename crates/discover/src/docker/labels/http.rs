@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plimsoll_model::{
-    FieldName, FieldRules, Invalid, PathPrefix, PrefixChange, Redirect, RequestId, RouteHttp,
-    ServiceHttp, Template,
+    BasicAuth, FieldName, FieldRules, Invalid, PathPrefix, PrefixChange, Redirect, RequestId,
+    RouteHttp, ServiceHttp, Template,
 };
 
 use super::group::Group;
 use super::value::{Faults, Value, told};
 
 /// Keys that speak of a route, so that there has to be one. They have no meaning but for HTTP.
-pub(crate) const OF_ROUTES: [&str; 7] = [
+pub(crate) const OF_ROUTES: [&str; 9] = [
     "redirect",
     "redirect.status",
     "redirect.keep-path",
     "redirect.keep-query",
+    "basic-auth",
+    "basic-auth.realm",
     "strip-prefix",
     "add-prefix",
     "replace-prefix",
@@ -69,6 +71,7 @@ pub(crate) fn route(
     }
     let http = RouteHttp {
         redirect: redirect(group, path, faults),
+        basic_auth: basic_auth(group, faults),
         prefix: prefix(group, path, faults),
         ..RouteHttp::default()
     };
@@ -105,6 +108,38 @@ fn redirect(group: &Group<'_>, path: &PathPrefix, faults: &mut Faults) -> Option
     }
     fits(redirect.validate(path), value, faults);
     Some(redirect)
+}
+
+/// `NAME:HASH` and more of them, with commas between.
+fn basic_auth(group: &Group<'_>, faults: &mut Faults) -> Option<BasicAuth> {
+    let realm = group.get("basic-auth.realm");
+    let Some(value) = group.get("basic-auth") else {
+        if let Some(value) = realm {
+            let why = format!("it needs label {}.basic-auth with users", group.prefix);
+            faults.push(value.fault(why));
+        }
+        return None;
+    };
+    let mut auth = BasicAuth {
+        realm: realm
+            .map_or(BasicAuth::DEFAULT_REALM, |value| value.text)
+            .into(),
+        users: BTreeMap::new(),
+    };
+    for user in value.items(BasicAuth::MAX_USERS, faults) {
+        match BasicAuth::user(user) {
+            Ok((name, hash)) => {
+                if auth.users.insert(name, hash).is_some() {
+                    faults.push(value.fault("a user is there twice"));
+                }
+            }
+            Err(error) => {
+                faults.push(value.fault(error.0));
+                return None;
+            }
+        }
+    }
+    (!auth.users.is_empty() && fits(auth.validate(), value, faults)).then_some(auth)
 }
 
 fn prefix(group: &Group<'_>, path: &PathPrefix, faults: &mut Faults) -> PrefixChange {

@@ -63,6 +63,8 @@ pub const SERVICE: &[&str] = &[
     "redirect.status",
     "redirect.keep-path",
     "redirect.keep-query",
+    "basic-auth",
+    "basic-auth.realm",
     "strip-prefix",
     "add-prefix",
     "replace-prefix",

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use plimsoll_config::{format_duration, nearest, parse_duration};
-use plimsoll_model::Invalid;
+use plimsoll_model::{Invalid, looks_secret};
 
 /// The longest value, in bytes.
 pub(crate) const MAX_VALUE: usize = 64 << 10;
@@ -21,6 +21,9 @@ pub(crate) fn visible(text: &str) -> String {
 
 /// The same, and cut.
 pub(crate) fn cut(text: &str) -> String {
+    if looks_secret(text) {
+        return "…".into();
+    }
     let end = text.char_indices().nth(SHOWN).map(|(end, _)| end);
     let mut short = visible(end.and_then(|end| text.get(..end)).unwrap_or(text));
     if end.is_some() {
@@ -79,7 +82,12 @@ impl<'a> Value<'a> {
 
     /// What is wrong with it, after its name.
     pub(crate) fn fault(&self, what: impl Display) -> String {
-        format!("label {}={}: {what}", cut(self.label), cut(self.text))
+        // Nobody's password goes into a log, nor where its key is mistyped.
+        let shown = match self.label.contains("auth") || self.label.contains("basic") {
+            true => "…".into(),
+            false => cut(self.text),
+        };
+        format!("label {}={shown}: {what}", cut(self.label))
     }
 
     fn expected(&self, what: impl Display, meant: Option<impl Display>) -> String {
