@@ -14,8 +14,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use plimsoll_balance::{Balancer, Candidate, Client, Loads, Shared};
+use plimsoll_balance::{Balancer, Candidate, Client, Loads, PeakEwma, Shared, SlowStart};
 use plimsoll_model::{BackendAddr, Scheduler, SchedulerKind};
+
+/// The time of all picks, in ms.
+const NOW: u64 = 1_000_000;
+
+const DECAY: Duration = Duration::from_secs(10);
 
 /// Loads as a proxy has them: shared counters, each on a cache line of its own.
 struct Counters(Vec<Counter>);
@@ -24,6 +29,7 @@ struct Counters(Vec<Counter>);
 struct Counter {
     active: AtomicU32,
     limit: u32,
+    latency: PeakEwma,
 }
 
 impl Loads for Counters {
@@ -38,6 +44,10 @@ impl Loads for Counters {
             .get(index)
             .is_some_and(|c| c.active.load(Ordering::Relaxed) < c.limit)
     }
+
+    fn latency(&self, index: usize) -> Option<f32> {
+        self.0.get(index)?.latency.estimate(NOW, DECAY)
+    }
 }
 
 fn candidates(n: u32, weight: impl Fn(u32) -> u32) -> Vec<Candidate> {
@@ -45,8 +55,17 @@ fn candidates(n: u32, weight: impl Fn(u32) -> u32) -> Vec<Candidate> {
         .map(|i| Candidate {
             addr: BackendAddr::Ip(IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + i)), Some(80)),
             weight: weight(i),
+            ready_since: 0,
         })
         .collect()
+}
+
+/// An answer some time ago, so that there is something to compute.
+fn answered(i: u32) -> PeakEwma {
+    let latency = PeakEwma::default();
+    let taken = Duration::from_micros(100 + u64::from(i.wrapping_mul(2_654_435_761) % 9000));
+    latency.observe(NOW - 500, taken, DECAY);
+    latency
 }
 
 /// Everyone busy and the least busy anywhere, so that `lc` has to look at all of them.
@@ -54,8 +73,17 @@ fn busy(n: u32) -> Counters {
     let one = |i: u32| Counter {
         active: AtomicU32::new(10 + i.wrapping_mul(2_654_435_761) % 50),
         limit: 1000,
+        latency: answered(i),
     };
     Counters((0..n).map(one).collect())
+}
+
+fn client(address: u32) -> Client {
+    Client {
+        ip: IpAddr::V4(Ipv4Addr::from(address)),
+        port: 40_000,
+        destination: IpAddr::V4(Ipv4Addr::from(address & 0xfff)),
+    }
 }
 
 fn noise() -> impl FnMut() -> u64 {
@@ -77,23 +105,49 @@ fn picks(c: &mut Criterion) {
                 ..Scheduler::default()
             };
             let candidates = candidates(n, |i| 1 + i * 7 % 13);
-            let balancer = Balancer::new(&scheduler, &candidates, Arc::new(Shared::default()));
+            let balancer =
+                Balancer::new(&scheduler, &candidates, Arc::new(Shared::default()), None);
             let loads = busy(n);
             let mut random = noise();
             let mut address = 0u32;
             group.bench_function(BenchmarkId::from_parameter(n), |b| {
                 b.iter(|| {
                     address = address.wrapping_add(0x9E37_79B9);
-                    let client = Client {
-                        ip: IpAddr::V4(Ipv4Addr::from(address)),
-                        port: 40_000,
-                    };
-                    balancer.pick(black_box(&client), &loads, &mut random)
+                    balancer.pick(black_box(&client(address)), NOW, &loads, &mut random)
                 });
             });
         }
         group.finish();
     }
+}
+
+/// One of a thousand in the middle of its slow start.
+fn slow_starts(c: &mut Criterion) {
+    let mut group = c.benchmark_group("slow start");
+    for (name, kind) in SchedulerKind::NAMES {
+        let scheduler = Scheduler {
+            kind,
+            ..Scheduler::default()
+        };
+        let mut candidates = candidates(1000, |i| 1 + i * 7 % 13);
+        candidates[500].ready_since = NOW - 5000;
+        let slow = SlowStart {
+            over: 10_000,
+            now: NOW,
+        };
+        let shared = Arc::new(Shared::default());
+        let balancer = Balancer::new(&scheduler, &candidates, shared, Some(slow));
+        let loads = busy(1000);
+        let mut random = noise();
+        let mut address = 0u32;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                address = address.wrapping_add(0x9E37_79B9);
+                balancer.pick(black_box(&client(address)), NOW, &loads, &mut random)
+            });
+        });
+    }
+    group.finish();
 }
 
 fn builds(c: &mut Criterion) {
@@ -108,7 +162,7 @@ fn builds(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter_batched(
                 || Arc::new(Shared::default()),
-                |shared| Balancer::new(&scheduler, black_box(&candidates), shared),
+                |shared| Balancer::new(&scheduler, black_box(&candidates), shared, None),
                 BatchSize::SmallInput,
             );
         });
@@ -131,6 +185,8 @@ fn builds(c: &mut Criterion) {
     build("wrr 1000 small weights", SchedulerKind::Wrr, 1000, 0, mixed);
     build("wrr 1000 odd weights", SchedulerKind::Wrr, 1000, 0, odd);
     build("sh 1000", SchedulerKind::Sh, 1000, 0, mixed);
+    build("ring 1000", SchedulerKind::Ring, 1000, 0, mixed);
+    build("lblc 1000", SchedulerKind::Lblc, 1000, 0, mixed);
     group.finish();
 }
 
@@ -140,6 +196,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(30);
-    targets = picks, builds
+    targets = picks, slow_starts, builds
 }
 criterion_main!(benches);

@@ -1,14 +1,15 @@
-//! `sh` and `mh`: a table of slots, and the client's hash says which.
+//! `sh`, `dh` and `mh`: a table of slots, and the client's hash says which.
 
-use plimsoll_model::{HashKey, Scheduler};
+use plimsoll_model::Scheduler;
 
 use crate::apportion::apportion;
-use crate::{Candidate, Client, Loads, hash, maglev, members, scale};
+use crate::view::View;
+use crate::{Candidate, hash, maglev, members, scale};
 
-/// Slots of `sh` at least, as in IPVS.
+/// Slots of `sh` and `dh` at least, as in IPVS.
 const MIN_SOURCE_SLOTS: u32 = 256;
 
-/// Slots of `sh` per member at least: no share is further from its exact one than 1/64 of an
+/// Slots of `sh` and `dh` per member at least: no share is further from its exact one than 1/64 of an
 /// average share.
 const SOURCE_SLOTS_PER_MEMBER: u32 = 64;
 
@@ -25,8 +26,6 @@ pub(crate) struct Buckets {
     slots: Slots,
     /// The members' indices in an order that does not depend on that of the candidates.
     order: Box<[u32]>,
-    key: HashKey,
-    seed: u64,
 }
 
 /// Places in `Buckets::order`, as narrow as will do: the table is read at random.
@@ -80,8 +79,8 @@ pub(crate) fn keyed(candidates: &[Candidate], seed: u64) -> Vec<Keyed> {
 }
 
 impl Buckets {
-    /// `sh`: consecutive slots by weight.
-    pub(crate) fn source(scheduler: &Scheduler, candidates: &[Candidate]) -> Self {
+    /// `sh`, `dh`: consecutive slots by weight.
+    pub(crate) fn consecutive(scheduler: &Scheduler, candidates: &[Candidate]) -> Self {
         let keyed = keyed(candidates, scheduler.seed);
         let slots = (keyed.len() as u32)
             .saturating_mul(SOURCE_SLOTS_PER_MEMBER)
@@ -96,7 +95,7 @@ impl Buckets {
         } else {
             Slots::Wide(slots.collect())
         };
-        Self::with(scheduler, &keyed, slots)
+        Self::with(&keyed, slots)
     }
 
     /// `mh`: slots by Maglev hashing.
@@ -108,33 +107,27 @@ impl Buckets {
         } else {
             Slots::Wide(maglev::fill(&keyed, size, |place| place))
         };
-        Self::with(scheduler, &keyed, slots)
+        Self::with(&keyed, slots)
     }
 
-    fn with(scheduler: &Scheduler, keyed: &[Keyed], slots: Slots) -> Self {
+    fn with(keyed: &[Keyed], slots: Slots) -> Self {
         Self {
             slots,
             order: keyed.iter().map(|k| k.index).collect(),
-            key: scheduler.hash,
-            seed: scheduler.seed,
         }
     }
 
-    fn at(&self, hash: u64) -> Option<usize> {
+    /// Whom a hash leads to.
+    pub(crate) fn hashed(&self, hash: u64) -> Option<usize> {
         self.order
             .get(self.slots.get(hash)?)
             .map(|index| *index as usize)
     }
 
-    pub(crate) fn hashed(&self, client: &Client) -> Option<usize> {
-        self.at(hash::client(client, self.key, self.seed))
-    }
-
-    pub(crate) fn pick(&self, client: &Client, loads: &impl Loads) -> Option<usize> {
-        let hash = hash::client(client, self.key, self.seed);
+    pub(crate) fn pick(&self, hash: u64, view: &impl View) -> Option<usize> {
         for attempt in 0..ATTEMPTS {
-            let index = self.at(hash::again(hash, attempt))?;
-            if loads.usable(index) {
+            let index = self.hashed(hash::again(hash, attempt))?;
+            if view.usable(index) {
                 return Some(index);
             }
         }
@@ -143,6 +136,6 @@ impl Buckets {
         back.iter()
             .chain(front)
             .map(|index| *index as usize)
-            .find(|index| loads.usable(*index))
+            .find(|index| view.usable(*index))
     }
 }

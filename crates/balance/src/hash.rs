@@ -7,9 +7,29 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::Client;
 
-/// The hash of a client: over the 4 or 16 bytes of its address, then with
-/// [`HashKey::SourcePort`] the 2 bytes of its port, in network order.
-pub(crate) fn client(client: &Client, key: HashKey, seed: u64) -> u64 {
+/// What of a client is hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Its address.
+    Source,
+    /// Its address and port.
+    SourcePort,
+    /// The address it connected to.
+    Destination,
+}
+
+impl From<HashKey> for Part {
+    fn from(key: HashKey) -> Self {
+        match key {
+            HashKey::Source => Part::Source,
+            HashKey::SourcePort => Part::SourcePort,
+        }
+    }
+}
+
+/// The hash of a client: over the 4 or 16 bytes of the address, then with [`Part::SourcePort`] the
+/// 2 bytes of its port, in network order.
+pub(crate) fn client(client: &Client, part: Part, seed: u64) -> u64 {
     let mut bytes = [0u8; 18];
     let mut len = 0;
     let mut put = |part: &[u8]| {
@@ -18,11 +38,15 @@ pub(crate) fn client(client: &Client, key: HashKey, seed: u64) -> u64 {
         }
         len += part.len();
     };
-    match client.ip.to_canonical() {
+    let ip = match part {
+        Part::Source | Part::SourcePort => client.ip,
+        Part::Destination => client.destination,
+    };
+    match ip.to_canonical() {
         IpAddr::V4(ip) => put(&ip.octets()),
         IpAddr::V6(ip) => put(&ip.octets()),
     }
-    if key == HashKey::SourcePort {
+    if part == Part::SourcePort {
         put(&client.port.to_be_bytes());
     }
     xxh3_64_with_seed(bytes.get(..len).unwrap_or_default(), seed)
@@ -50,13 +74,16 @@ mod tests {
     use super::*;
 
     fn from(ip: &str, port: u16) -> Client {
-        let ip = ip.parse().unwrap();
-        Client { ip, port }
+        Client {
+            ip: ip.parse().unwrap(),
+            port,
+            destination: "203.0.113.9".parse().unwrap(),
+        }
     }
 
     #[test]
     fn a_mapped_address_hashes_as_ipv4() {
-        let hash = |ip| client(&from(ip, 1), HashKey::SourcePort, 9);
+        let hash = |ip| client(&from(ip, 1), Part::SourcePort, 9);
         assert_eq!(hash("10.0.0.1"), hash("::ffff:10.0.0.1"));
         assert_ne!(hash("10.0.0.1"), hash("::10.0.0.1"));
     }
@@ -64,24 +91,23 @@ mod tests {
     #[test]
     fn the_port_counts_only_where_asked_for() {
         let (a, b) = (from("fd00::1", 1), from("fd00::1", 2));
-        assert_eq!(
-            client(&a, HashKey::Source, 0),
-            client(&b, HashKey::Source, 0)
-        );
+        assert_eq!(client(&a, Part::Source, 0), client(&b, Part::Source, 0));
         assert_ne!(
-            client(&a, HashKey::SourcePort, 0),
-            client(&b, HashKey::SourcePort, 0)
+            client(&a, Part::SourcePort, 0),
+            client(&b, Part::SourcePort, 0)
         );
     }
 
     #[test]
     fn the_values_never_change() {
         // Two nodes of different builds must agree, so these are part of the contract.
-        let v4 = client(&from("192.0.2.1", 443), HashKey::Source, 0);
-        let seeded = client(&from("192.0.2.1", 443), HashKey::SourcePort, 7);
+        let v4 = client(&from("192.0.2.1", 443), Part::Source, 0);
+        let seeded = client(&from("192.0.2.1", 443), Part::SourcePort, 7);
         let addr = "192.0.2.1:443".parse().unwrap();
         assert_eq!(v4, xxh3_64_with_seed(&[192, 0, 2, 1], 0));
         assert_eq!(seeded, xxh3_64_with_seed(&[192, 0, 2, 1, 1, 187], 7));
+        let to = client(&from("192.0.2.1", 443), Part::Destination, 7);
+        assert_eq!(to, xxh3_64_with_seed(&[203, 0, 113, 9], 7));
         assert_eq!(backend(&addr, 7), xxh3_128_with_seed(b"192.0.2.1:443", 7));
     }
 }

@@ -8,9 +8,12 @@
 //! - IPVS compares overhead = active × 256 + inactive connections; a proxy has no inactive ones, so
 //!   `lc`, `wlc` and `twos` compare what is active.
 //! - `wrr` is smooth: the turns of a heavy backend are spread out, not bunched.
-//! - `sh` and `mh` hash with a settable seed and size their tables by the number of backends.
+//! - `sh`, `dh` and `mh` hash with a settable seed and size their tables by the number of backends.
+//! - `lblc` and `lblcr` remember so many destinations and no more, without a lock.
 //! - Where the backend chosen cannot take the client, every scheduler goes on to another one
-//!   (IPVS: only with `sh-fallback` and `mh-fallback`).
+//!   (IPVS: only with `sh-fallback` and `mh-fallback`), `ovf` also where all have their fill.
+//!
+//! `first` and `ring` are as in HAProxy, `ewma` as in Finagle.
 
 #![forbid(unsafe_code)]
 
@@ -18,32 +21,49 @@ mod apportion;
 mod bucket;
 mod client_net;
 mod hash;
+mod latency;
 mod least;
+mod locality;
 mod maglev;
 pub mod persistence;
 mod random;
+mod rank;
+mod ring;
 mod round;
 mod spread;
+mod view;
+mod warm;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use plimsoll_model::{BackendAddr, Scheduler, SchedulerKind};
 
-use bucket::Buckets;
 pub use client_net::ClientNet;
+pub use latency::PeakEwma;
+pub use warm::SlowStart;
+
+use bucket::Buckets;
+use hash::Part;
 use least::Least;
+use locality::{Locality, Places};
 use random::Weighted;
+use rank::Rank;
+use ring::Ring;
 use round::Round;
+use view::{Plain, View};
+use warm::{Dice, Ramped, Warming};
 
 /// One candidate of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its address: what `sh` and `mh` know it by.
+    /// Its address: what schedulers that hash or remember know it by.
     pub addr: BackendAddr,
     /// Its share, in proportion to the sum of all weights. 0 gets nothing.
     pub weight: u32,
+    /// When it last became ready, in ms of the caller's clock. Only slow start asks.
+    pub ready_since: u64,
 }
 
 /// What must be known of the candidates at the moment of a pick. An index is one into the slice
@@ -56,6 +76,12 @@ pub trait Loads {
 
     /// Whether it can be picked; false if it is full, or left out because it was tried already.
     fn usable(&self, index: usize) -> bool;
+
+    /// How long it is expected to take to answer, in µs; none if that is not known. Only `ewma` asks.
+    fn latency(&self, index: usize) -> Option<f32> {
+        let _ = index;
+        None
+    }
 }
 
 /// Who is to be given a backend.
@@ -65,6 +91,8 @@ pub struct Client {
     pub ip: IpAddr,
     /// Its port.
     pub port: u16,
+    /// The address it connected to: what `dh`, `lblc` and `lblcr` go by. IPv4-mapped as above.
+    pub destination: IpAddr,
 }
 
 /// What all cores share, and what is kept when the set of backends changes.
@@ -74,12 +102,16 @@ pub struct Client {
 #[repr(align(128))]
 pub struct Shared {
     cursor: AtomicUsize,
+    /// Of `lblc` and `lblcr`; none before there is one of them.
+    places: OnceLock<Box<Places>>,
 }
 
 /// The scheduler of one service over one set of candidates. Used from many threads at once.
 #[derive(Debug)]
 pub struct Balancer {
     algorithm: Algorithm,
+    /// Who is cold still; none if all had their full share from the start.
+    cold: Option<Box<Cold>>,
     shared: Arc<Shared>,
 }
 
@@ -89,56 +121,241 @@ enum Algorithm {
     Least(Least),
     Random(Weighted),
     Twos(Weighted),
-    Bucket(Buckets),
+    Ewma(Weighted),
+    Hash(Hash),
+    Locality(Locality),
+    First(Rank),
+    Overflow(Rank),
+}
+
+/// A table that a hash leads into.
+#[derive(Debug)]
+struct Hash {
+    table: HashTable,
+    part: Part,
+    seed: u64,
+}
+
+#[derive(Debug)]
+enum HashTable {
+    Buckets(Buckets),
+    Ring(Ring),
+}
+
+#[derive(Debug)]
+struct Cold {
+    warming: Warming,
+    /// Of a scheduler that hashes: the one without those who are cold, so that whoever does not go
+    /// to them yet stays where it was.
+    settled: Option<Algorithm>,
 }
 
 impl Balancer {
     /// A balancer over these candidates.
     ///
-    /// Costs grow with the number of candidates; the dearest are `mh` (its table) and `wrr` with
-    /// unequal weights (its sequence), one to three milliseconds for 1000 candidates.
+    /// Costs grow with the number of candidates; the dearest are `mh` (its table), `ring` (its
+    /// points) and `wrr` with unequal weights (its sequence), one to several milliseconds for 1000
+    /// candidates, and twice that for those that hash while one is cold.
     ///
     /// A `scheduler.table` that is no prime is taken as the next greater prime, and one with fewer
     /// slots than candidates is made large enough.
-    pub fn new(scheduler: &Scheduler, candidates: &[Candidate], shared: Arc<Shared>) -> Self {
-        let algorithm = match scheduler.kind {
-            SchedulerKind::Rr => Algorithm::Round(Round::equal(candidates)),
-            SchedulerKind::Wrr => Algorithm::Round(Round::weighted(candidates)),
-            SchedulerKind::Lc => Algorithm::Least(Least::equal(candidates)),
-            SchedulerKind::Wlc => Algorithm::Least(Least::weighted(candidates)),
-            SchedulerKind::Random => Algorithm::Random(Weighted::new(candidates)),
-            SchedulerKind::Twos => Algorithm::Twos(Weighted::new(candidates)),
-            SchedulerKind::Sh => Algorithm::Bucket(Buckets::source(scheduler, candidates)),
-            SchedulerKind::Mh => Algorithm::Bucket(Buckets::maglev(scheduler, candidates)),
-        };
-        Self { algorithm, shared }
+    pub fn new(
+        scheduler: &Scheduler,
+        candidates: &[Candidate],
+        shared: Arc<Shared>,
+        slow_start: Option<SlowStart>,
+    ) -> Self {
+        let algorithm = Algorithm::new(scheduler, candidates);
+        if matches!(algorithm, Algorithm::Locality(_)) {
+            shared.places.get_or_init(Box::default);
+        }
+        let cold = slow_start.and_then(|slow| Cold::new(scheduler, candidates, &algorithm, slow));
+        Self {
+            algorithm,
+            cold: cold.map(Box::new),
+            shared,
+        }
     }
 
     /// The index of the candidate to use; none if no candidate of a weight above 0 is usable.
     ///
-    /// `random` gives 64 evenly distributed bits per call; only `random` and `twos` call it.
+    /// `now` is in ms of the caller's clock; `lblc`, `lblcr` and slow start go by it. `random`
+    /// gives 64 evenly distributed bits per call; only `random`, `twos`, `ewma` and slow start call
+    /// it.
     pub fn pick(
         &self,
         client: &Client,
+        now: u64,
         loads: &impl Loads,
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
-        match &self.algorithm {
-            Algorithm::Round(round) => round.pick(&self.shared.cursor, loads),
-            Algorithm::Least(least) => least.pick(&self.shared.cursor, loads),
-            Algorithm::Random(weighted) => weighted.pick(loads, random),
-            Algorithm::Twos(weighted) => weighted.pick_of_two(loads, random),
-            Algorithm::Bucket(buckets) => buckets.pick(client, loads),
+        if let Some(cold) = &self.cold
+            && cold.warming.is_on(now)
+            && let Some(index) = self.pick_warm(cold, client, now, loads, random)
+        {
+            return Some(index);
+        }
+        (self.algorithm).pick(&self.shared, client, now, &Plain(loads), random)
+    }
+
+    /// The same without those who are too cold for this pick; none if no others are usable.
+    fn pick_warm(
+        &self,
+        cold: &Cold,
+        client: &Client,
+        now: u64,
+        loads: &impl Loads,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        let hash = self.algorithm.hash_of(client);
+        let view = Ramped {
+            loads,
+            warming: &cold.warming,
+            now,
+            dice: hash.map_or_else(|| Dice::Each(random()), Dice::of_hash),
+        };
+        let led = self.algorithm.hashed(client);
+        let algorithm = match (&cold.settled, led) {
+            (Some(settled), Some(led)) if view.is_cold(led) => settled,
+            _ => &self.algorithm,
+        };
+        algorithm.pick(&self.shared, client, now, &view, random)
+    }
+
+    /// The index of the candidate that the client's hash leads to at this time, whether it is
+    /// usable or not; none for a scheduler that does not hash, and where every weight is 0.
+    pub fn hashed(&self, client: &Client, now: u64) -> Option<usize> {
+        let led = self.algorithm.hashed(client)?;
+        if let Some(cold) = &self.cold
+            && cold.warming.is_on(now)
+            && let (Some(settled), Some(hash)) = (&cold.settled, self.algorithm.hash_of(client))
+            && Dice::of_hash(hash).fails(led, cold.warming.part(led, now))
+        {
+            return settled.hashed(client);
+        }
+        Some(led)
+    }
+
+    /// What part of its share a candidate has at this time, from 0 to 1; below 1 during its slow
+    /// start.
+    pub fn warmth(&self, index: usize, now: u64) -> f64 {
+        match &self.cold {
+            Some(cold) if cold.warming.is_on(now) => {
+                f64::from(cold.warming.part(index, now)) / f64::from(warm::FULL)
+            }
+            _ => 1.0,
+        }
+    }
+}
+
+impl Cold {
+    fn new(
+        scheduler: &Scheduler,
+        candidates: &[Candidate],
+        algorithm: &Algorithm,
+        slow: SlowStart,
+    ) -> Option<Self> {
+        let heaviest = match scheduler.kind {
+            SchedulerKind::Lc => 1,
+            _ => candidates.iter().map(|c| c.weight).max()?,
+        };
+        let warming = Warming::new(slow, candidates, heaviest)?;
+        let settled = matches!(algorithm, Algorithm::Hash(_)).then(|| {
+            let mut settled = candidates.to_vec();
+            for (index, candidate) in settled.iter_mut().enumerate() {
+                if warming.part(index, slow.now) < warm::FULL {
+                    candidate.weight = 0;
+                }
+            }
+            Algorithm::new(scheduler, &settled)
+        });
+        Some(Self { warming, settled })
+    }
+}
+
+impl Algorithm {
+    fn new(scheduler: &Scheduler, candidates: &[Candidate]) -> Self {
+        let hash = |table, part| {
+            let seed = scheduler.seed;
+            Algorithm::Hash(Hash { table, part, seed })
+        };
+        let consecutive = || HashTable::Buckets(Buckets::consecutive(scheduler, candidates));
+        match scheduler.kind {
+            SchedulerKind::Rr => Algorithm::Round(Round::equal(candidates)),
+            SchedulerKind::Wrr => Algorithm::Round(Round::weighted(candidates)),
+            SchedulerKind::Lc => Algorithm::Least(Least::equal(candidates)),
+            SchedulerKind::Wlc => Algorithm::Least(Least::weighted(candidates)),
+            SchedulerKind::Sed => Algorithm::Least(Least::delay(candidates)),
+            SchedulerKind::Nq => Algorithm::Least(Least::never_queue(candidates)),
+            SchedulerKind::Random => Algorithm::Random(Weighted::new(candidates)),
+            SchedulerKind::Twos => Algorithm::Twos(Weighted::new(candidates)),
+            SchedulerKind::Ewma => Algorithm::Ewma(Weighted::new(candidates)),
+            SchedulerKind::Sh => hash(consecutive(), scheduler.hash.into()),
+            SchedulerKind::Dh => hash(consecutive(), Part::Destination),
+            SchedulerKind::Mh => {
+                let table = HashTable::Buckets(Buckets::maglev(scheduler, candidates));
+                hash(table, scheduler.hash.into())
+            }
+            SchedulerKind::Ring => {
+                let table = HashTable::Ring(Ring::new(scheduler, candidates));
+                hash(table, scheduler.hash.into())
+            }
+            SchedulerKind::Lblc => Algorithm::Locality(Locality::new(candidates, false)),
+            SchedulerKind::Lblcr => Algorithm::Locality(Locality::new(candidates, true)),
+            SchedulerKind::First => Algorithm::First(Rank::in_order(candidates)),
+            SchedulerKind::Fo => Algorithm::First(Rank::by_weight(candidates)),
+            SchedulerKind::Ovf => Algorithm::Overflow(Rank::by_weight(candidates)),
         }
     }
 
-    /// The index of the candidate that the client's hash leads to, whether it is usable or not;
-    /// none for a scheduler that does not hash, and where every weight is 0.
-    pub fn hashed(&self, client: &Client) -> Option<usize> {
-        match &self.algorithm {
-            Algorithm::Bucket(buckets) => buckets.hashed(client),
+    fn pick(
+        &self,
+        shared: &Shared,
+        client: &Client,
+        now: u64,
+        view: &impl View,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        let cursor = &shared.cursor;
+        match self {
+            Algorithm::Round(round) => round.pick(cursor, view),
+            Algorithm::Least(least) => least.pick(cursor, view),
+            Algorithm::Random(weighted) => weighted.pick(view, random),
+            Algorithm::Twos(weighted) => weighted.less_loaded(view, random),
+            Algorithm::Ewma(weighted) => weighted.soonest(view, random),
+            Algorithm::Hash(hash) => match &hash.table {
+                HashTable::Buckets(buckets) => buckets.pick(hash.of(client), view),
+                HashTable::Ring(ring) => ring.pick(hash.of(client), view),
+            },
+            Algorithm::Locality(locality) => {
+                locality.pick(shared.places.get()?, cursor, client, now, view)
+            }
+            Algorithm::First(rank) => rank.pick(view),
+            Algorithm::Overflow(rank) => rank.overflow(view),
+        }
+    }
+
+    fn hash_of(&self, client: &Client) -> Option<u64> {
+        match self {
+            Algorithm::Hash(hash) => Some(hash.of(client)),
             _ => None,
         }
+    }
+
+    fn hashed(&self, client: &Client) -> Option<usize> {
+        match self {
+            Algorithm::Hash(hash) => match &hash.table {
+                HashTable::Buckets(buckets) => buckets.hashed(hash.of(client)),
+                HashTable::Ring(ring) => ring.hashed(hash.of(client)),
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Hash {
+    fn of(&self, client: &Client) -> u64 {
+        hash::client(client, self.part, self.seed)
     }
 }
 

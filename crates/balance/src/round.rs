@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::apportion::apportion;
 use crate::spread::spread;
-use crate::{Candidate, Loads, Member, members};
+use crate::view::View;
+use crate::{Candidate, Member, members};
 
 /// The longest sequence, unless there are more than 1/16 as many members.
 const MAX_SEQUENCE: u64 = 65_536;
@@ -53,17 +54,17 @@ impl Round {
         }
     }
 
-    pub(crate) fn pick(&self, cursor: &AtomicUsize, loads: &impl Loads) -> Option<usize> {
+    pub(crate) fn pick(&self, cursor: &AtomicUsize, view: &impl View) -> Option<usize> {
         let length = self.sequence.len();
         for _ in 0..length.min(TURNS) {
             let turn = cursor.fetch_add(1, Ordering::Relaxed);
-            if let Some(index) = usable(&self.sequence, turn, loads) {
+            if let Some(index) = usable(&self.sequence, turn, view) {
                 return Some(index);
             }
         }
         let start = cursor.load(Ordering::Relaxed);
         for ahead in 0..length.min(MAX_SEARCH) {
-            if let Some(index) = usable(&self.sequence, start.wrapping_add(ahead), loads) {
+            if let Some(index) = usable(&self.sequence, start.wrapping_add(ahead), view) {
                 cursor.fetch_add(ahead + 1, Ordering::Relaxed);
                 return Some(index);
             }
@@ -73,14 +74,14 @@ impl Round {
             return None;
         }
         (0..self.members.len())
-            .find_map(|ahead| usable(&self.members, start.wrapping_add(ahead), loads))
+            .find_map(|ahead| usable(&self.members, start.wrapping_add(ahead), view))
     }
 }
 
 /// What has the given turn in a list that repeats for ever, if it is usable.
-fn usable(list: &[u32], turn: usize, loads: &impl Loads) -> Option<usize> {
+fn usable(list: &[u32], turn: usize, view: &impl View) -> Option<usize> {
     let index = *list.get(turn.checked_rem(list.len())?)? as usize;
-    loads.usable(index).then_some(index)
+    view.usable(index).then_some(index)
 }
 
 /// How many turns each member has in one pass of the sequence.

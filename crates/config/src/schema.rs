@@ -9,6 +9,7 @@ pub const SERVICE: &[&str] = &[
     "listen",
     "backends",
     "scheduler",
+    "slow-start",
     "plane",
     "persistence",
     "cookie",
@@ -37,7 +38,7 @@ pub const BACKEND: &[&str] = &[
 pub const FORWARD: &[&str] = &["tunnel", "port"];
 
 /// Keys of a `scheduler` table.
-pub const SCHEDULER: &[&str] = &["kind", "hash", "table", "seed"];
+pub const SCHEDULER: &[&str] = &["kind", "hash", "table", "seed", "bound", "decay"];
 
 /// Keys of a `persistence` table.
 pub const PERSISTENCE: &[&str] = &["timeout", "prefix-v4", "prefix-v6"];

@@ -177,6 +177,9 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     if let Some(node) = table.get("scheduler") {
         spec.scheduler = scheduler(&node, faults).unwrap_or_default();
     }
+    if let Some(node) = table.get("slow-start") {
+        spec.slow_start = node.duration(Duration::ZERO, faults).unwrap_or_default();
+    }
     if let Some(node) = table.get("persistence") {
         spec.persistence = persistence(&node, faults);
     }
@@ -263,6 +266,24 @@ fn scheduler(node: &Node<'_>, faults: &mut Faults) -> Option<Scheduler> {
         .and_then(|node| node.integer(0, i128::from(u64::MAX), faults))
     {
         scheduler.seed = seed;
+    }
+    if let Some(node) = table.get("bound")
+        && let Some(bound) = node.integer::<u32>(0, i128::from(Scheduler::MAX_BOUND), faults)
+    {
+        if (1..=100).contains(&bound) {
+            let why = format!("{bound} % of their share is less than backends need together");
+            let fault = node
+                .fault(why)
+                .expected("a percentage from 101, or 0 for no bound");
+            faults.push(fault);
+        }
+        scheduler.bound = bound;
+    }
+    if let Some(decay) = table
+        .get("decay")
+        .and_then(|node| node.duration(Duration::from_millis(1), faults))
+    {
+        scheduler.decay = decay;
     }
     Some(scheduler)
 }

@@ -64,6 +64,31 @@ fn service() {
         r#"scheduler = { kind = "mh", sed = 1 }"#,
         &["5:28: service[0].scheduler.sed: unknown key `sed` … did you mean `seed`?"],
     );
+    for bad in ["1", "100"] {
+        check_service(
+            &format!(r#"scheduler = {{ kind = "ring", bound = {bad} }}"#),
+            &[&format!(
+                "5:38: service[0].scheduler.bound: {bad} % of their share is less than \
+                 backends need together"
+            )],
+        );
+    }
+    check_service(
+        r#"scheduler = { kind = "ring", bound = 65536 }"#,
+        &["5:38: service[0].scheduler.bound: 65536 is out of range"],
+    );
+    check_service(
+        r#"scheduler = { kind = "ewma", decay = "0" }"#,
+        &["5:38: service[0].scheduler.decay: `0` is too short"],
+    );
+    check_service(
+        r#"slow-start = 10"#,
+        &["5:14: service[0].slow-start: a time needs a unit … did you mean `\"10s\"`?"],
+    );
+    check_service(
+        r#"slowstart = "10s""#,
+        &["5:1: service[0].slowstart: unknown key `slowstart` … did you mean `slow-start`?"],
+    );
     check_service(
         r#"cookie = "a b""#,
         &[

@@ -17,6 +17,7 @@ mod origin;
 mod plan;
 mod proxy_header;
 mod route;
+mod scheduler;
 mod service;
 mod state;
 mod update;
@@ -37,9 +38,8 @@ pub use origin::Origin;
 pub use plan::{Op, Plan, PlanError, Subject};
 pub use proxy_header::{ProxyHeaders, ProxyVersion};
 pub use route::{HostPattern, PathPrefix, Route, WeightedService};
-pub use service::{
-    HashKey, Persistence, PlaneChoice, Scheduler, SchedulerKind, Service, ServiceSpec, Timeouts,
-};
+pub use scheduler::{HashKey, Scheduler, SchedulerKind};
+pub use service::{Persistence, PlaneChoice, Service, ServiceSpec, Timeouts};
 pub use state::{State, Status};
 pub use update::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
 

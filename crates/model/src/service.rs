@@ -1,8 +1,6 @@
 //! Services: what clients connect to, and how it is shared out.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,114 +9,8 @@ use serde::Serialize;
 
 use crate::{
     AccessLog, Backend, BackendAddr, Check, Cookie, Forward, Invalid, Listen, Name, Origin, Ports,
-    ProxyHeaders, ServiceHttp,
+    ProxyHeaders, Scheduler, ServiceHttp,
 };
-
-/// A scheduling algorithm. Definitions: the `balance` crate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SchedulerKind {
-    /// Round robin, weights ignored but for 0.
-    Rr,
-    /// Smooth weighted round robin.
-    #[default]
-    Wrr,
-    /// Least connections.
-    Lc,
-    /// Least connections by weight.
-    Wlc,
-    /// Source hashing.
-    Sh,
-    /// Maglev hashing.
-    Mh,
-    /// Weighted random.
-    Random,
-    /// The less loaded of two weighted random picks.
-    Twos,
-}
-
-impl SchedulerKind {
-    /// Every kind by its name.
-    pub const NAMES: [(&'static str, SchedulerKind); 8] = [
-        ("rr", SchedulerKind::Rr),
-        ("wrr", SchedulerKind::Wrr),
-        ("lc", SchedulerKind::Lc),
-        ("wlc", SchedulerKind::Wlc),
-        ("sh", SchedulerKind::Sh),
-        ("mh", SchedulerKind::Mh),
-        ("random", SchedulerKind::Random),
-        ("twos", SchedulerKind::Twos),
-    ];
-
-    /// The name.
-    pub fn as_str(self) -> &'static str {
-        Self::NAMES
-            .iter()
-            .find(|(_, kind)| *kind == self)
-            .map_or("", |(name, _)| name)
-    }
-
-    /// Whether the pick depends on a hash of the client.
-    pub fn hashes(self) -> bool {
-        matches!(self, SchedulerKind::Sh | SchedulerKind::Mh)
-    }
-}
-
-impl fmt::Display for SchedulerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for SchedulerKind {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::NAMES
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, kind)| *kind)
-            .ok_or_else(|| {
-                let names: Vec<&str> = Self::NAMES.iter().map(|(name, _)| *name).collect();
-                Invalid(format!(
-                    "unknown scheduler {text:?}: expected one of {}",
-                    names.join(", ")
-                ))
-            })
-    }
-}
-
-/// What a hash scheduler hashes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HashKey {
-    /// The client's address.
-    #[default]
-    Source,
-    /// The client's address and port (IPVS `sh-port`, `mh-port`).
-    SourcePort,
-}
-
-impl HashKey {
-    /// Every key by its name.
-    pub const NAMES: [(&'static str, HashKey); 2] = [
-        ("source", HashKey::Source),
-        ("source-port", HashKey::SourcePort),
-    ];
-}
-
-/// A scheduler with its settings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-pub struct Scheduler {
-    /// The algorithm.
-    pub kind: SchedulerKind,
-    /// What `sh` and `mh` hash.
-    pub hash: HashKey,
-    /// Slots of the `mh` table, a prime of at least 100 × backends; 0 chooses one.
-    pub table: u32,
-    /// Seed of every hash; the same in every process that is to agree.
-    pub seed: u64,
-}
 
 /// Keep a client on the backend it had first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -208,6 +100,9 @@ pub struct ServiceSpec {
     pub plane: PlaneChoice,
     /// How the next backend is chosen.
     pub scheduler: Scheduler,
+    /// In what time a backend that becomes ready beside others comes to its full share; zero: at
+    /// once.
+    pub slow_start: Duration,
     /// Whether clients stay on their backend.
     pub persistence: Option<Persistence>,
     /// Whether HTTP clients stay on their backend by a cookie, which goes before `persistence`.
@@ -248,6 +143,7 @@ impl ServiceSpec {
             listens,
             plane: PlaneChoice::default(),
             scheduler: Scheduler::default(),
+            slow_start: Duration::ZERO,
             persistence: None,
             cookie: None,
             check: None,
@@ -289,11 +185,8 @@ impl ServiceSpec {
         if self.timeouts.connect < Duration::from_millis(1) {
             return bad("the connect timeout is at least 1ms".into());
         }
-        if self.scheduler.table != 0 && !is_prime(self.scheduler.table) {
-            return bad(format!(
-                "table {} is not a prime number",
-                self.scheduler.table
-            ));
+        if let Err(error) = self.scheduler.validate() {
+            return bad(error.0);
         }
         if let Some(p) = self.persistence
             && (!(1..=32).contains(&p.prefix_v4) || !(1..=128).contains(&p.prefix_v6))
@@ -323,13 +216,6 @@ impl ServiceSpec {
             None => Ok(()),
         }
     }
-}
-
-fn is_prime(n: u32) -> bool {
-    n >= 2
-        && (2..)
-            .take_while(|d| u64::from(*d) * u64::from(*d) <= u64::from(n))
-            .all(|d: u32| !n.is_multiple_of(d))
 }
 
 /// A service with its backends. Immutable and shared.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use plimsoll_balance::PeakEwma;
 use plimsoll_model::{Backend, BackendAddr, Name};
 use plimsoll_plane::{BackendCounters, Event};
 use tokio::sync::mpsc;
@@ -31,6 +32,10 @@ pub(crate) struct LiveBackend {
     pub(crate) open: AtomicU32,
     /// When what it has is cut, in milliseconds of the plane's clock: draining or gone.
     cut_at: AtomicU64,
+    /// Since when it may get something new, in milliseconds of the plane's clock.
+    ready_since: AtomicU64,
+    /// How long it takes to answer; only where the scheduler wants to know.
+    pub(crate) latency: PeakEwma,
     /// It failed, and has not served since.
     suspect: AtomicBool,
     pub(crate) whereabouts: Whereabouts,
@@ -46,6 +51,7 @@ impl LiveBackend {
         service: Name,
         backend: &Backend,
         workers: usize,
+        now: u64,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
@@ -56,6 +62,8 @@ impl LiveBackend {
             admission: Admission::new(backend.maxconn),
             open: AtomicU32::new(0),
             cut_at: AtomicU64::new(NEVER),
+            ready_since: AtomicU64::new(now),
+            latency: PeakEwma::default(),
             suspect: AtomicBool::new(false),
             whereabouts: Whereabouts::default(),
             counts: per_worker(workers),
@@ -98,9 +106,16 @@ impl LiveBackend {
         self.admission.dissolve_queue();
     }
 
-    /// Takes it back into use.
-    pub(crate) fn restore(&self) {
-        self.cut_at.store(NEVER, Ordering::Release);
+    /// Takes it back into use, if it is not.
+    pub(crate) fn restore(&self, now: u64) {
+        if self.cut_at.swap(NEVER, Ordering::AcqRel) != NEVER {
+            self.ready_since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when it may get something new, in milliseconds of the plane's clock.
+    pub(crate) fn ready_since(&self) -> u64 {
+        self.ready_since.load(Ordering::Relaxed)
     }
 
     /// Whether it is draining or gone: connections to it are not kept.

@@ -2,16 +2,16 @@
 
 mod stay;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_balance::{Client, Loads};
+use plimsoll_balance::Loads;
 use plimsoll_model::BackendAddr;
 
 use crate::access::End;
 use crate::admission::{Admission, Entered, Ticket};
 use crate::backend::{LiveBackend, Place};
+use crate::conn::Conn;
 use crate::snapshot::{LiveService, Member};
 use crate::worker::Worker;
 
@@ -73,6 +73,9 @@ impl NoPlace {
 struct View<'a> {
     members: &'a [Member],
     tried: &'a Tried,
+    /// As of the last tick.
+    now: u64,
+    decay: Duration,
 }
 
 impl Loads for View<'_> {
@@ -87,15 +90,20 @@ impl Loads for View<'_> {
             !self.tried.has(&m.live) && !m.live.is_retired() && m.live.admission.has_room()
         })
     }
+
+    fn latency(&self, i: usize) -> Option<f32> {
+        let member = self.members.get(i)?;
+        member.live.latency.estimate(self.now, self.decay)
+    }
 }
 
-/// Chooses a backend: the one that the client's cookie wants, else the one that the client stays on, else by the service's scheduler among those
-/// with a free place; if none has one, waits in the queue of one. The place is given back when it is
-/// dropped.
+/// Chooses a backend: the one that the client's cookie wants, else the one that the client stays on,
+/// else by the service's scheduler among those with a free place; if none has one, waits in the queue
+/// of one. The place is given back when it is dropped.
 pub(crate) async fn choose(
     worker: &Worker,
     service: &LiveService,
-    client: SocketAddr,
+    conn: &Conn,
     tried: &Tried,
     wanted: Option<&BackendAddr>,
 ) -> Result<Place, NoPlace> {
@@ -105,25 +113,25 @@ pub(crate) async fn choose(
         return Ok(place);
     }
     if let Some(sticky) = &service.sticky {
-        return Box::pin(stay::choose(worker, service, sticky, client, tried)).await;
+        return Box::pin(stay::choose(worker, service, sticky, conn, tried)).await;
     }
-    schedule(worker, service, client, tried).await
+    schedule(worker, service, conn, tried).await
 }
 
 /// Chooses a backend by the scheduler alone.
 async fn schedule(
     worker: &Worker,
     service: &LiveService,
-    client: SocketAddr,
+    conn: &Conn,
     tried: &Tried,
 ) -> Result<Place, NoPlace> {
-    if let Some(place) = choose_now(worker, service, client, tried) {
+    if let Some(place) = choose_now(worker, service, conn, tried) {
         return Ok(place);
     }
     // Those that there are now may be others than when the request came.
     let now = newest(worker, service);
     let service = now.as_deref().unwrap_or(service);
-    if let Some(place) = choose_now(worker, service, client, tried) {
+    if let Some(place) = choose_now(worker, service, conn, tried) {
         return Ok(place);
     }
     if service
@@ -133,7 +141,7 @@ async fn schedule(
     {
         return choose_sorry(service, tried);
     }
-    Box::pin(wait(worker, service, client, tried)).await
+    Box::pin(wait(worker, service, conn, tried)).await
 }
 
 fn choose_sorry(service: &LiveService, tried: &Tried) -> Result<Place, NoPlace> {
@@ -152,26 +160,20 @@ fn newest(worker: &Worker, service: &LiveService) -> Option<Arc<LiveService>> {
 }
 
 /// Chooses without waiting.
-fn choose_now(
-    worker: &Worker,
-    service: &LiveService,
-    client: SocketAddr,
-    tried: &Tried,
-) -> Option<Place> {
+fn choose_now(worker: &Worker, service: &LiveService, conn: &Conn, tried: &Tried) -> Option<Place> {
     let view = View {
         members: &service.members,
         tried,
+        now: worker.now(),
+        decay: service.spec.scheduler.decay,
     };
-    let client = Client {
-        ip: client.ip(),
-        port: client.port(),
-    };
+    let client = conn.whom();
     // A place can be lost to another core between the pick and the entry; each round means that
     // somebody got in.
     for _ in 0..=service.members.len() {
         let at = service
             .balancer
-            .pick(&client, &view, &mut || worker.random())?;
+            .pick(&client, view.now, &view, &mut || worker.random())?;
         let live = &service.members.get(at)?.live;
         if live.admission.try_enter() {
             return Some(Place::admitted(live.clone()));
@@ -191,7 +193,7 @@ fn patience(service: &LiveService) -> Duration {
 async fn wait(
     worker: &Worker,
     service: &LiveService,
-    client: SocketAddr,
+    conn: &Conn,
     tried: &Tried,
 ) -> Result<Place, NoPlace> {
     let longest = service.spec.queue;
@@ -199,7 +201,7 @@ async fn wait(
         let mut now: Option<Arc<LiveService>> = None;
         loop {
             let current = now.as_deref().unwrap_or(service);
-            let Some(live) = queue_at(current, client, tried, longest) else {
+            let Some(live) = queue_at(worker, current, conn, tried, longest) else {
                 let none = current
                     .members
                     .iter()
@@ -219,7 +221,7 @@ async fn wait(
                     // came since the wait began do.
                     now = newest(worker, service);
                     let current = now.as_deref().unwrap_or(service);
-                    if let Some(place) = choose_now(worker, current, client, tried) {
+                    if let Some(place) = choose_now(worker, current, conn, tried) {
                         return Ok(place);
                     }
                 }
@@ -237,8 +239,9 @@ async fn wait(
 /// The backend in whose queue to wait: for a hash the one it leads to, else the one that is
 /// expected to come free first; none if no queue has room.
 fn queue_at(
+    worker: &Worker,
     service: &LiveService,
-    client: SocketAddr,
+    conn: &Conn,
     tried: &Tried,
     longest: u32,
 ) -> Option<Arc<LiveBackend>> {
@@ -248,10 +251,7 @@ fn queue_at(
             && !m.live.is_retired()
             && (admission.has_room() || admission.waiting() < longest)
     };
-    let hashed = service.balancer.hashed(&Client {
-        ip: client.ip(),
-        port: client.port(),
-    });
+    let hashed = service.balancer.hashed(&conn.whom(), worker.now());
     if let Some(member) = hashed
         .and_then(|at| service.members.get(at))
         .filter(has_room)

@@ -2,7 +2,7 @@
 //! without a timer of its own.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -71,6 +71,8 @@ pub(crate) struct Conn {
     introduced: OnceCell<Box<ProxyHeader>>,
     /// Idle connections to backends that are for this client alone.
     pool: OnceCell<Box<Pool>>,
+    /// The address the client connected to; unspecified where no scheduler goes by it.
+    destination: IpAddr,
     pub(crate) port: Rc<Port>,
     since: u64,
     /// When the request that is being served had come whole; for TCP, the connection.
@@ -87,17 +89,26 @@ pub(crate) struct Conn {
     expired: Cell<bool>,
     cut: Cell<bool>,
     watch: Cell<Watch>,
+    /// When the backend was asked, in µs of the plane's clock; 0 where nobody wants to know.
+    asked: Cell<u64>,
     waker: RefCell<Option<Waker>>,
     quiet: RefCell<Option<(Arc<Quiet>, Waker)>>,
     backend: RefCell<Option<Arc<LiveBackend>>>,
 }
 
 impl Conn {
-    pub(crate) fn new(client: SocketAddr, port: Rc<Port>, phase: Phase, now: u64) -> Self {
+    pub(crate) fn new(
+        client: SocketAddr,
+        destination: IpAddr,
+        port: Rc<Port>,
+        phase: Phase,
+        now: u64,
+    ) -> Self {
         Self {
             client: Cell::new(client),
             introduced: OnceCell::new(),
             pool: OnceCell::new(),
+            destination,
             port,
             since: now,
             began: Cell::new(Instant::now()),
@@ -110,6 +121,7 @@ impl Conn {
             expired: Cell::new(false),
             cut: Cell::new(false),
             watch: Cell::new(Watch::Not),
+            asked: Cell::new(0),
             waker: RefCell::new(None),
             quiet: RefCell::new(None),
             backend: RefCell::new(None),
@@ -201,6 +213,38 @@ impl Conn {
     pub(crate) fn log(&self, worker: &Worker) {
         if let Some(record) = self.record.take() {
             record.write(worker, self);
+        }
+    }
+
+    /// The client as schedulers know it.
+    pub(crate) fn whom(&self) -> plimsoll_balance::Client {
+        let client = self.client();
+        let said = self.introduced().and_then(|header| header.ends);
+        let destination = said.map_or(self.destination, |ends| ends.server.ip());
+        plimsoll_balance::Client {
+            ip: client.ip(),
+            port: client.port(),
+            destination,
+        }
+    }
+
+    /// Takes note of when the backend was asked, in µs of the plane's clock.
+    pub(crate) fn ask(&self, at: u64) {
+        self.asked.set(at.max(1));
+    }
+
+    /// The whole of the request is sent only now, if its time is taken.
+    pub(crate) fn ask_again(&self, at: impl FnOnce() -> u64) {
+        if self.asked.get() != 0 {
+            self.ask(at());
+        }
+    }
+
+    /// When the backend was asked, if that is known. Says so once.
+    pub(crate) fn take_asked(&self) -> Option<u64> {
+        match self.asked.replace(0) {
+            0 => None,
+            at => Some(at),
         }
     }
 

@@ -9,11 +9,12 @@ use crate::listener::Bound;
 use crate::router::{Routed, Rule};
 use crate::snapshot::{LiveService, Member, Snapshot, Table};
 
-/// Where something would go by this snapshot.
+/// Where something would go by this snapshot, at `now` of the plane's clock.
 pub(crate) fn explain(
     snapshot: &Snapshot,
     listens: &BTreeMap<Listen, Bound>,
     tuple: &Tuple,
+    now: u64,
 ) -> Explanation {
     let mut told = Explanation::default();
     let destination = tuple.destination;
@@ -40,7 +41,7 @@ pub(crate) fn explain(
     told.steps.push(format!("{destination} is listen {listen}"));
     let table = snapshot.tables.get(&bound.index);
     match table.map(|t| &**t) {
-        Some(Table::Tcp(service)) => to_service(&mut told, snapshot, service, tuple),
+        Some(Table::Tcp(service)) => to_service(&mut told, snapshot, service, tuple, now),
         Some(Table::Http(http)) => {
             let host = tuple
                 .host
@@ -55,14 +56,14 @@ pub(crate) fn explain(
                         "host {host:?} and path {path:?} match route `{}`",
                         rule.name
                     ));
-                    to_rule(&mut told, snapshot, rule, tuple);
+                    to_rule(&mut told, snapshot, rule, tuple, now);
                 }
                 Routed::CatchAll(service) => {
                     told.steps.push(format!(
                         "no route matches; service `{}` takes the rest",
                         service.spec.name
                     ));
-                    to_service(&mut told, snapshot, service, tuple);
+                    to_service(&mut told, snapshot, service, tuple, now);
                 }
                 Routed::None => {
                     let why = format!("no route matches host {host:?} and path {path:?}");
@@ -84,7 +85,7 @@ pub(crate) fn explain(
     told
 }
 
-fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tuple) {
+fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tuple, now: u64) {
     for (weight, service) in rule.shares() {
         let name = &service.spec.name;
         let but = match can_serve(service) {
@@ -96,7 +97,7 @@ fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tup
     }
     let mut shares = rule.shares();
     match (shares.next(), shares.next()) {
-        (Some((_, only)), None) => to_service(told, snapshot, only, tuple),
+        (Some((_, only)), None) => to_service(told, snapshot, only, tuple, now),
         (Some(_), Some(_)) => {
             if !rule.shares().any(|(_, service)| can_serve(service)) {
                 told.nowhere = Some("no backend of these services can serve".into());
@@ -122,7 +123,13 @@ fn called(backend: &Backend) -> String {
     }
 }
 
-fn to_service(told: &mut Explanation, snapshot: &Snapshot, service: &LiveService, tuple: &Tuple) {
+fn to_service(
+    told: &mut Explanation,
+    snapshot: &Snapshot,
+    service: &LiveService,
+    tuple: &Tuple,
+    now: u64,
+) {
     let name = &service.spec.name;
     told.service = Some(name.clone());
     let kind = service.spec.scheduler.kind;
@@ -134,15 +141,28 @@ fn to_service(told: &mut Explanation, snapshot: &Snapshot, service: &LiveService
     told.steps.push(format!(
         "service `{name}`: scheduler {kind} over {over} that may get something new"
     ));
-    for member in &service.members {
-        told.steps.push(format!(
+    for (at, member) in service.members.iter().enumerate() {
+        let mut step = format!(
             "backend {}: weight {}, {} in flight, {} waiting, limit {}",
             called(&member.backend),
             member.backend.weight,
             member.live.admission.active(),
             member.live.admission.waiting(),
             member.live.admission.limit(),
-        ));
+        );
+        if kind.needs_latency() {
+            let decay = service.spec.scheduler.decay;
+            step += &match member.live.latency.estimate(now, decay) {
+                Some(micros) => format!(", answers in {:.1} ms", micros / 1000.0),
+                None => ", has not answered yet".into(),
+            };
+        }
+        let warmth = service.balancer.warmth(at, now);
+        if warmth < 1.0 {
+            let percent = (warmth * 100.0).floor();
+            step += &format!(", slow start: {percent} % of its share");
+        }
+        told.steps.push(step);
     }
     let held = snapshot.held.services.get(name);
     let backends = held
@@ -159,19 +179,20 @@ fn to_service(told: &mut Explanation, snapshot: &Snapshot, service: &LiveService
     let client = plimsoll_balance::Client {
         ip: tuple.client.ip(),
         port: tuple.client.port(),
+        destination: tuple.destination.ip(),
     };
-    let hashed = service.balancer.hashed(&client);
+    let hashed = service.balancer.hashed(&client, now);
     let decided = match (
         hashed.and_then(|at| service.members.get(at)),
         &service.sorry,
     ) {
         _ if let Some(member) = stays_on(told, service, tuple) => member,
         (Some(member), _) => {
-            let step = format!(
-                "the hash of {} leads to {}",
-                tuple.client,
-                called(&member.backend)
-            );
+            let of = match kind.needs_destination() {
+                true => tuple.destination,
+                false => tuple.client,
+            };
+            let step = format!("the hash of {of} leads to {}", called(&member.backend));
             told.steps.push(step);
             member
         }

@@ -29,6 +29,7 @@ mod socket;
 mod splice;
 mod sticky;
 mod tcp;
+mod timing;
 mod unix;
 mod worker;
 

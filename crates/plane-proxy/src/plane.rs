@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::{
     AccessLog as Format, Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Ports,
-    Route, Service,
+    Route, SchedulerKind, Service,
 };
 use plimsoll_plane::{
     Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, Plane, PlaneError, Tuple,
@@ -238,7 +238,8 @@ impl ProxyPlane {
         for name in touched {
             match self.held.services.get(name).cloned() {
                 Some(service) => {
-                    services.insert(name.clone(), Arc::new(self.live_service(&service)));
+                    let live = self.live_service(&service, now);
+                    services.insert(name.clone(), Arc::new(live));
                 }
                 None => {
                     services.remove(name);
@@ -265,8 +266,10 @@ impl ProxyPlane {
             })
             .collect();
         let held = Arc::new(self.held.clone());
+        let mut kinds = services.values().map(|s| s.spec.scheduler.kind);
         self.shared.snapshot.store(Arc::new(Snapshot {
             held,
+            by_destination: kinds.any(SchedulerKind::needs_destination),
             services,
             tables,
         }));
@@ -290,7 +293,7 @@ impl ProxyPlane {
         self.shared.tell_all(|| Command::Sweep);
     }
 
-    fn live_service(&mut self, service: &Service) -> LiveService {
+    fn live_service(&mut self, service: &Service, now: u64) -> LiveService {
         let workers = self.workers;
         let shared = self
             .services
@@ -300,8 +303,8 @@ impl ProxyPlane {
         // Backends that take nothing new are not members, but what they have in flight must find
         // its settings and its end.
         let epoch = self.shared.epoch;
-        let mut live = LiveService::new(service, shared, epoch, |name, backend| {
-            self.live_backend(name, backend)
+        let mut live = LiveService::new(service, shared, epoch, now, |name, backend| {
+            self.live_backend(name, backend, now)
         });
         let format = service.spec.access_log;
         let format = format.unwrap_or_else(|| self.shared.access_log.format());
@@ -309,7 +312,7 @@ impl ProxyPlane {
         live
     }
 
-    fn live_backend(&mut self, service: &Name, backend: &Backend) -> Arc<LiveBackend> {
+    fn live_backend(&mut self, service: &Name, backend: &Backend, now: u64) -> Arc<LiveBackend> {
         let key = (service.clone(), backend.addr.clone());
         let known = self.live.get(&key).filter(|live| live.is(backend)).cloned();
         let live = known.unwrap_or_else(|| {
@@ -321,13 +324,14 @@ impl ProxyPlane {
                 service.clone(),
                 backend,
                 self.workers,
+                now,
                 events,
             ));
             self.live.insert(key, live.clone());
             live
         });
         live.admission.set_limit(backend.maxconn);
-        live.restore();
+        live.restore(now);
         live
     }
 
@@ -436,7 +440,12 @@ impl Plane for ProxyPlane {
     }
 
     fn explain(&self, tuple: &Tuple) -> Explanation {
-        explain(&self.shared.snapshot.load(), &self.listens, tuple)
+        explain(
+            &self.shared.snapshot.load(),
+            &self.listens,
+            tuple,
+            self.shared.now(),
+        )
     }
 
     fn events(&mut self) -> Option<mpsc::Receiver<Event>> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ipnet::IpNet;
-use plimsoll_balance::{Balancer, Candidate, Shared};
+use plimsoll_balance::{Balancer, Candidate, Shared, SlowStart};
 use plimsoll_model::{
     AccessLog, Backend, BackendAddr, Cookie, Desired, Listen, Name, Route, Service, ServiceSpec,
     State,
@@ -98,13 +98,16 @@ pub(crate) struct TimeoutsMs {
     pub(crate) peer: u64,
 }
 
+/// A time in milliseconds. Anything below one but above zero is one.
+fn ms(time: std::time::Duration) -> u64 {
+    match time.as_millis() {
+        0 if !time.is_zero() => 1,
+        ms => u64::try_from(ms).unwrap_or(u64::MAX),
+    }
+}
+
 impl From<&plimsoll_model::Timeouts> for TimeoutsMs {
     fn from(timeouts: &plimsoll_model::Timeouts) -> Self {
-        // Anything below a millisecond but above zero is still a limit.
-        let ms = |d: std::time::Duration| match d.as_millis() {
-            0 if !d.is_zero() => 1,
-            ms => u64::try_from(ms).unwrap_or(u64::MAX),
-        };
         Self {
             connect: ms(timeouts.connect),
             header: ms(timeouts.header),
@@ -118,11 +121,12 @@ impl From<&plimsoll_model::Timeouts> for TimeoutsMs {
 }
 
 impl LiveService {
-    /// A service whose backends are at run time what `live` says.
+    /// A service, from `now` on, whose backends are at run time what `live` says.
     pub(crate) fn new(
         service: &Service,
         shared: Arc<SharedService>,
         epoch: Instant,
+        now: u64,
         mut live: impl FnMut(&Name, &Arc<Backend>) -> Arc<LiveBackend>,
     ) -> Self {
         let name = service.name();
@@ -140,6 +144,7 @@ impl LiveService {
             .map(|m| Candidate {
                 addr: m.backend.addr.clone(),
                 weight: m.backend.weight,
+                ready_since: m.live.ready_since(),
             })
             .collect();
         let resting: Vec<Member> = service
@@ -155,10 +160,13 @@ impl LiveService {
             let backends = service.backends.values().map(|backend| &**backend);
             Box::new(Jar::new(cookie, name, backends))
         };
+        let over = ms(service.spec.slow_start);
+        let slow_start = (over > 0).then_some(SlowStart { over, now });
+        let balance = shared.balance.clone();
         let sorry = service.spec.sorry.clone().map(Arc::new);
         Self {
             spec: service.spec.clone(),
-            balancer: Balancer::new(&service.spec.scheduler, &candidates, shared.balance.clone()),
+            balancer: Balancer::new(&service.spec.scheduler, &candidates, balance, slow_start),
             members,
             resting,
             cookie: service.spec.cookie.clone().map(jar),
@@ -204,6 +212,7 @@ impl LiveService {
             &Service::new(spec, []),
             Arc::new(shared),
             Instant::now(),
+            0,
             |_, _| unreachable!(),
         )
     }
@@ -265,6 +274,8 @@ pub(crate) struct Snapshot {
     /// What all this was made from.
     pub(crate) held: Arc<Desired>,
     pub(crate) services: BTreeMap<Name, Arc<LiveService>>,
+    /// Whether a scheduler goes by the address that clients connect to.
+    pub(crate) by_destination: bool,
     /// By the number of the listen.
     pub(crate) tables: BTreeMap<usize, Arc<Table>>,
 }

@@ -17,6 +17,7 @@ use crate::proxied::preface;
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
 use crate::socket::{has_failed, set_peer, watch_over};
+use crate::timing::{time, timed};
 use crate::worker::{Listed, TICK, Worker};
 
 /// Bytes read at once.
@@ -50,7 +51,7 @@ pub(crate) async fn serve(
     let until = worker.now() + service.timeouts.connect;
     let mut tried = Tried::default();
     loop {
-        let choosing = choose(&worker, &service, conn.client(), &tried, None);
+        let choosing = choose(&worker, &service, conn, &tried, None);
         let place = match unless_gone(conn, &client, choosing).await {
             Some(Ok(place)) => place,
             Some(Err(none)) => {
@@ -63,6 +64,7 @@ pub(crate) async fn serve(
         conn.set_backend(Some(backend.clone()));
         conn.note(|record, at| record.place(backend, at));
         let preface = preface(&service, conn, || client.local_addr().ok());
+        time(&worker, conn, &service);
         let begun = Instant::now();
         match connect(&worker, backend, &conn.port, &service.timeouts, preface).await {
             Ok((mut server, _open)) => {
@@ -73,6 +75,7 @@ pub(crate) async fn serve(
                 }
                 backend.count(worker.id).requests.add(1);
                 backend.served();
+                timed(&worker, conn, &service, backend, true);
                 let idle = service.timeouts.idle;
                 let ended = relay(
                     &worker,
@@ -106,6 +109,7 @@ pub(crate) async fn serve(
                 break;
             }
             Err(error) => {
+                timed(&worker, conn, &service, backend, false);
                 let refused = matches!(error, ConnectError::Refused | ConnectError::Itself);
                 if !tried.failed(backend, refused, service.spec.retries) {
                     let code = match error {

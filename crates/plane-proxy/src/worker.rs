@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -61,6 +61,11 @@ impl Shared {
     /// Milliseconds of the plane's clock.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Microseconds of the plane's clock.
+    pub(crate) fn micros(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Says the same to every worker.
@@ -451,20 +456,34 @@ async fn room(listener: &Acceptor) {
     }
 }
 
+/// The address that a client connected to. The kernel is asked only where a scheduler goes by it and
+/// the listen has several.
+fn destination(snapshot: &Snapshot, port: &Port, stream: &std::net::TcpStream) -> IpAddr {
+    let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    match port.listen {
+        plimsoll_model::Listen::Socket { ip: Some(ip), .. } if !ip.is_unspecified() => ip,
+        _ if snapshot.by_destination => {
+            let local = stream.local_addr();
+            local.map_or(unspecified, |local| local.ip().to_canonical())
+        }
+        _ => unspecified,
+    }
+}
+
 fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: std::net::TcpStream, client: SocketAddr) {
     if let Some(counts) = port.counts.get(worker.id) {
         counts.accepted.add(1);
     }
     // A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d.
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let table = worker
-        .shared
-        .snapshot
-        .load()
-        .tables
-        .get(&port.index)
-        .cloned();
-    let list = |phase| Listed::new(worker, Conn::new(client, port.clone(), phase, worker.now()));
+    let snapshot = worker.shared.snapshot.load();
+    let table = snapshot.tables.get(&port.index).cloned();
+    let destination = destination(&snapshot, port, &stream);
+    drop(snapshot);
+    let list = |phase| {
+        let conn = Conn::new(client, destination, port.clone(), phase, worker.now());
+        Listed::new(worker, conn)
+    };
     if let Some(table) = table.as_ref().filter(|t| t.is_introduced(client.ip())) {
         let (listed, table) = (list(Phase::Header), table.clone());
         tokio::task::spawn_local(proxied::serve(worker.clone(), listed, stream, table));

@@ -52,9 +52,9 @@ fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
             ..Backend::new(address.into(), Origin::new("test", "b"))
         };
         let service: Name = "web".parse().unwrap();
-        let backend = Arc::new(LiveBackend::new(1, service, &backend, 1, events));
+        let backend = Arc::new(LiveBackend::new(1, service, &backend, 1, 0, events));
         let start = |panics| {
-            let conn = Conn::new(address, port.clone(), Phase::Idle, 0);
+            let conn = Conn::new(address, address.ip(), port.clone(), Phase::Idle, 0);
             let listed = Listed::new(&worker, conn);
             tokio::task::spawn_local(serve(listed, backend.clone(), panics))
         };

@@ -33,6 +33,7 @@ fn table(weights: &[u32], without: Option<usize>, size: u32, seed: u64) -> Vec<u
         .iter()
         .enumerate()
         .map(|(i, weight)| Candidate {
+            ready_since: 0,
             addr: format!("10.{}.{}.{}:80", i / 65_536, i / 256 % 256, i % 256)
                 .parse()
                 .unwrap(),

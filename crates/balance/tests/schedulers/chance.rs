@@ -2,7 +2,7 @@
 
 use plimsoll_model::{MAX_WEIGHT, SchedulerKind};
 
-use crate::{Table, assert_shares, balancer, client, noise, tally};
+use crate::{NOW, Table, assert_shares, balancer, client, noise, tally};
 
 #[test]
 fn chances_follow_the_weights() {
@@ -28,7 +28,7 @@ fn the_ends_of_the_range_of_randomness_are_members() {
     for kind in [SchedulerKind::Random, SchedulerKind::Twos] {
         let balancer = balancer(kind, &[0, 3, 0, MAX_WEIGHT, 0]);
         let loads = Table::idle(5);
-        let pick = |bits: u64| balancer.pick(&client(0), &loads, &mut || bits);
+        let pick = |bits: u64| balancer.pick(&client(0), NOW, &loads, &mut || bits);
         assert_eq!(pick(0), Some(1));
         assert_eq!(pick(u64::MAX), Some(3));
     }
@@ -52,7 +52,7 @@ fn twos_keeps_a_filling_service_near_its_weights() {
     let mut loads = Table::idle(4);
     let mut random = noise(3);
     for _ in 0..15_000 {
-        let index = balancer.pick(&client(0), &loads, &mut random).unwrap();
+        let index = balancer.pick(&client(0), NOW, &loads, &mut random).unwrap();
         loads.0[index].0 += 1;
     }
     let active: Vec<u32> = loads.0.iter().map(|(active, _)| *active).collect();

@@ -4,8 +4,13 @@
 
 mod chance;
 mod hashing;
+mod latency;
 mod least;
+mod locality;
+mod rank;
+mod ring;
 mod round;
+mod warm;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -13,6 +18,9 @@ use std::sync::Arc;
 use plimsoll_balance::{Balancer, Candidate, Client, Loads, Shared};
 use plimsoll_model::{BackendAddr, MAX_WEIGHT, Scheduler, SchedulerKind};
 use proptest::prelude::*;
+
+/// The time of all picks that do not go by time, in ms.
+pub(crate) const NOW: u64 = 1_000_000;
 
 /// What is active at each candidate, and whether it is usable.
 #[derive(Clone, Debug)]
@@ -46,6 +54,7 @@ pub(crate) fn candidates(weights: &[u32]) -> Vec<Candidate> {
     let one = |(i, weight): (usize, &u32)| Candidate {
         addr: addr(i),
         weight: *weight,
+        ready_since: NOW,
     };
     weights.iter().enumerate().map(one).collect()
 }
@@ -61,13 +70,14 @@ pub(crate) fn scheduler(kind: SchedulerKind) -> Scheduler {
 }
 
 pub(crate) fn balancer(kind: SchedulerKind, weights: &[u32]) -> Balancer {
-    Balancer::new(&scheduler(kind), &candidates(weights), Arc::default())
+    Balancer::new(&scheduler(kind), &candidates(weights), Arc::default(), None)
 }
 
 pub(crate) fn client(i: u32) -> Client {
     Client {
         ip: IpAddr::V4(Ipv4Addr::from(0xc000_0200u32.wrapping_add(i))),
         port: 40_000,
+        destination: IpAddr::V4(Ipv4Addr::from(0xcb00_7100u32.wrapping_add(i))),
     }
 }
 
@@ -87,7 +97,7 @@ pub(crate) fn tally(balancer: &Balancer, loads: &Table, picks: u32) -> Vec<u32> 
     let mut random = noise(0x5eed);
     let mut counts = vec![0; loads.0.len()];
     for i in 0..picks {
-        counts[balancer.pick(&client(i), loads, &mut random).unwrap()] += 1;
+        counts[balancer.pick(&client(i), NOW, loads, &mut random).unwrap()] += 1;
     }
     counts
 }
@@ -124,7 +134,7 @@ proptest! {
         let balancer = balancer(kind, &weights);
         let mut random = noise(u64::from(from));
         for i in 0..50 {
-            let picked = balancer.pick(&client(from.wrapping_add(i)), &loads, &mut random);
+            let picked = balancer.pick(&client(from.wrapping_add(i)), NOW, &loads, &mut random);
             prop_assert_eq!(picked.is_some(), any);
             if let Some(index) = picked {
                 prop_assert!(weights[index] > 0 && loads.usable(index));
@@ -144,7 +154,7 @@ fn the_only_usable_one_of_many_is_found() {
         let balancer = balancer(kind, &weights);
         let mut random = noise(1);
         for i in 0..20 {
-            let picked = balancer.pick(&client(i), &loads, &mut random);
+            let picked = balancer.pick(&client(i), NOW, &loads, &mut random);
             assert_eq!(picked, Some(123), "{kind}");
         }
     }
@@ -156,8 +166,8 @@ fn a_service_without_candidates_has_nothing_to_pick() {
         for weights in [&[][..], &[0, 0]] {
             let balancer = balancer(kind, weights);
             let loads = Table::idle(weights.len());
-            assert_eq!(balancer.pick(&client(1), &loads, &mut noise(1)), None);
-            assert_eq!(balancer.hashed(&client(1)), None);
+            assert_eq!(balancer.pick(&client(1), NOW, &loads, &mut noise(1)), None);
+            assert_eq!(balancer.hashed(&client(1), NOW), None);
         }
     }
 }

@@ -7,12 +7,16 @@ use plimsoll_balance::{Balancer, Shared};
 use plimsoll_model::{MAX_WEIGHT, SchedulerKind};
 use proptest::prelude::*;
 
-use crate::{Table, assert_shares, balancer, candidates, client, noise, scheduler, tally};
+use crate::{NOW, Table, assert_shares, balancer, candidates, client, noise, scheduler, tally};
 
 /// The first so many picks.
 fn picks(balancer: &Balancer, loads: &Table, n: usize) -> Vec<usize> {
     (0..n)
-        .map(|_| balancer.pick(&client(0), loads, &mut noise(1)).unwrap())
+        .map(|_| {
+            balancer
+                .pick(&client(0), NOW, loads, &mut noise(1))
+                .unwrap()
+        })
         .collect()
 }
 
@@ -35,7 +39,12 @@ fn the_cursor_outlives_the_balancer() {
     let shared = Arc::<Shared>::default();
     let new = || {
         let candidates = candidates(&[1; 5]);
-        Balancer::new(&scheduler(SchedulerKind::Rr), &candidates, shared.clone())
+        Balancer::new(
+            &scheduler(SchedulerKind::Rr),
+            &candidates,
+            shared.clone(),
+            None,
+        )
     };
     assert_eq!(picks(&new(), &Table::idle(5), 3), [0, 1, 2]);
     assert_eq!(picks(&new(), &Table::idle(5), 3), [3, 4, 0]);

@@ -114,17 +114,21 @@ fn scheduler() -> BoxedStrategy<Scheduler> {
     let hash = select(vec![HashKey::Source, HashKey::SourcePort]);
     let table = select(vec![0, 1009, 65537, 16_777_213]);
     let seed = prop_oneof![Just(0), any::<u64>()];
-    let full = (kind.clone(), hash, table, seed);
+    let bound = select(vec![0, 101, 125, Scheduler::MAX_BOUND]);
+    let decay = prop_oneof![Just(Duration::from_secs(10)), millis(1)];
+    let full = (kind.clone(), hash, table, seed, bound, decay);
     prop_oneof![
         kind.prop_map(|kind| Scheduler {
             kind,
             ..Scheduler::default()
         }),
-        full.prop_map(|(kind, hash, table, seed)| Scheduler {
+        full.prop_map(|(kind, hash, table, seed, bound, decay)| Scheduler {
             kind,
             hash,
             table,
-            seed
+            seed,
+            bound,
+            decay,
         }),
     ]
     .boxed()
@@ -251,7 +255,7 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
         listens,
         any::<bool>(),
         select(planes),
-        scheduler(),
+        (scheduler(), prop_oneof![Just(Duration::ZERO), millis(0)]),
         (
             option::of(persistence()),
             option::of(cookie()),
@@ -261,7 +265,15 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
         rest,
     )
         .prop_map(
-            move |(own, shared, plane, scheduler, (persistence, cookie, check), timeouts, rest)| {
+            move |(
+                own,
+                shared,
+                plane,
+                (scheduler, slow),
+                (persistence, cookie, check),
+                timeouts,
+                rest,
+            )| {
                 let end = if shared { "-._/@:#" } else { "" };
                 let name: Name = format!("s{id}{end}").parse().unwrap();
                 let mut listens = vec![own.0, own.1, own.2];
@@ -275,6 +287,7 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                 spec.plane = if http { PlaneChoice::Proxy } else { plane };
                 (spec.scheduler, spec.persistence, spec.timeouts) =
                     (scheduler, persistence, timeouts);
+                spec.slow_start = slow;
                 let (queue, retries, trusted, sorry, mut backends, of_http) = rest;
                 spec.http = of_http;
                 (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);

@@ -138,6 +138,8 @@ fn service(service: &Service, short: bool) -> String {
         "scheduler",
         scheduler(&spec.scheduler, short),
     );
+    let slow = text(format_duration(spec.slow_start));
+    parts.add(!short || !spec.slow_start.is_zero(), "slow-start", slow);
     if let Some(p) = spec.persistence {
         parts.add(true, "persistence", persistence(&p, short));
     }
@@ -203,6 +205,8 @@ fn scheduler(scheduler: &Scheduler, short: bool) -> String {
     parts.add(true, "hash", text(hash));
     parts.add(true, "table", scheduler.table.to_string());
     parts.add(true, "seed", format!("{:#x}", scheduler.seed));
+    parts.add(true, "bound", scheduler.bound.to_string());
+    parts.add(true, "decay", text(format_duration(scheduler.decay)));
     parts.inline()
 }
 

@@ -119,6 +119,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         listens,
         plane,
         scheduler,
+        slow_start,
         persistence,
         cookie,
         check,
@@ -135,6 +136,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
     None.or_else(|| differ("listen", listens, &second.listens, |v| list(v)))
         .or_else(|| differ("plane", plane, &second.plane, plane_name))
         .or_else(|| of_schedulers(scheduler, &second.scheduler))
+        .or_else(|| differ("slow-start", slow_start, &second.slow_start, time))
         .or_else(|| of_persistences(persistence.as_ref(), second.persistence.as_ref()))
         .or_else(|| of_cookies(cookie.as_ref(), second.cookie.as_ref()))
         .or_else(|| of_checks(check.as_ref(), second.check.as_ref()))
@@ -188,6 +190,8 @@ fn of_schedulers(first: &Scheduler, second: &Scheduler) -> Option<Difference> {
         hash,
         table,
         seed,
+        bound,
+        decay,
     } = first;
     let hash_name = |hash: &HashKey| match hash {
         HashKey::Source => "source".into(),
@@ -197,6 +201,8 @@ fn of_schedulers(first: &Scheduler, second: &Scheduler) -> Option<Difference> {
         .or_else(|| differ("scheduler.hash", hash, &second.hash, hash_name))
         .or_else(|| differ("scheduler.table", table, &second.table, ToString::to_string))
         .or_else(|| differ("scheduler.seed", seed, &second.seed, ToString::to_string))
+        .or_else(|| differ("scheduler.bound", bound, &second.bound, ToString::to_string))
+        .or_else(|| differ("scheduler.decay", decay, &second.decay, time))
 }
 
 fn of_cookies(first: Option<&Cookie>, second: Option<&Cookie>) -> Option<Difference> {

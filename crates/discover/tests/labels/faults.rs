@@ -166,6 +166,8 @@ fn keys_of_other_balancers_are_known() {
         ("least_conn", "wlc"),
         ("source", "sh"),
         ("ip_hash", "sh"),
+        ("least_time", "ewma"),
+        ("ring_hash", "ring"),
         ("wrrr", "wrr"),
     ] {
         let made = World::new().made(&labelled(&[("plimsoll.scheduler", theirs)]));

@@ -190,11 +190,11 @@ const KEYS: &[Key] = &[
         bad: &[
             (
                 "wllc",
-                "expected one of rr, wrr, lc, wlc, sh, mh, random, twos: did you mean `wlc`?",
+                "expected one of rr, wrr, lc, wlc, sed, nq, sh, dh, mh, ring, lblc, lblcr, fo, ovf, first, random, twos, ewma: did you mean `wlc`?",
             ),
             (
                 "roundrobin",
-                "expected one of rr, wrr, lc, wlc, sh, mh, random, twos: did you mean `wrr`?",
+                "expected one of rr, wrr, lc, wlc, sed, nq, sh, dh, mh, ring, lblc, lblcr, fo, ovf, first, random, twos, ewma: did you mean `wrr`?",
             ),
         ],
     },
@@ -227,6 +227,35 @@ const KEYS: &[Key] = &[
         bad: &[(
             "x",
             "expected a whole number from 0 to 18446744073709551615",
+        )],
+    },
+    Key {
+        key: "scheduler.bound",
+        good: "150",
+        seen: |s| s.spec.scheduler.bound == 150,
+        bad: &[
+            (
+                "100",
+                "100 % of their share is less than containers need together: use at least 101, or \
+                 0 for no bound",
+            ),
+            ("1.25", "expected a whole number from 0 to 65535"),
+        ],
+    },
+    Key {
+        key: "scheduler.decay",
+        good: "3s",
+        seen: |s| s.spec.scheduler.decay.as_secs() == 3,
+        bad: &[("0", "expected a time of at least 1ms")],
+    },
+    Key {
+        key: "slow-start",
+        good: "10s",
+        seen: |s| s.spec.slow_start.as_secs() == 10,
+        bad: &[(
+            "10",
+            "expected a time with units d, h, m, s or ms, such as 5s, 500ms or 1h30m (a time \
+             without a unit): did you mean `10s`?",
         )],
     },
     Key {

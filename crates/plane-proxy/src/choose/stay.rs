@@ -1,12 +1,11 @@
 //! The backend that a client stays on.
 
-use std::net::SocketAddr;
-
 use plimsoll_model::BackendAddr;
 
 use super::{NoPlace, Queued, Tried, newest, patience, schedule};
 use crate::admission::Entered;
 use crate::backend::Place;
+use crate::conn::Conn;
 use crate::snapshot::LiveService;
 use crate::sticky::Sticky;
 use crate::worker::Worker;
@@ -22,10 +21,10 @@ pub(super) async fn choose(
     worker: &Worker,
     service: &LiveService,
     sticky: &Sticky,
-    client: SocketAddr,
+    conn: &Conn,
     tried: &Tried,
 ) -> Result<Place, NoPlace> {
-    let net = sticky.net(client.ip());
+    let net = sticky.net(conn.client().ip());
     let mut unfit: Option<BackendAddr> = None;
     for _ in 0..FOLLOWED {
         let stays = sticky.find(net).map(|stays| stays.backend);
@@ -40,7 +39,7 @@ pub(super) async fn choose(
         let returned = place.is_some();
         let place = match place {
             Some(place) => place,
-            None => schedule(worker, service, client, tried).await?,
+            None => schedule(worker, service, conn, tried).await?,
         };
         let backend = &place.backend().addr;
         let is_sorry = |sorry: &crate::snapshot::Member| sorry.backend.addr == *backend;
@@ -56,7 +55,7 @@ pub(super) async fn choose(
             return Ok(place);
         }
     }
-    schedule(worker, service, client, tried).await
+    schedule(worker, service, conn, tried).await
 }
 
 /// A place at the backend, waiting for it in its queue if need be; none if it takes nothing new, was

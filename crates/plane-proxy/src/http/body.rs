@@ -145,6 +145,7 @@ impl Uploading {
 
     fn done(&mut self) {
         self.state.set(Upload::Done);
+        self.conn.ask_again(|| self.worker.shared.micros());
         if self.conn.phase() == Phase::Request {
             self.conn.set_deadline(self.worker.now(), self.response);
         }

@@ -22,6 +22,7 @@ use crate::choose::{NoPlace, Tried, choose};
 use crate::connect::{ConnectError, connect};
 use crate::proxied::preface;
 use crate::snapshot::LiveService;
+use crate::timing::{time, timed};
 use crate::worker::{Command, TICK};
 
 /// A request that must not be sent twice goes only on a connection used this recently, in ms: the
@@ -151,7 +152,7 @@ impl<'a> Exchange<'a> {
             match choose(
                 &client.worker,
                 &self.service,
-                client.conn.client(),
+                &client.conn,
                 &self.tried,
                 self.visit.as_ref().and_then(|visit| visit.wanted.as_ref()),
             )
@@ -320,6 +321,7 @@ impl<'a> Exchange<'a> {
         self.attach_body(&mut request, backend);
         conn.expect();
         backend.count(client.worker.id).requests.add(1);
+        time(&client.worker, &client.conn, &self.service);
         let mut answer = std::pin::pin!(conn.send.try_send_request(request));
         let mut step = |cx: &mut Context<'_>| {
             let ended = conn.poll_drive(cx).is_ready();
@@ -338,7 +340,11 @@ impl<'a> Exchange<'a> {
         let waited = std::future::poll_fn(|cx| client.conn.poll_quietly(cx, &mut step)).await;
         client.conn.clear_deadline();
         let (received, why) = match waited {
-            Waited::Answered(Ok(response)) => return Ok((conn, response)),
+            Waited::Answered(Ok(response)) => {
+                let well = !response.status().is_server_error();
+                timed(&client.worker, &client.conn, &self.service, backend, well);
+                return Ok((conn, response));
+            }
             Waited::Answered(Err(mut error)) => match error.take_message() {
                 Some(request) => {
                     self.take_back(request);
@@ -422,6 +428,7 @@ impl<'a> Exchange<'a> {
             }
             Attempt::TimedOut => {
                 counts.failures.add(1);
+                self.timed_out(backend);
                 backend.was_reset("no response in time".into());
                 Err(Failure::new(
                     StatusCode::GATEWAY_TIMEOUT,
@@ -466,6 +473,12 @@ impl<'a> Exchange<'a> {
                 }
             }
         }
+    }
+
+    /// The backend did not answer, for as long as it was waited for.
+    fn timed_out(&self, backend: &LiveBackend) {
+        let client = self.client;
+        timed(&client.worker, &client.conn, &self.service, backend, false);
     }
 
     /// Whether the request broke off on the client's side.

@@ -33,6 +33,7 @@ mod proxied;
 mod retries;
 mod routing;
 mod rules;
+mod schedulers;
 mod strict;
 mod tcp;
 mod tcp_limits;

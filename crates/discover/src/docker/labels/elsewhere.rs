@@ -38,7 +38,7 @@ const WITHOUT: [(&[&str], &str); 4] = [
 ];
 
 /// Their schedulers, and ours.
-pub(crate) const SCHEDULERS: [(&str, &str); 7] = [
+pub(crate) const SCHEDULERS: [(&str, &str); 18] = [
     ("roundrobin", "wrr"),
     ("round_robin", "wrr"),
     ("round-robin", "wrr"),
@@ -46,6 +46,17 @@ pub(crate) const SCHEDULERS: [(&str, &str); 7] = [
     ("least_conn", "wlc"),
     ("source", "sh"),
     ("ip_hash", "sh"),
+    ("static-rr", "wrr"),
+    ("p2c", "twos"),
+    ("least_request", "twos"),
+    ("least_time", "ewma"),
+    ("leasttime", "ewma"),
+    ("peak_ewma", "ewma"),
+    ("hrw", "mh"),
+    ("maglev", "mh"),
+    ("ring_hash", "ring"),
+    ("consistent", "ring"),
+    ("failover", "fo"),
 ];
 
 /// Our key for one of theirs.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use plimsoll_model::{
     AccessLog, Backend, BackendAddr, HashKey, HostPattern, Listen, MAX_WEIGHT, Name, Origin,
-    PathPrefix, Persistence, PlaneChoice, Proto, ProxyVersion, SchedulerKind, ServiceSpec,
+    PathPrefix, Persistence, PlaneChoice, Proto, ProxyVersion, Scheduler, SchedulerKind,
+    ServiceSpec,
 };
 
 use super::Common;
@@ -221,6 +222,9 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
         spec.plane = plane;
     }
     scheduler(spec, group, faults);
+    if let Some(time) = (group.get("slow-start")).and_then(|v| v.duration(Duration::ZERO, faults)) {
+        spec.slow_start = time;
+    }
     spec.persistence = persistence(group, faults);
     spec.cookie = cookie::read(group, faults);
     spec.check = check::read(group, faults);
@@ -306,6 +310,21 @@ fn scheduler(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     }
     if let Some(value) = group.get("scheduler.seed") {
         scheduler.seed = value.number(0, u64::MAX, faults).unwrap_or_default();
+    }
+    if let Some(value) = group.get("scheduler.bound")
+        && let Some(bound) = value.number(0, Scheduler::MAX_BOUND, faults)
+    {
+        match bound {
+            1..=100 => faults.push(value.fault(format!(
+                "{bound} % of their share is less than containers need together: use at least 101, \
+                 or 0 for no bound"
+            ))),
+            _ => scheduler.bound = bound,
+        }
+    }
+    let least = Duration::from_millis(1);
+    if let Some(decay) = (group.get("scheduler.decay")).and_then(|v| v.duration(least, faults)) {
+        scheduler.decay = decay;
     }
 }
 

@@ -1,0 +1,140 @@
+//! Slow start: who came last comes slowly to its share.
+
+use crate::view::View;
+use crate::{Candidate, Loads, Member, hash};
+
+/// How cold backends are brought to their share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowStart {
+    /// In what time, in ms.
+    pub over: u64,
+    /// Now, in ms of the clock of [`Candidate::ready_since`].
+    pub now: u64,
+}
+
+/// The longest slow start, in ms; more than any that makes sense, and little enough to compute with.
+const LONGEST: u64 = 1 << 40;
+
+/// A full share.
+pub(crate) const FULL: u32 = 1 << 16;
+
+/// How far each candidate is on the way to its share.
+///
+/// A candidate's part of its share is its age over that of the oldest, ages above `over` counting
+/// as `over`: beside one that is settled it grows linearly from 0 to 1, and where all are new all
+/// have the same.
+#[derive(Debug)]
+pub(crate) struct Warming {
+    since: Box<[u64]>,
+    over: u64,
+    oldest: u64,
+    /// From here on everyone has its full share.
+    until: u64,
+    /// Weights are compared after a shift by this, which leaves room for parts of small ones.
+    shift: u32,
+}
+
+impl Warming {
+    /// None if everyone has its full share. `heaviest` is the greatest weight as loads are compared.
+    pub(crate) fn new(slow: SlowStart, candidates: &[Candidate], heaviest: u32) -> Option<Self> {
+        let over = slow.over.min(LONGEST);
+        let since = || {
+            let members = candidates.iter().filter(|c| c.weight > 0);
+            members.map(|c| c.ready_since)
+        };
+        let (oldest, newest) = (since().min()?, since().max()?);
+        let until = newest.saturating_add(over);
+        (oldest < newest && slow.now < until).then(|| Self {
+            since: candidates.iter().map(|c| c.ready_since).collect(),
+            over,
+            oldest,
+            until,
+            shift: heaviest.leading_zeros().min(16),
+        })
+    }
+
+    /// Whether anyone is cold still.
+    pub(crate) fn is_on(&self, now: u64) -> bool {
+        now < self.until
+    }
+
+    /// What part of its share a candidate has, 0..=[`FULL`].
+    pub(crate) fn part(&self, index: usize, now: u64) -> u32 {
+        let age = |since: u64| now.saturating_sub(since).min(self.over);
+        let since = self.since.get(index).copied().unwrap_or_default();
+        match age(self.oldest) {
+            0 => FULL,
+            oldest => u32::try_from(age(since) * u64::from(FULL) / oldest)
+                .map_or(FULL, |part| part.min(FULL)),
+        }
+    }
+}
+
+/// By what it is decided whether a cold candidate takes part in a pick.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Dice {
+    /// Chance: thrown for each candidate, from this pick's random number.
+    Each(u64),
+    /// The client, so that it goes over to a cold candidate once and then stays: below 2¹⁶.
+    Client(u32),
+}
+
+impl Dice {
+    /// Dice that are the same whenever the client is hashed.
+    pub(crate) fn of_hash(hash: u64) -> Self {
+        // A stream of its own beside those that look for another slot.
+        Dice::Client((hash::again(hash, u64::MAX) >> 48) as u32)
+    }
+
+    fn of(self, index: usize) -> u32 {
+        match self {
+            Dice::Each(bits) => (hash::again(bits, index as u64 + 1) >> 48) as u32,
+            Dice::Client(thrown) => thrown,
+        }
+    }
+
+    /// Whether a candidate with this part of its share is too cold.
+    pub(crate) fn fails(self, index: usize, part: u32) -> bool {
+        self.of(index) >= part
+    }
+}
+
+/// The candidates while some are cold: with what part of its share, with that chance each takes
+/// part in a pick, and loads are compared by weight × part.
+pub(crate) struct Ramped<'a, L> {
+    pub(crate) loads: &'a L,
+    pub(crate) warming: &'a Warming,
+    pub(crate) now: u64,
+    pub(crate) dice: Dice,
+}
+
+impl<L> Ramped<'_, L> {
+    /// Whether it is too cold for this pick.
+    pub(crate) fn is_cold(&self, index: usize) -> bool {
+        self.dice.fails(index, self.warming.part(index, self.now))
+    }
+}
+
+impl<L: Loads> View for Ramped<'_, L> {
+    fn active(&self, index: usize) -> u32 {
+        self.loads.active(index)
+    }
+
+    fn usable(&self, index: usize) -> bool {
+        self.loads.usable(index) && !self.is_cold(index)
+    }
+
+    fn able(&self, index: usize) -> bool {
+        self.loads.usable(index)
+    }
+
+    fn latency(&self, index: usize) -> Option<f32> {
+        self.loads.latency(index)
+    }
+
+    fn weight(&self, member: Member) -> u32 {
+        let part = u64::from(self.warming.part(member.index as usize, self.now));
+        let weight = (u64::from(member.weight) << self.warming.shift) * part / u64::from(FULL);
+        u32::try_from(weight).unwrap_or(u32::MAX).max(1)
+    }
+}

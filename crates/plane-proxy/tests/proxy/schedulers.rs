@@ -1,0 +1,278 @@
+//! Schedulers and slow start with real connections.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_model::{Backend, Listen, Proto, SchedulerKind, ServiceSpec, State, Status};
+use plimsoll_plane::{Explanation, Plane, Tuple};
+use plimsoll_testkit::{
+    BACKEND_HEADER, Client, ClientPlan, HttpBackend, HttpBehaviour, Port, Raw, TcpBackend,
+    wait_until_async,
+};
+
+use crate::common::{BOUND, Proxy, at, limited, ms};
+
+/// So long that nothing of it passes in a test.
+const HOURS: Duration = Duration::from_secs(10 * 3600);
+
+fn https(names: &[&str]) -> Vec<HttpBackend> {
+    let mut backends: Vec<HttpBackend> = names
+        .iter()
+        .map(|name| HttpBackend::start(name).unwrap())
+        .collect();
+    // In the order in which a service knows them.
+    backends.sort_by_key(HttpBackend::address);
+    backends
+}
+
+fn over(backends: &[HttpBackend]) -> Vec<Backend> {
+    backends.iter().map(|b| at(b.address())).collect()
+}
+
+fn kind(kind: SchedulerKind) -> impl Fn(&mut ServiceSpec) {
+    move |spec| spec.scheduler.kind = kind
+}
+
+async fn served_by(client: &mut Raw) -> String {
+    let answer = client.get("a.org", "/", BOUND).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.head.get(BACKEND_HEADER).unwrap().to_owned()
+}
+
+fn explain(proxy: &Proxy, destination: SocketAddr, proto: Proto) -> Explanation {
+    proxy.plane.explain(&Tuple {
+        client: "127.0.0.1:4711".parse().unwrap(),
+        destination,
+        proto,
+        host: Some("a.org".into()),
+        path: Some("/".into()),
+    })
+}
+
+/// The line that tells of a backend.
+fn told_of(proxy: &Proxy, proto: Proto, backend: SocketAddr) -> String {
+    let told = explain(proxy, proxy.address(), proto);
+    let start = format!("backend {backend}: ");
+    let mut steps = told.steps.iter();
+    let step = steps.find(|step| step.starts_with(&start));
+    step.unwrap_or_else(|| panic!("{told:?}")).clone()
+}
+
+#[tokio::test]
+async fn every_scheduler_serves_http_and_tcp() {
+    let web = https(&["b1", "b2", "b3"]);
+    let tcp: Vec<TcpBackend> = (0..3).map(|_| TcpBackend::start("t").unwrap()).collect();
+    let mut http = Proxy::http_with(over(&web), |_| {});
+    let mut plain = Proxy::tcp(&tcp.iter().map(TcpBackend::address).collect::<Vec<_>>());
+    for (name, kind) in SchedulerKind::NAMES {
+        for (proxy, proto) in [(&mut http, Proto::Http), (&mut plain, Proto::Tcp)] {
+            proxy.edit(|web| Arc::make_mut(&mut web.spec).scheduler.kind = kind);
+            let plan = match proto {
+                Proto::Http => ClientPlan::http(proxy.address(), "a.org"),
+                _ => ClientPlan::tcp(proxy.address()),
+            };
+            Client::run(plan, 30).await.assert_clean();
+            let told = explain(proxy, proxy.address(), proto);
+            let scheduler = format!("scheduler {name} over 3 backends");
+            assert!(
+                told.steps.iter().any(|s| s.contains(&scheduler)),
+                "{told:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn dh_goes_by_the_address_the_client_connected_to() {
+    let backends = https(&["b1", "b2", "b3"]);
+    let any = Port::take().unwrap();
+    let mut proxy = Proxy::http_with(over(&backends), kind(SchedulerKind::Dh));
+    proxy.edit(|web| {
+        let listens = &mut Arc::make_mut(&mut web.spec).listens;
+        listens.push(Listen::socket(None, any.number(), Proto::Http));
+    });
+    let mut seen = BTreeSet::new();
+    for n in 1..=20 {
+        let ip = IpAddr::from(Ipv4Addr::new(127, 0, 0, n));
+        let destination = SocketAddr::new(ip, any.number());
+        let mut there = BTreeSet::new();
+        for _ in 0..3 {
+            there.insert(served_by(&mut Raw::connect(destination).await.unwrap()).await);
+        }
+        let told = explain(&proxy, destination, Proto::Http);
+        let backend = backends.iter().find(|b| there.contains(b.id())).unwrap();
+        assert_eq!(there.len(), 1, "{destination}: {there:?}");
+        assert_eq!(told.backend, Some(backend.address().into()), "{told:?}");
+        seen.extend(there);
+    }
+    // One of 3¹⁹ chances that all are the same; the seed makes it always the same.
+    assert!(seen.len() > 1, "{seen:?}");
+}
+
+#[tokio::test]
+async fn first_goes_on_when_the_one_before_is_full() {
+    let mut backends: Vec<TcpBackend> = (0..3).map(|_| TcpBackend::start("t").unwrap()).collect();
+    backends.sort_by_key(TcpBackend::address);
+    let proxy = Proxy::tcp_with(
+        backends.iter().map(|b| limited(b.address(), 2)).collect(),
+        kind(SchedulerKind::First),
+    );
+    let active = || -> Vec<u64> {
+        let of = |b: &TcpBackend| proxy.counters_of(b.address()).active;
+        backends.iter().map(of).collect()
+    };
+    let mut open = Vec::new();
+    for expected in [[1, 0, 0], [2, 0, 0], [2, 1, 0], [2, 2, 0], [2, 2, 1]] {
+        open.push(proxy.connect().await);
+        assert!(wait_until_async(BOUND, || active() == expected).await);
+    }
+    drop(open);
+    proxy.settled().await;
+    let _one = proxy.connect().await;
+    assert!(wait_until_async(BOUND, || active() == [1, 0, 0]).await);
+}
+
+#[tokio::test]
+async fn fo_keeps_to_the_heaviest_that_is_there() {
+    let backends = https(&["b1", "b2"]);
+    let mut proxy = Proxy::http_with(over(&backends), kind(SchedulerKind::Fo));
+    let (spare, main) = (backends[0].address(), backends[1].address());
+    proxy.edit_backend(main, |b| b.weight = 100);
+    let counts = |proxy: &Proxy| [spare, main].map(|a| proxy.counters_of(a).requests);
+    let plan = || ClientPlan::http(proxy.address(), "a.org");
+    Client::run(plan(), 50).await.assert_clean();
+    assert_eq!(counts(&proxy), [0, 50]);
+    let down = Status::new(State::Down, "test");
+    proxy.edit_backend(main, |b| b.status = down);
+    let plan = ClientPlan::http(proxy.address(), "a.org");
+    Client::run(plan, 50).await.assert_clean();
+    assert_eq!(counts(&proxy), [50, 50]);
+}
+
+/// What is expected of a backend's time to answer, in ms.
+fn expected_ms(proxy: &Proxy, proto: Proto, backend: SocketAddr) -> f64 {
+    let step = told_of(proxy, proto, backend);
+    let (_, rest) = step.split_once(", answers in ").unwrap();
+    rest.trim_end_matches(" ms").parse().unwrap()
+}
+
+#[tokio::test]
+async fn ewma_leaves_who_is_slow_alone() {
+    let backends = https(&["b1", "b2"]);
+    let slow = &backends[0];
+    slow.behave(HttpBehaviour::slow(ms(2000)));
+    let proxy = Proxy::http_with(over(&backends), kind(SchedulerKind::Ewma));
+    for backend in &backends {
+        let step = told_of(&proxy, Proto::Http, backend.address());
+        assert!(step.ends_with(", has not answered yet"), "{step}");
+    }
+    let mut to_slow = 0;
+    for _ in 0..60 {
+        let by = served_by(&mut proxy.connect().await).await;
+        to_slow += u32::from(by == slow.id());
+    }
+    // Once to learn it, and by chance, where both draws are the same five times in a row.
+    assert!((1..=8).contains(&to_slow), "{to_slow}");
+    assert!(expected_ms(&proxy, Proto::Http, slow.address()) > 500.0);
+    assert!(expected_ms(&proxy, Proto::Http, backends[1].address()) < 2000.0);
+}
+
+#[tokio::test]
+async fn ewma_knows_tcp_backends_by_their_time_to_connect() {
+    let backend = TcpBackend::start("t").unwrap();
+    let proxy = Proxy::tcp_with(vec![at(backend.address())], kind(SchedulerKind::Ewma));
+    Client::run(ClientPlan::tcp(proxy.address()), 5)
+        .await
+        .assert_clean();
+    assert!(expected_ms(&proxy, Proto::Tcp, backend.address()) < 5000.0);
+}
+
+#[tokio::test]
+async fn ewma_does_not_count_the_time_a_client_takes_to_send() {
+    let backends = https(&["b1"]);
+    let proxy = Proxy::http_with(over(&backends), kind(SchedulerKind::Ewma));
+    let mut client = proxy.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a.org\r\nContent-Length: 10\r\n\r\n12345")
+        .await
+        .unwrap();
+    let arrived = || backends[0].stats().connections == 1;
+    assert!(wait_until_async(BOUND, arrived).await);
+    tokio::time::sleep(ms(3000)).await;
+    client.send("67890").await.unwrap();
+    assert_eq!(client.read_response(BOUND).await.unwrap().status, 200);
+    let expected = expected_ms(&proxy, Proto::Http, backends[0].address());
+    assert!(expected < 2500.0, "{expected}");
+}
+
+/// Requests that each backend gets of so many.
+async fn shares(proxy: &Proxy, backends: &[HttpBackend], requests: u64) -> Vec<u64> {
+    let plan = ClientPlan::http(proxy.address(), "a.org");
+    let report = Client::run(plan, requests).await;
+    report.assert_clean();
+    backends.iter().map(|b| report.of(b.id())).collect()
+}
+
+/// Whether no share is off by more than a few.
+fn near(shares: &[u64], ideal: &[u64]) -> bool {
+    let mut pairs = shares.iter().zip(ideal);
+    pairs.all(|(share, ideal)| share.abs_diff(*ideal) <= 3)
+}
+
+#[tokio::test]
+async fn who_comes_beside_others_starts_slowly() {
+    let backends = https(&["b1", "b2", "b3"]);
+    let new = backends[2].address();
+    let mut proxy = Proxy::http_with(over(&backends[..2]), |spec| spec.slow_start = HOURS);
+    // All that there is is new: nobody is slow.
+    assert!(near(&shares(&proxy, &backends, 60).await, &[30, 30, 0]));
+    proxy.add_backend(at(new));
+    let step = told_of(&proxy, Proto::Http, new);
+    assert!(step.contains(", slow start: "), "{step}");
+    let first = backends[0].address();
+    assert!(!told_of(&proxy, Proto::Http, first).contains("slow start"));
+    // It serves where the others cannot.
+    let down = Status::new(State::Down, "test");
+    for other in &backends[..2] {
+        proxy.edit_backend(other.address(), |b| b.status = down.clone());
+    }
+    assert_eq!(shares(&proxy, &backends, 20).await, [0, 0, 20]);
+}
+
+#[tokio::test]
+async fn who_comes_back_starts_slowly_and_ends_with_a_full_share() {
+    let backends = https(&["b1", "b2"]);
+    let back = backends[1].address();
+    let mut proxy = Proxy::http_with(over(&backends), |spec| {
+        spec.scheduler.kind = SchedulerKind::Rr
+    });
+    let is_slow = |proxy: &Proxy| told_of(proxy, Proto::Http, back).contains("slow start");
+    let come_back = |proxy: &mut Proxy| {
+        proxy.edit_backend(back, |b| b.status = Status::new(State::Down, "test"));
+        proxy.edit_backend(back, |b| b.status = Status::default());
+    };
+    // Nothing is slow that is not asked to be.
+    come_back(&mut proxy);
+    assert!(!is_slow(&proxy));
+    assert!(near(&shares(&proxy, &backends, 60).await, &[30, 30]));
+    // The others have served for a while; a change of settings alone makes nobody new.
+    tokio::time::sleep(ms(300)).await;
+    proxy.edit(|web| Arc::make_mut(&mut web.spec).slow_start = HOURS);
+    come_back(&mut proxy);
+    assert!(is_slow(&proxy));
+    proxy.edit(|web| Arc::make_mut(&mut web.spec).retries = 1);
+    assert!(is_slow(&proxy));
+    proxy.edit(|web| Arc::make_mut(&mut web.spec).slow_start = ms(500));
+    assert!(wait_until_async(BOUND, || !is_slow(&proxy)).await);
+    // The workers' clock may be behind.
+    let mut ends = false;
+    for _ in 0..100 {
+        ends = near(&shares(&proxy, &backends, 60).await, &[30, 30]);
+        if ends {
+            break;
+        }
+    }
+    assert!(ends);
+}
