@@ -120,7 +120,7 @@ pub(crate) async fn serve(
                     break;
                 }
                 backend.count(worker.id).retries.add(1);
-                conn.note(|record, _| record.retry(true));
+                conn.note(|record, _| record.fail());
             }
         }
     }

@@ -45,6 +45,8 @@ pub(crate) struct Record {
     answered: NoTime,
     retries: u32,
     elsewhere: bool,
+    /// A backend failed it, and it has no other place yet.
+    failed: bool,
     end: Option<End>,
 }
 
@@ -100,6 +102,7 @@ impl Record {
             answered: None,
             retries: 0,
             elsewhere: false,
+            failed: false,
             end: None,
         }
     }
@@ -111,6 +114,11 @@ impl Record {
 
     /// It got a place at a backend, so long after it began.
     pub(crate) fn place(&mut self, backend: &Arc<LiveBackend>, at: Duration) {
+        if std::mem::take(&mut self.failed) {
+            self.retries += 1;
+            let before = self.backend.as_ref();
+            self.elsewhere = !before.is_some_and(|before| Arc::ptr_eq(before, backend));
+        }
         self.backend = Some(backend.clone());
         self.placed.get_or_insert(at);
         self.connected = None;
@@ -134,10 +142,15 @@ impl Record {
         }
     }
 
-    /// It is tried again, `elsewhere` at another backend.
-    pub(crate) fn retry(&mut self, elsewhere: bool) {
+    /// It is tried again at the same backend.
+    pub(crate) fn retry(&mut self) {
         self.retries += 1;
-        self.elsewhere = elsewhere;
+        self.elsewhere = false;
+    }
+
+    /// The backend failed it: the next place it gets, if it gets one, is a retry.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
     }
 
     /// Why it ends. What was said first counts.

@@ -103,6 +103,7 @@ impl Exchange<'_> {
             upload: self.upload.take(),
             until_close,
             flow: Some((driven, place)),
+            broken: None,
         });
         if empty {
             download.finish();

@@ -202,6 +202,8 @@ pub(crate) struct Download {
     /// The end of the connection tells the client where the body ends.
     pub(crate) until_close: bool,
     pub(crate) flow: Option<(Driven, Place)>,
+    /// It broke off; said once what came before is on its way to the client.
+    pub(crate) broken: Option<hyper::Error>,
 }
 
 /// The connection that a response comes by.
@@ -237,6 +239,10 @@ impl Download {
             self.flow = None;
             self.break_off();
             return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
+        if let Some(error) = self.broken.take() {
+            self.break_off();
+            return Poll::Ready(Some(Err(BodyError::Source(error))));
         }
         let Self {
             incoming,
@@ -281,8 +287,11 @@ impl Download {
                         .backend()
                         .was_reset(format!("broke off a response: {error}"));
                 }
-                self.break_off();
-                Poll::Ready(Some(Err(BodyError::Source(error))))
+                // An error ends the client's connection with what it holds for it: whoever waits is
+                // given the time to write.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             None => {
                 self.finish();

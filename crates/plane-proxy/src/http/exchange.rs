@@ -70,6 +70,7 @@ enum Attempt {
     /// The connection ended before the head of the response was complete.
     Closed {
         received: bool,
+        invalid: bool,
         reused: bool,
         why: String,
     },
@@ -297,7 +298,7 @@ impl<'a> Exchange<'a> {
             return Err(failure);
         }
         backend.count(self.client.worker.id).retries.add(1);
-        self.client.conn.note(|record, _| record.retry(true));
+        self.client.conn.note(|record, _| record.fail());
         self.failed = Some(failure);
         Ok(())
     }
@@ -339,7 +340,7 @@ impl<'a> Exchange<'a> {
         };
         let waited = std::future::poll_fn(|cx| client.conn.poll_quietly(cx, &mut step)).await;
         client.conn.clear_deadline();
-        let (received, why) = match waited {
+        let (received, invalid, why) = match waited {
             Waited::Answered(Ok(response)) => {
                 let well = !response.status().is_server_error();
                 timed(&client.worker, &client.conn, &self.service, backend, well);
@@ -350,14 +351,18 @@ impl<'a> Exchange<'a> {
                     self.take_back(request);
                     return Err(Attempt::Unsent { reused });
                 }
-                None => (conn.has_received(), error.into_error().to_string()),
+                None => {
+                    let error = error.into_error();
+                    (conn.has_received(), error.is_parse(), error.to_string())
+                }
             },
-            Waited::Ended => (conn.has_received(), "connection closed".into()),
+            Waited::Ended => (conn.has_received(), false, "connection closed".into()),
             Waited::TimedOut => return Err(Attempt::TimedOut),
             Waited::Cut => return Err(Attempt::Cut),
         };
         Err(Attempt::Closed {
             received,
+            invalid,
             reused,
             why,
         })
@@ -437,6 +442,7 @@ impl<'a> Exchange<'a> {
             }
             Attempt::Closed {
                 received,
+                invalid,
                 reused,
                 why,
             } => {
@@ -448,7 +454,7 @@ impl<'a> Exchange<'a> {
                     // The backend closed it as idle at this very moment, which is its right.
                     self.resent += 1;
                     self.request = spare;
-                    self.client.conn.note(|record, _| record.retry(false));
+                    self.client.conn.note(|record, _| record.retry());
                     return Ok(Next::SameBackend);
                 }
                 counts.failures.add(1);
@@ -461,7 +467,8 @@ impl<'a> Exchange<'a> {
                 let failure = Failure::new(
                     StatusCode::BAD_GATEWAY,
                     "the backend gave no valid response",
-                );
+                )
+                .ending(if invalid { *b"PH" } else { *b"SH" });
                 match spare {
                     Some(_) => {
                         self.elsewhere(backend, false, failure)?;

@@ -194,3 +194,88 @@ async fn curl_follows_a_redirect_to_a_route_that_strips_its_prefix() {
     lb.until_idle().await;
     lab.close(lb);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_stays_with_its_cookie_jar() {
+    let Some(lab) = Lab::new("curl_stays_with_its_cookie_jar", &["servers"]) else {
+        return;
+    };
+    let servers = [8001, 8002, 8003].map(|port| lab.http("servers", port));
+    let all: Vec<_> = servers.iter().map(HttpBackend::address).collect();
+    let web = config::web(lab.at("lb", HTTP), &all).with("cookie = \"SRV\"");
+    let lb = lab.start(&web.text()).await;
+    let dir = TempDir::new().unwrap();
+    let jar = dir.path().join("jar");
+    let url = format!("http://{}/", lab.at("lb", HTTP));
+    let get = |jar: &str| {
+        let args = ["-sSf", "--max-time", "20", "-b", jar, "-c", jar, &url];
+        assert_eq!(lab.run("curl", &args).code, Some(0));
+    };
+    let served = || -> Vec<u64> { servers.iter().map(|s| s.stats().requests).collect() };
+    for _ in 0..9 {
+        get(jar.to_str().unwrap());
+    }
+    let mut counts = served();
+    counts.sort_unstable();
+    assert_eq!(counts, [0, 0, 9], "one has all: {:?}", served());
+    // Clients of their own are spread.
+    for number in 0..6 {
+        get(dir.path().join(number.to_string()).to_str().unwrap());
+    }
+    let counts = served();
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    lb.until_idle().await;
+    lab.close(lb);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_gets_in_with_the_password_that_htpasswd_took() {
+    let test = "curl_gets_in_with_the_password_that_htpasswd_took";
+    let Some(lab) = Lab::new(test, &["servers"]) else {
+        return;
+    };
+    let server = lab.http("servers", 8001);
+    let web = config::web(lab.at("lb", HTTP), &[server.address()]);
+    let hash = |kind: &str, name: &str| {
+        let ended = lab.run("htpasswd", &[&format!("-nb{kind}"), name, "open: sesame"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        format!("\"{}\"", ended.out.trim())
+    };
+    let users = [
+        hash("B", "ali"),
+        hash("m", "kasim"),
+        hash("2", "murdjana"),
+        hash("5", "aladin"),
+    ];
+    let cave = config::route("*", "/cave", &[("web", 1)]);
+    let lb = lab
+        .start(&format!(
+            "{}{}\nbasic-auth = [{}]\n",
+            web.text(),
+            cave.trim_end(),
+            users.join(", ")
+        ))
+        .await;
+    let url = format!("http://{}/cave/gold", lab.at("lb", HTTP));
+    let get = |user: &str| {
+        let args = [
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-u",
+            user,
+            &url,
+        ];
+        lab.run("curl", &args).out
+    };
+    for name in ["ali", "kasim", "murdjana", "aladin"] {
+        assert_eq!(get(&format!("{name}:open: sesame")), "200", "{name}");
+        assert_eq!(get(&format!("{name}:open: barley")), "401", "{name}");
+    }
+    assert_eq!(get("thief:open: sesame"), "401");
+    assert_eq!(server.stats().requests, 4);
+    lb.until_idle().await;
+    lab.close(lb);
+}

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod access_log;
 mod churn;
 mod clients;
 mod config;
