@@ -2,13 +2,21 @@
 //!
 //! As with the templates of the kernel's IPVS, a client is remembered until it has not been seen
 //! for the time-out, and one with an open connection is seen all the while. Unlike there the table
-//! is bounded: where it is full, whoever was not seen for longest is forgotten.
+//! is bounded: where it is full, whoever has nothing open and was not seen for longest is forgotten.
 
 use std::hash::BuildHasher;
 
 use lru::LruCache;
 
 use crate::ClientNet;
+
+/// So many clients at most are looked at for one that has nothing open, before one that has is
+/// forgotten.
+const LOOKED_AT: usize = 16;
+
+/// So many at most are looked at for those whose time has passed, each time somebody enters.
+/// More than one, so that they become fewer.
+const AGED: usize = 4;
 
 /// What says that a client is there: given out by [`Table::enter`], to be given back to
 /// [`Table::leave`].
@@ -31,7 +39,7 @@ pub struct Remembered<'a, V> {
 pub struct Entered {
     /// To be given back at the end.
     pub stay: Stay,
-    /// Whoever was not seen for longest was forgotten for it.
+    /// Another client was forgotten for it before its time.
     pub evicted: bool,
 }
 
@@ -100,7 +108,7 @@ impl<V: Clone + PartialEq, S: BuildHasher> Table<V, S> {
         now: u64,
         timeout: u64,
     ) -> Result<Entered, V> {
-        self.age(now, timeout);
+        self.age_some(AGED, now, timeout);
         if let Some(entry) = self.clients.peek_mut(&client)
             && !entry.is_over(now, timeout)
         {
@@ -127,12 +135,35 @@ impl<V: Clone + PartialEq, S: BuildHasher> Table<V, S> {
             open: 1,
             seen: now,
         };
-        let known = self.clients.put(client, entry).is_some();
-        let evicted = !known && self.clients.len() > self.capacity;
+        let evicted = !self.clients.contains(&client) && self.clients.len() >= self.capacity;
         if evicted {
-            self.clients.pop_lru();
+            self.make_room(now);
         }
+        self.clients.put(client, entry);
         Ok(Entered { stay, evicted })
+    }
+
+    /// Forgets one client: of the [`LOOKED_AT`] that were not seen for longest, the first that has
+    /// nothing open; if all of them have, the next.
+    fn make_room(&mut self, now: u64) {
+        for _ in 0..LOOKED_AT.min(self.clients.len()) {
+            match self.clients.peek_lru() {
+                // Seen right now, and so met again only after all others.
+                Some((client, entry)) if entry.open > 0 => {
+                    let client = *client;
+                    self.see(client, now);
+                }
+                _ => break,
+            }
+        }
+        self.clients.pop_lru();
+    }
+
+    /// The client is there at this moment.
+    fn see(&mut self, client: ClientNet, now: u64) {
+        if let Some(entry) = self.clients.get_mut(&client) {
+            entry.seen = entry.seen.max(now);
+        }
     }
 
     /// Something that the client began with [`Table::enter`] has ended. One that has moved or was
@@ -148,24 +179,29 @@ impl<V: Clone + PartialEq, S: BuildHasher> Table<V, S> {
     }
 
     /// Forgets everybody who has not been seen for `timeout`. The number of those who are left.
+    ///
+    /// Takes as long as there are such, or clients that have had something open for as long.
     pub fn age(&mut self, now: u64, timeout: u64) -> usize {
+        self.age_some(self.clients.len(), now, timeout);
+        self.clients.len()
+    }
+
+    /// The same for so many clients at most.
+    fn age_some(&mut self, most: usize, now: u64, timeout: u64) {
         // Those at the end who have something open are seen right now: each of them goes to the
         // front, and so is met once.
-        for _ in 0..self.clients.len() {
+        for _ in 0..most.min(self.clients.len()) {
             match self.clients.peek_lru() {
                 Some((_, entry)) if entry.is_over(now, timeout) => {
                     self.clients.pop_lru();
                 }
                 Some((client, entry)) if now >= entry.seen.saturating_add(timeout) => {
                     let client = *client;
-                    if let Some(entry) = self.clients.get_mut(&client) {
-                        entry.seen = now;
-                    }
+                    self.see(client, now);
                 }
                 _ => break,
             }
         }
-        self.clients.len()
     }
 
     /// How many clients are remembered, as of the last change.

@@ -83,6 +83,51 @@ fn in_a_flood_the_table_stays_full_and_forgets_whoever_was_seen_least_lately() {
     assert_eq!(backend(&table, 1, 12), None);
 }
 
+#[test]
+fn in_a_flood_nobody_is_forgotten_who_has_something_open() {
+    let mut table = table(4);
+    let there = enter(&mut table, 0, 7, 0).stay;
+    for n in 1..4 {
+        let stay = enter(&mut table, n, n, 1).stay;
+        table.leave(client(n), stay, 1);
+    }
+    for n in 100..200 {
+        let Entered { stay, evicted } = enter(&mut table, n, n, 2);
+        assert!(evicted);
+        table.leave(client(n), stay, 2);
+    }
+    assert_eq!(table.get(client(0), 2, TIMEOUT).unwrap().open, 1);
+    assert_eq!(table.len(), 4);
+    // It is as every other once it has gone.
+    table.leave(client(0), there, 3);
+    assert_eq!(backend(&table, 0, 3), Some(7));
+    for n in 200..204 {
+        enter(&mut table, n, n, 4);
+    }
+    assert_eq!(backend(&table, 0, 4), None);
+    // All have something open: the table is bounded all the same.
+    assert!(enter(&mut table, 204, 1, 5).evicted);
+    assert_eq!(table.len(), 4);
+}
+
+#[test]
+fn whose_time_has_passed_are_forgotten_bit_by_bit_as_others_enter() {
+    let mut table = table(1_000);
+    let come = |table: &mut Clients, n, now| {
+        let stay = enter(table, n, 1, now).stay;
+        table.leave(client(n), stay, now);
+    };
+    for n in 0..100 {
+        come(&mut table, n, 0);
+    }
+    come(&mut table, 100, TIMEOUT);
+    assert!(table.len() > 90, "no one waits for all of them to go");
+    for n in 101..200 {
+        come(&mut table, n, TIMEOUT);
+    }
+    assert_eq!(table.len(), 100, "those of now");
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
@@ -169,11 +214,18 @@ proptest! {
                                 Known { client: number, backend, entry: entries, open: 0, seen: now }
                             });
                             open.push((number, entered.stay, known.entry));
-                            model.push(Known { open: known.open + 1, seen: now, ..known });
-                            prop_assert_eq!(entered.evicted, model.len() > capacity);
-                            if model.len() > capacity {
+                            prop_assert_eq!(entered.evicted, model.len() == capacity);
+                            if entered.evicted {
+                                // The capacities here are less than what is looked at.
+                                let idle = model.iter().position(|k| k.open == 0);
+                                let busy = idle.unwrap_or(model.len());
+                                for mut seen in model.drain(..busy).collect::<Vec<_>>() {
+                                    seen.seen = now;
+                                    model.push(seen);
+                                }
                                 model.remove(0);
                             }
+                            model.push(Known { open: known.open + 1, seen: now, ..known });
                         }
                     }
                 }

@@ -302,11 +302,7 @@ fn prime_from(n: u32) -> Option<u32> {
 
 fn persistence(node: &Node<'_>, faults: &mut Faults) -> Option<Persistence> {
     let least = Duration::from_millis(1);
-    let mut persistence = Persistence {
-        timeout: Duration::ZERO,
-        prefix_v4: 32,
-        prefix_v6: 128,
-    };
+    let mut persistence = Persistence::new(Duration::ZERO);
     if !node.is_table() {
         persistence.timeout = node.duration(least, faults)?;
         return Some(persistence);

@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use plimsoll_config::{Config, Daemon, parse, render};
-use plimsoll_model::{Check, CheckKind, Forward, ServiceSpec, State, StatusSet, Timeouts, Tunnel};
+use plimsoll_model::{
+    Check, CheckKind, Forward, Persistence, ServiceSpec, State, StatusSet, Timeouts, Tunnel,
+};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples")
@@ -100,6 +102,9 @@ fn full_shows_the_real_defaults() {
     assert!(
         matches!(&check.kind, CheckKind::Http { status, .. } if *status == StatusSet::default())
     );
+    let persistence = spec.persistence.unwrap();
+    assert_eq!((persistence.prefix_v4, persistence.prefix_v6), (32, 64));
+    assert_eq!(persistence, Persistence::new(persistence.timeout));
     assert_eq!(spec.queue, ServiceSpec::DEFAULT_QUEUE);
     assert_eq!(spec.retries, ServiceSpec::DEFAULT_RETRIES);
     assert_eq!(spec.max_body, 0);

@@ -23,6 +23,18 @@ pub struct Persistence {
     pub prefix_v6: u8,
 }
 
+impl Persistence {
+    /// Clients are told apart by their IPv4 address, and by the first 64 bits of their IPv6 one: the
+    /// network of a host, in which it can take what address it likes (RFC 4291 §2.5.4, RFC 8981).
+    pub const fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            prefix_v4: 32,
+            prefix_v6: 64,
+        }
+    }
+}
+
 /// Which plane carries a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

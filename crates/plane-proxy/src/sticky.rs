@@ -1,7 +1,8 @@
 //! Persistence by the client's address: the clients of one service, shared by all cores.
 //!
 //! The table is split by a keyed hash into shards with a lock each. Only services with persistence
-//! pay for it, once or twice per connection or request, for the time of a look-up.
+//! pay for it, three times per connection or request: when the client's backend is looked up, when
+//! the client goes there, and when it has ended; each for the time of a look-up.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;

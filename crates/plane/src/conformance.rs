@@ -347,11 +347,7 @@ fn exotic(port: &mut dyn FnMut() -> u16) -> Vec<Service> {
         proto: Proto::Tcp,
     };
     let mut sticky = ServiceSpec::new(name("sticky"), origin(), one(port(), Proto::Tcp));
-    sticky.persistence = Some(Persistence {
-        timeout: std::time::Duration::from_secs(1),
-        prefix_v4: 32,
-        prefix_v6: 128,
-    });
+    sticky.persistence = Some(Persistence::new(std::time::Duration::from_secs(1)));
     vec![
         with("mark", vec![mark], &|_| {}),
         with("range", vec![range], &|_| {}),

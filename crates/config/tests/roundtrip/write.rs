@@ -212,7 +212,7 @@ fn scheduler(scheduler: &Scheduler, short: bool) -> String {
 
 fn persistence(persistence: &Persistence, short: bool) -> String {
     let timeout = text(format_duration(persistence.timeout));
-    if short && (persistence.prefix_v4, persistence.prefix_v6) == (32, 128) {
+    if short && *persistence == Persistence::new(persistence.timeout) {
         return timeout;
     }
     let mut parts = Parts::default();

@@ -276,8 +276,8 @@ const KEYS: &[Key] = &[
     },
     Key {
         key: "persistence.prefix-v6",
-        good: "64",
-        seen: |s| s.spec.persistence.is_some_and(|p| p.prefix_v6 == 64),
+        good: "56",
+        seen: |s| s.spec.persistence.is_some_and(|p| p.prefix_v6 == 56),
         bad: &[("0", "expected a whole number from 1 to 128")],
     },
     Key {

@@ -13,11 +13,7 @@ use plimsoll_testkit::{
 use crate::common::{BOUND, Proxy, at, limited, ms, put};
 
 fn sticky(timeout: Duration) -> Option<Persistence> {
-    Some(Persistence {
-        timeout,
-        prefix_v4: 32,
-        prefix_v6: 128,
-    })
+    Some(Persistence::new(timeout))
 }
 
 const LONG: Duration = Duration::from_secs(600);

@@ -329,12 +329,16 @@ fn scheduler(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
 }
 
 fn persistence(group: &Group<'_>, faults: &mut Faults) -> Option<Persistence> {
-    let mut prefix = |key, max: u8| match group.get(key) {
-        Some(value) => value.number(1, max, faults).unwrap_or(max),
-        None => max,
+    let plain = Persistence::new(Duration::ZERO);
+    let mut prefix = |key, max: u8, plain| {
+        let value = group.get(key);
+        value
+            .and_then(|value| value.number(1, max, faults))
+            .unwrap_or(plain)
     };
     let (v4, v6) = ("persistence.prefix-v4", "persistence.prefix-v6");
-    let (prefix_v4, prefix_v6) = (prefix(v4, 32), prefix(v6, 128));
+    let prefix_v4 = prefix(v4, 32, plain.prefix_v4);
+    let prefix_v6 = prefix(v6, 128, plain.prefix_v6);
     let Some(value) = group.get("persistence") else {
         if let Some(value) = group.get(v4).or(group.get(v6)) {
             let why = format!("it needs label {}.persistence with a time", group.prefix);
