@@ -102,7 +102,8 @@ fn full_shows_the_real_defaults() {
     assert!(
         matches!(&check.kind, CheckKind::Http { status, .. } if *status == StatusSet::default())
     );
-    let persistence = spec.persistence.unwrap();
+    let mut services = config.services.iter();
+    let persistence = services.find_map(|s| s.spec.persistence).unwrap();
     assert_eq!((persistence.prefix_v4, persistence.prefix_v6), (32, 64));
     assert_eq!(persistence, Persistence::new(persistence.timeout));
     assert_eq!(spec.queue, ServiceSpec::DEFAULT_QUEUE);
