@@ -165,6 +165,11 @@ impl Conn {
         self.head_began.set(Some(Instant::now()));
     }
 
+    /// Whether a part of a head has come of which nobody has asked how long it took.
+    pub(crate) fn has_begun_head(&self) -> bool {
+        self.head_began.get().is_some()
+    }
+
     /// How long the head of the request took to come. Says so once.
     pub(crate) fn take_head_time(&self) -> Duration {
         let since = self.head_began.take();
@@ -202,10 +207,8 @@ impl Conn {
 
     /// This service is to serve the request, and says whether it is logged.
     pub(crate) fn route(&self, service: &Arc<LiveService>) {
-        let mut slot = self.record.borrow_mut();
-        match &mut *slot {
-            Some(record) if service.log.is_some() => record.route(service),
-            slot => *slot = None,
+        if let Some(record) = &mut *self.record.borrow_mut() {
+            record.route(service);
         }
     }
 

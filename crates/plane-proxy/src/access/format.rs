@@ -113,7 +113,12 @@ fn begin(entry: &Entry<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     match entry.backend {
         // A path of a Unix socket may hold anything.
         Some(backend) => {
-            escape::haproxy(backend.to_string().replace(' ', "#20").as_bytes(), out);
+            for (number, part) in backend.to_string().split(' ').enumerate() {
+                if number > 0 {
+                    out.extend_from_slice(b"#20");
+                }
+                escape::haproxy(part.as_bytes(), out);
+            }
             Ok(())
         }
         None => write!(out, "<NOSRV>"),

@@ -78,7 +78,10 @@ impl Record {
                 Some(authority) => kept(authority.as_str().as_bytes(), TEXT),
                 None => field(headers, header::HOST),
             },
-            referer: field(headers, header::REFERER),
+            referer: match with_query {
+                true => field(headers, header::REFERER),
+                false => path_of(field(headers, header::REFERER)),
+            },
             agent: field(headers, header::USER_AGENT),
             status: 0,
         };
@@ -88,6 +91,11 @@ impl Record {
             record.since = since;
         }
         Box::new(record)
+    }
+
+    /// Of a request of which nothing could be read, after this time.
+    pub(crate) fn unread(head: Duration) -> Box<Self> {
+        Self::http(&Request::new(()), true, false, head)
     }
 
     fn new(ask: Option<Ask>, service: Option<Arc<LiveService>>) -> Self {
@@ -180,8 +188,6 @@ impl Record {
         let backend = self.backend.as_deref();
         let before =
             |later: NoTime, earlier: NoTime| later.zip(earlier).map(|(l, e)| l.saturating_sub(e));
-        let members = self.service.as_deref().map_or(&[][..], |s| &s.members);
-        let busy = members.iter().map(|m| u64::from(m.live.admission.active()));
         let (received, sent) = conn.moved();
         let entry = Entry {
             client: conn.client(),
@@ -200,15 +206,26 @@ impl Record {
             retries: self.retries,
             elsewhere: self.elsewhere,
             end: self.end.unwrap_or(End::new([b'C', self.stage()])),
-            load: Load {
-                process: worker.connections(),
-                listen: conn.port.connections(),
-                service: busy.sum(),
-                backend: backend.map_or(0, |b| b.admission.active().into()),
-                waiting: backend.map_or(0, |b| b.admission.waiting().into()),
+            load: match format {
+                AccessLog::Httplog => self.load(worker, conn),
+                _ => Load::default(),
             },
         };
         worker.journal.add(|out| format::line(format, &entry, out));
+    }
+
+    /// Walks over all backends of the service: for the format that says it only.
+    fn load(&self, worker: &Worker, conn: &Conn) -> Load {
+        let members = self.service.as_deref().map_or(&[][..], |s| &s.members);
+        let busy = members.iter().map(|m| u64::from(m.live.admission.active()));
+        let place = self.backend.as_deref().map(|backend| &backend.admission);
+        Load {
+            process: worker.connections(),
+            listen: conn.port.connections(),
+            service: busy.sum(),
+            backend: place.map_or(0, |place| place.active().into()),
+            waiting: place.map_or(0, |place| place.waiting().into()),
+        }
     }
 
     /// The format of the service; of what was not routed, that of the listen's first.
@@ -246,6 +263,13 @@ impl Ask {
 fn field(headers: &HeaderMap, name: header::HeaderName) -> Vec<u8> {
     let value = headers.get(name);
     value.map_or_else(Vec::new, |value| kept(value.as_bytes(), TEXT))
+}
+
+/// A reference without what is behind the `?`.
+fn path_of(mut reference: Vec<u8>) -> Vec<u8> {
+    let end = reference.iter().position(|byte| *byte == b'?');
+    reference.truncate(end.unwrap_or(reference.len()));
+    reference
 }
 
 fn kept(text: &[u8], most: usize) -> Vec<u8> {

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,17 @@ use super::sink::Sink;
 /// Bytes that a worker collects before it hands them over; a tick hands over what there is.
 const BATCH: usize = 32 * 1024;
 
-/// Batches that wait to be written at most: some 8 MiB.
-const WAITING: usize = 256;
+/// Bytes that wait to be written at most, with the room that they take.
+const WAITING: usize = 8 << 20;
 
 /// Between two looks at whether the file was moved away.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Between two log lines about a file that nobody has asked to open anew.
+const SELDOM: Duration = Duration::from_secs(300);
+
 /// Between two log lines about lines that were dropped.
 const QUIET: Duration = Duration::from_secs(10);
-
-/// Between two tries to say that it is the end.
-const RETRY: Duration = Duration::from_millis(5);
 
 /// Settings of the access log.
 #[derive(Clone, Debug)]
@@ -65,7 +65,9 @@ struct Inner {
     options: AccessOptions,
     /// Until the thread has it.
     sink: Mutex<Option<Sink>>,
-    queue: OnceLock<SyncSender<Message>>,
+    queue: OnceLock<Sender<Message>>,
+    /// Bytes in the queue.
+    waiting: AtomicUsize,
     ended: Mutex<Option<Receiver<()>>>,
     reopen: AtomicBool,
     lines: AtomicU64,
@@ -114,12 +116,8 @@ impl AccessLog {
         let Some(queue) = self.0.queue.get() else {
             return;
         };
-        while let Err(TrySendError::Full(_)) = queue.try_send(Message::End) {
-            if Instant::now() >= until {
-                return;
-            }
-            std::thread::sleep(RETRY);
-        }
+        // If the thread has gone already, there is nobody to wait for.
+        let _ = queue.send(Message::End);
         let left = until.saturating_duration_since(Instant::now());
         if let Some(ended) = &*lock(&self.0.ended) {
             // It ends by the end of the thread, or by the limit.
@@ -143,7 +141,7 @@ impl AccessLog {
             return;
         }
         let sink = lock(&self.0.sink).take().unwrap_or(Sink::Stdout);
-        let (queue, messages) = sync_channel(WAITING);
+        let (queue, messages) = channel();
         let (done, ended) = sync_channel::<()>(0);
         let log = self.clone();
         let spawned = std::thread::Builder::new()
@@ -163,19 +161,33 @@ impl AccessLog {
     }
 
     /// Hands lines over, or drops them.
-    fn send(&self, lines: Vec<u8>, count: u64) {
-        let sent = self.0.queue.get().map(|queue| {
-            let message = Message::Lines(lines, count);
-            queue.try_send(message).is_ok()
-        });
-        if sent != Some(true) {
+    fn send(&self, mut lines: Vec<u8>, count: u64) {
+        // A few lines of a quiet second must not take the room of a batch.
+        if lines.len() < BATCH / 2 {
+            lines.shrink_to_fit();
+        }
+        let room = lines.capacity();
+        let before = self.0.waiting.fetch_add(room, Ordering::Relaxed);
+        let fits = before.saturating_add(room) <= WAITING;
+        let queue = self.0.queue.get().filter(|_| fits);
+        if queue.is_none_or(|queue| queue.send(Message::Lines(lines, count)).is_err()) {
+            self.0.waiting.fetch_sub(room, Ordering::Relaxed);
             self.0.dropped.fetch_add(count, Ordering::Relaxed);
         }
+    }
+
+    fn write(&self, sink: &mut Sink, lines: &Vec<u8>) -> Result<(), (u64, io::Error)> {
+        let written = sink.write(lines);
+        self.0
+            .waiting
+            .fetch_sub(lines.capacity(), Ordering::Relaxed);
+        written
     }
 
     fn write_all(&self, messages: &Receiver<Message>, mut sink: Sink) {
         let mut looked = Instant::now();
         let mut quiet_until = looked;
+        let mut reopen_quiet_until = looked;
         let mut told = 0;
         loop {
             let message = messages.recv_timeout(LOOK);
@@ -183,19 +195,23 @@ impl AccessLog {
             let asked = self.0.reopen.swap(false, Ordering::Relaxed);
             if (asked || (due && sink.has_moved()))
                 && let Err(error) = sink.reopen()
+                && (asked || Instant::now() >= reopen_quiet_until)
             {
+                reopen_quiet_until = Instant::now() + SELDOM;
                 tracing::error!(%error, "the access log cannot be opened anew: the old file stays");
             }
             if due {
                 looked = Instant::now();
             }
             match message {
-                Ok(Message::Lines(lines, count)) => match sink.write(&lines) {
+                Ok(Message::Lines(lines, count)) => match self.write(&mut sink, &lines) {
                     Ok(()) => {
                         self.0.lines.fetch_add(count, Ordering::Relaxed);
                     }
-                    Err(error) => {
-                        self.0.dropped.fetch_add(count, Ordering::Relaxed);
+                    Err((sent, error)) => {
+                        self.0.lines.fetch_add(sent, Ordering::Relaxed);
+                        let lost = count.saturating_sub(sent);
+                        self.0.dropped.fetch_add(lost, Ordering::Relaxed);
                         if Instant::now() >= quiet_until {
                             tracing::error!(%error, "the access log cannot be written");
                         }

@@ -68,11 +68,15 @@ fn what_nobody_takes_is_dropped_and_counted_and_holds_nobody_up() {
     let socket = UnixDatagram::bind(&path).unwrap();
     let log = log_to(LogTo::Syslog(path));
     // The socket holds some hundred lines at most, and nobody reads them.
-    let batches = WAITING as u64 + 2_000;
-    for _ in 0..batches {
-        log.send(b"line\n".to_vec(), 1);
+    log.send(b"line\n".to_vec(), 1);
+    let long = [&[b'x'; 8_000][..], b"\n"].concat();
+    for _ in 0..WAITING / long.len() + 2_000 {
+        log.send(long.clone(), 1);
     }
-    assert!(log.dropped() > 0);
+    let dropped = log.dropped();
+    assert!(dropped > 0);
+    // It is bytes that are counted: small batches have place where large ones have none.
+    assert!(log.0.waiting.load(Ordering::Relaxed) <= WAITING);
     // Nor the end.
     log.finish(Duration::from_millis(50));
     let mut message = [0; 256];

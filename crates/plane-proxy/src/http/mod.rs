@@ -167,6 +167,9 @@ pub(crate) async fn serve(
             break;
         }
     }
+    if client.conn.phase() == Phase::Head && client.conn.has_begun_head() {
+        service::log_unread(&client, None);
+    }
     client.worker.spares.give(client.spare.take());
     let tunnel = client.tunnel.borrow_mut().take();
     let broken_off = client.gate.is_broken_off();
@@ -226,9 +229,15 @@ fn drive(
     if let Poll::Ready(result) = engine.poll(cx) {
         if let Err(error) = result
             && error.is_parse()
-            && let Some(counts) = client.conn.port.counts.get(client.worker.id)
         {
-            counts.refuse(if error.is_parse_too_large() { 431 } else { 400 });
+            let status = match error.is_parse_too_large() {
+                true => 431,
+                false => 400,
+            };
+            if let Some(counts) = client.conn.port.counts.get(client.worker.id) {
+                counts.refuse(status);
+            }
+            service::log_unread(client, Some(status));
             client.gate.set_unread();
         }
         return Poll::Ready(Served::Over);

@@ -43,6 +43,7 @@ pub(super) async fn respond(
     }
     client.gate.serve();
     let body_follows = !request.body().is_end_stream();
+    let head_only = request.method() == Method::HEAD;
     match pass_on(client, request).await {
         Ok(response) => {
             answered(client, &response);
@@ -68,7 +69,9 @@ pub(super) async fn respond(
                 ruled.mark(response.headers_mut());
             }
             let length = response.body().size_hint().exact();
-            client.conn.add_sent(length.unwrap_or_default());
+            client
+                .conn
+                .add_sent(length.filter(|_| !head_only).unwrap_or_default());
             client.conn.note(|record, _| {
                 record.status(status);
                 record.end(end.unwrap_or_else(|| End::of_status(status, record.stage())));
@@ -85,6 +88,25 @@ fn record(client: &Client, request: &Request<Incoming>) {
     let query = client.worker.journal.has_query();
     let head = client.conn.take_head_time();
     client.conn.keep(Record::http(request, bad, query, head));
+}
+
+/// Logs a request of which nothing could be read, with the status of its answer; none if its client
+/// left in the middle of its head.
+pub(super) fn log_unread(client: &Client, status: Option<u16>) {
+    if !client.worker.shared.logging.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut record = Record::unread(client.conn.take_head_time());
+    client.conn.begin();
+    match status {
+        Some(status) => {
+            record.status(status);
+            record.end(End::new(*b"PR"));
+        }
+        None => record.end(End::new(*b"CR")),
+    }
+    client.conn.keep(record);
+    client.conn.log(&client.worker);
 }
 
 /// An answer that nobody will end: it has no body, or one of our own.

@@ -172,6 +172,52 @@ async fn how_requests_end_is_told_in_haproxys_codes() {
 }
 
 #[tokio::test]
+async fn what_could_not_even_be_read_is_a_line() {
+    let log = Log::new(Format::Httplog, true);
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = log.proxy(Proto::Http, backend.address());
+    let refused = [
+        "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX Y: z\r\n\r\n",
+        "GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n",
+    ];
+    for (number, bytes) in refused.into_iter().enumerate() {
+        let mut client = proxy.connect().await;
+        client.send(bytes).await.unwrap();
+        let answer = client.read_response(BOUND).await.unwrap();
+        assert_eq!(answer.status, 400, "{bytes:?}");
+        let lines = log.lines(number + 1).await;
+        assert_eq!(code(&lines[number]), ("PR--", "400"), "{bytes:?}");
+    }
+    // A client that leaves in the middle of a head, and one that says nothing.
+    drop(proxy.connect().await);
+    let mut client = proxy.connect().await;
+    client.send("GET / HTTP/1.1\r\nHo").await.unwrap();
+    drop(client);
+    let lines = log.lines(4).await;
+    assert_eq!(code(&lines[3]), ("CR--", "-1"), "{lines:?}");
+    assert_eq!(backend.stats().requests, 0);
+}
+
+#[tokio::test]
+async fn no_query_is_logged_and_no_body_that_was_not_sent() {
+    let log = Log::new(Format::Json, false);
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = log.proxy(Proto::Http, backend.address());
+    backend.kill(Ending::Close).await;
+    let mut client = proxy.connect().await;
+    let head = "HEAD /x?a=1 HTTP/1.1\r\nHost: a\r\nReferer: http://b/c?d=2\r\n\r\n";
+    client.send(head).await.unwrap();
+    let lines = log.lines(1).await;
+    assert!(lines[0].contains("\"target\":\"/x\""), "{lines:?}");
+    assert!(lines[0].contains("\"referer\":\"http://b/c\""), "{lines:?}");
+    assert!(
+        lines[0].contains("\"status\":502,\"bytes_in\":0,\"bytes_out\":0,"),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_connection_over_tcp_is_a_line_when_it_has_ended() {
     let log = Log::new(Format::Httplog, true);
     let backend = TcpBackend::start("b").unwrap();
