@@ -32,7 +32,8 @@ pub(crate) struct LiveBackend {
     pub(crate) open: AtomicU32,
     /// When what it has is cut, in milliseconds of the plane's clock: draining or gone.
     cut_at: AtomicU64,
-    /// Since when it may get something new, in milliseconds of the plane's clock.
+    /// Since when the scheduler may give it something, in milliseconds of the plane's clock; [`NEVER`]
+    /// while its weight is 0.
     ready_since: AtomicU64,
     /// How long it takes to answer; only where the scheduler wants to know.
     pub(crate) latency: PeakEwma,
@@ -106,14 +107,17 @@ impl LiveBackend {
         self.admission.dissolve_queue();
     }
 
-    /// Takes it back into use, if it is not.
-    pub(crate) fn restore(&self, now: u64) {
-        if self.cut_at.swap(NEVER, Ordering::AcqRel) != NEVER {
+    /// Takes it back into use, if it is not, with this weight.
+    pub(crate) fn restore(&self, now: u64, weight: u32) {
+        let was_out = self.cut_at.swap(NEVER, Ordering::AcqRel) != NEVER;
+        if weight == 0 {
+            self.ready_since.store(NEVER, Ordering::Relaxed);
+        } else if was_out || self.ready_since() == NEVER {
             self.ready_since.store(now, Ordering::Relaxed);
         }
     }
 
-    /// Since when it may get something new, in milliseconds of the plane's clock.
+    /// Since when the scheduler may give it something, in milliseconds of the plane's clock.
     pub(crate) fn ready_since(&self) -> u64 {
         self.ready_since.load(Ordering::Relaxed)
     }

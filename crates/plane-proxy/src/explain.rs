@@ -141,7 +141,7 @@ fn to_service(
     told.steps.push(format!(
         "service `{name}`: scheduler {kind} over {over} that may get something new"
     ));
-    for (at, member) in service.members.iter().enumerate() {
+    for member in &service.members {
         let mut step = format!(
             "backend {}: weight {}, {} in flight, {} waiting, limit {}",
             called(&member.backend),
@@ -157,9 +157,7 @@ fn to_service(
                 None => ", has not answered yet".into(),
             };
         }
-        let warmth = service.balancer.warmth(at, now);
-        if warmth < 1.0 {
-            let percent = (warmth * 100.0).floor();
+        if let Some(percent) = service.slow_start(&member.backend.addr, now) {
             step += &format!(", slow start: {percent} % of its share");
         }
         told.steps.push(step);

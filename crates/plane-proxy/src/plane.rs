@@ -331,7 +331,7 @@ impl ProxyPlane {
             live
         });
         live.admission.set_limit(backend.maxconn);
-        live.restore(now);
+        live.restore(now, backend.weight);
         live
     }
 

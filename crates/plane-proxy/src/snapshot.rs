@@ -195,6 +195,15 @@ impl LiveService {
         }
     }
 
+    /// How much of its share a backend has come to at this time, in percent, if it is in its slow
+    /// start.
+    pub(crate) fn slow_start(&self, addr: &BackendAddr, now: u64) -> Option<u8> {
+        let at = (self.members).binary_search_by(|m| m.backend.addr.cmp(addr));
+        let warmth = self.balancer.warmth(at.ok()?, now);
+        // It is from 0 to 1.
+        (warmth < 1.0).then_some((warmth * 100.0) as u8)
+    }
+
     /// Whether a connection to a backend is for one client alone, since the backend is told of whom.
     pub(crate) fn is_personal(&self) -> bool {
         self.spec.proxy_headers.send.is_some()

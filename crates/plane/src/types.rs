@@ -112,6 +112,9 @@ pub struct BackendCounters {
     pub failures: u64,
     /// Requests tried again elsewhere after it failed.
     pub retries: u64,
+    /// During its slow start: how much of its share it has come to by now, in percent, 0..=99.
+    #[serde(default)]
+    pub slow_start: Option<u8>,
 }
 
 /// Counts of the persistence of one service since the plane started.

@@ -314,9 +314,11 @@ fn server_line(
         .put("lastchg", server.since as u64)
         .put("pid", 1)
         .put("iid", proxy.iid)
-        .put("sid", known.sid)
-        .put("lbtot", counters.requests)
-        .put("type", 2);
+        .put("sid", known.sid);
+    if let Some(percent) = counters.slow_start {
+        line.put("throttle", percent);
+    }
+    line.put("lbtot", counters.requests).put("type", 2);
     if let Some(rates) = &server.rates {
         line.put("rate", rates.requests.round());
     }
@@ -332,6 +334,17 @@ fn server_line(
         .put("connect", counters.connections)
         .put("uweight", server.weight)
         .end();
+}
+
+/// The word of HAProxy for a scheduler, where it has one that does the same or nearly so.
+fn algorithm(scheduler: &str) -> &str {
+    match scheduler {
+        "rr" | "wrr" => "roundrobin",
+        "lc" | "wlc" => "leastconn",
+        "sh" | "mh" | "ring" => "source",
+        "twos" => "random",
+        same => same,
+    }
 }
 
 fn traffic(line: &mut Line<'_>, counters: &BackendCounters) {
@@ -384,7 +397,7 @@ fn backend(text: &mut String, proxy: &Proxy, service: &ServiceStatus) {
         line.put("req_tot", service.total);
     }
     line.put("mode", Quoted(mode_of(service)))
-        .put("algo", Quoted(&service.scheduler))
+        .put("algo", Quoted(algorithm(&service.scheduler)))
         .put("connect", sum.connections)
         .put("uweight", weight)
         .end();

@@ -220,6 +220,36 @@ fn filters_by_proxy_kind_and_server() {
     );
 }
 
+#[test]
+fn slow_starts_and_schedulers_are_called_as_in_haproxy() {
+    let mut report = report();
+    let algorithms = [
+        ("rr", "roundrobin"),
+        ("wrr", "roundrobin"),
+        ("lc", "leastconn"),
+        ("wlc", "leastconn"),
+        ("sh", "source"),
+        ("mh", "source"),
+        ("ring", "source"),
+        ("first", "first"),
+        ("random", "random"),
+        ("twos", "random"),
+        ("nq", "nq"),
+    ];
+    for (ours, theirs) in algorithms {
+        report.status.services[1].scheduler = ours.into();
+        let lines = stat(&report, &Filter::default());
+        assert_eq!(cell(line(&lines, "web", "BACKEND"), "algo"), theirs);
+    }
+    for (percent, shown) in [(None, ""), (Some(0), "0"), (Some(99), "99")] {
+        let web = &mut report.status.services[1];
+        web.backends[0].counters.slow_start = percent;
+        let lines = stat(&report, &Filter::default());
+        let throttle = cell(line(&lines, "web", "10.0.0.1:80"), "throttle");
+        assert_eq!(throttle, shown);
+    }
+}
+
 /// A report of one service with these backends: addresses and names.
 pub(crate) fn service_of(backends: &[(String, String)]) -> Report {
     let backends = backends.iter().map(|(addr, name)| BackendStatus {

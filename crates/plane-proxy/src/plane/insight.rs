@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::Name;
 use plimsoll_plane::{
-    AccessLogCounters, CookieCounters, Counters, FlowFilter, FlowPage, Latencies, ListenState,
-    PersistenceCounters, PlaneError, ServiceCounters,
+    AccessLogCounters, BackendCounters, CookieCounters, Counters, FlowFilter, FlowPage, Latencies,
+    ListenState, PersistenceCounters, PlaneError, ServiceCounters,
 };
 use tokio::sync::oneshot;
 
@@ -38,18 +38,22 @@ fn cookies(counts: &[ServiceCounts]) -> CookieCounters {
 impl ProxyPlane {
     /// The counters of all services and listens, over all workers.
     pub(super) fn sum_up(&self) -> Counters {
+        let snapshot = self.shared.snapshot.load();
+        let now = self.shared.now();
         let services = self.held.services.values().map(|service| {
             let name = service.name();
+            let current = snapshot.services.get(name);
             let counts = self
                 .services
                 .get(name)
                 .map_or(&[][..], |shared| &shared.counts);
             let backends = service.backends.keys().map(|addr| {
                 let live = self.live.get(&(name.clone(), addr.clone()));
-                (
-                    addr.clone(),
-                    live.map(|live| live.counters()).unwrap_or_default(),
-                )
+                let counters = BackendCounters {
+                    slow_start: current.and_then(|current| current.slow_start(addr, now)),
+                    ..live.map(|live| live.counters()).unwrap_or_default()
+                };
+                (addr.clone(), counters)
             });
             let mut latency = Latencies::default();
             counts.iter().for_each(|c| c.latency.sum_into(&mut latency));

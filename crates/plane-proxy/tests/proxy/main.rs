@@ -34,6 +34,7 @@ mod retries;
 mod routing;
 mod rules;
 mod schedulers;
+mod slow_start;
 mod strict;
 mod tcp;
 mod tcp_limits;

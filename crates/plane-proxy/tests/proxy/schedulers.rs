@@ -1,9 +1,8 @@
-//! Schedulers and slow start with real connections.
+//! Schedulers with real connections.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use plimsoll_model::{Backend, Listen, Proto, SchedulerKind, ServiceSpec, State, Status};
 use plimsoll_plane::{Explanation, Plane, Tuple};
@@ -14,20 +13,17 @@ use plimsoll_testkit::{
 
 use crate::common::{BOUND, Proxy, at, limited, ms};
 
-/// So long that nothing of it passes in a test.
-const HOURS: Duration = Duration::from_secs(10 * 3600);
-
-fn https(names: &[&str]) -> Vec<HttpBackend> {
+/// Backends of these names, in the order in which a service knows them.
+pub(crate) fn https(names: &[&str]) -> Vec<HttpBackend> {
     let mut backends: Vec<HttpBackend> = names
         .iter()
         .map(|name| HttpBackend::start(name).unwrap())
         .collect();
-    // In the order in which a service knows them.
     backends.sort_by_key(HttpBackend::address);
     backends
 }
 
-fn over(backends: &[HttpBackend]) -> Vec<Backend> {
+pub(crate) fn over(backends: &[HttpBackend]) -> Vec<Backend> {
     backends.iter().map(|b| at(b.address())).collect()
 }
 
@@ -35,7 +31,7 @@ fn kind(kind: SchedulerKind) -> impl Fn(&mut ServiceSpec) {
     move |spec| spec.scheduler.kind = kind
 }
 
-async fn served_by(client: &mut Raw) -> String {
+pub(crate) async fn served_by(client: &mut Raw) -> String {
     let answer = client.get("a.org", "/", BOUND).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.head.get(BACKEND_HEADER).unwrap().to_owned()
@@ -52,7 +48,7 @@ fn explain(proxy: &Proxy, destination: SocketAddr, proto: Proto) -> Explanation 
 }
 
 /// The line that tells of a backend.
-fn told_of(proxy: &Proxy, proto: Proto, backend: SocketAddr) -> String {
+pub(crate) fn told_of(proxy: &Proxy, proto: Proto, backend: SocketAddr) -> String {
     let told = explain(proxy, proxy.address(), proto);
     let start = format!("backend {backend}: ");
     let mut steps = told.steps.iter();
@@ -198,81 +194,16 @@ async fn ewma_does_not_count_the_time_a_client_takes_to_send() {
         .send("POST / HTTP/1.1\r\nHost: a.org\r\nContent-Length: 10\r\n\r\n12345")
         .await
         .unwrap();
-    let arrived = || backends[0].stats().connections == 1;
-    assert!(wait_until_async(BOUND, arrived).await);
-    tokio::time::sleep(ms(3000)).await;
+    let mut proxy = proxy;
+    let dawdled = || {
+        let flows = proxy.flows();
+        flows
+            .iter()
+            .any(|flow| flow.backend.is_some() && flow.age > ms(3000))
+    };
+    assert!(wait_until_async(BOUND, dawdled).await);
     client.send("67890").await.unwrap();
     assert_eq!(client.read_response(BOUND).await.unwrap().status, 200);
     let expected = expected_ms(&proxy, Proto::Http, backends[0].address());
     assert!(expected < 2500.0, "{expected}");
-}
-
-/// Requests that each backend gets of so many.
-async fn shares(proxy: &Proxy, backends: &[HttpBackend], requests: u64) -> Vec<u64> {
-    let plan = ClientPlan::http(proxy.address(), "a.org");
-    let report = Client::run(plan, requests).await;
-    report.assert_clean();
-    backends.iter().map(|b| report.of(b.id())).collect()
-}
-
-/// Whether no share is off by more than a few.
-fn near(shares: &[u64], ideal: &[u64]) -> bool {
-    let mut pairs = shares.iter().zip(ideal);
-    pairs.all(|(share, ideal)| share.abs_diff(*ideal) <= 3)
-}
-
-#[tokio::test]
-async fn who_comes_beside_others_starts_slowly() {
-    let backends = https(&["b1", "b2", "b3"]);
-    let new = backends[2].address();
-    let mut proxy = Proxy::http_with(over(&backends[..2]), |spec| spec.slow_start = HOURS);
-    // All that there is is new: nobody is slow.
-    assert!(near(&shares(&proxy, &backends, 60).await, &[30, 30, 0]));
-    proxy.add_backend(at(new));
-    let step = told_of(&proxy, Proto::Http, new);
-    assert!(step.contains(", slow start: "), "{step}");
-    let first = backends[0].address();
-    assert!(!told_of(&proxy, Proto::Http, first).contains("slow start"));
-    // It serves where the others cannot.
-    let down = Status::new(State::Down, "test");
-    for other in &backends[..2] {
-        proxy.edit_backend(other.address(), |b| b.status = down.clone());
-    }
-    assert_eq!(shares(&proxy, &backends, 20).await, [0, 0, 20]);
-}
-
-#[tokio::test]
-async fn who_comes_back_starts_slowly_and_ends_with_a_full_share() {
-    let backends = https(&["b1", "b2"]);
-    let back = backends[1].address();
-    let mut proxy = Proxy::http_with(over(&backends), |spec| {
-        spec.scheduler.kind = SchedulerKind::Rr
-    });
-    let is_slow = |proxy: &Proxy| told_of(proxy, Proto::Http, back).contains("slow start");
-    let come_back = |proxy: &mut Proxy| {
-        proxy.edit_backend(back, |b| b.status = Status::new(State::Down, "test"));
-        proxy.edit_backend(back, |b| b.status = Status::default());
-    };
-    // Nothing is slow that is not asked to be.
-    come_back(&mut proxy);
-    assert!(!is_slow(&proxy));
-    assert!(near(&shares(&proxy, &backends, 60).await, &[30, 30]));
-    // The others have served for a while; a change of settings alone makes nobody new.
-    tokio::time::sleep(ms(300)).await;
-    proxy.edit(|web| Arc::make_mut(&mut web.spec).slow_start = HOURS);
-    come_back(&mut proxy);
-    assert!(is_slow(&proxy));
-    proxy.edit(|web| Arc::make_mut(&mut web.spec).retries = 1);
-    assert!(is_slow(&proxy));
-    proxy.edit(|web| Arc::make_mut(&mut web.spec).slow_start = ms(500));
-    assert!(wait_until_async(BOUND, || !is_slow(&proxy)).await);
-    // The workers' clock may be behind.
-    let mut ends = false;
-    for _ in 0..100 {
-        ends = near(&shares(&proxy, &backends, 60).await, &[30, 30]);
-        if ends {
-            break;
-        }
-    }
-    assert!(ends);
 }

@@ -244,7 +244,11 @@ fn cells(backend: &BackendStatus) -> Vec<(String, Colour)> {
         0 => counters.active.to_string(),
         max => format!("{}/{max}", counters.active),
     };
-    let reason = backend.error.as_ref().unwrap_or(&backend.reason);
+    let mut reason = backend.error.as_ref().unwrap_or(&backend.reason).clone();
+    if let Some(percent) = counters.slow_start {
+        let comma = if reason.is_empty() { "" } else { ", " };
+        reason += &format!("{comma}slow start: {percent} % of its share");
+    }
     vec![
         plain(backend.addr.clone()),
         plain(backend.name.clone()),
@@ -263,7 +267,7 @@ fn cells(backend: &BackendStatus) -> Vec<(String, Colour)> {
                 Colour::None
             },
         ),
-        plain(reason.clone()),
+        plain(reason),
     ]
 }
 
@@ -457,6 +461,20 @@ mod tests {
         let lines = text.lines().filter(|line| line.contains(" of "));
         let order: Vec<&str> = lines.filter_map(|l| l.split_whitespace().nth(1)).collect();
         assert_eq!(order, ["e3", "`e1`", "`e2`", "`e2-b`", "`e10`"]);
+    }
+
+    #[test]
+    fn who_starts_slowly_is_shown() {
+        let mut backend = BackendStatus::default();
+        let reason = |backend: &BackendStatus| cells(backend).pop().unwrap().0;
+        assert_eq!(reason(&backend), "");
+        backend.counters.slow_start = Some(7);
+        assert_eq!(reason(&backend), "slow start: 7 % of its share");
+        backend.reason = "check passed".into();
+        assert_eq!(
+            reason(&backend),
+            "check passed, slow start: 7 % of its share"
+        );
     }
 
     #[test]
