@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::headers::take_forwarded;
+
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// What a client adds to its requests.
 #[derive(Debug)]
@@ -46,8 +47,14 @@ impl Forwarded {
     }
 
     /// Sets the fields. What the client says is believed if it is in one of `trusted`, and then
-    /// added to; otherwise overwritten.
-    pub(crate) fn set(&self, headers: &mut HeaderMap, host: &HeaderValue, trusted: &[IpNet]) {
+    /// added to; otherwise all of it goes. `said` tells whether there is something.
+    pub(crate) fn set(
+        &self,
+        headers: &mut HeaderMap,
+        host: &HeaderValue,
+        trusted: &[IpNet],
+        said: bool,
+    ) {
         let own = self.element(host);
         if self.is_trusted(trusted) {
             append(headers, FOR, &self.ip_value);
@@ -57,10 +64,12 @@ impl Forwarded {
                 .or_insert(HeaderValue::from_static("http"));
             headers.entry(HOST).or_insert_with(|| host.clone());
         } else {
+            if said {
+                take_forwarded(headers);
+            }
             headers.insert(FOR, self.ip_value.clone());
             headers.insert(PROTO, HeaderValue::from_static("http"));
             headers.insert(HOST, host.clone());
-            headers.remove(PORT);
             headers.insert(header::FORWARDED, own);
         }
     }
@@ -177,15 +186,26 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
 mod tests {
     use super::*;
 
+    /// What others say of their clients, and backends may believe.
+    const MORE: [&str; 4] = [
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-user",
+        "x-real-ip",
+    ];
+
     fn set(ip: &str, trusted: &[&str], host: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(FOR, HeaderValue::from_static("6.6.6.6"));
         headers.insert(PROTO, HeaderValue::from_static("https"));
-        headers.insert(PORT, HeaderValue::from_static("443"));
+        for more in MORE {
+            headers.insert(more, HeaderValue::from_static("evil"));
+        }
         headers.insert(header::FORWARDED, HeaderValue::from_static("for=6.6.6.6"));
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
         let forwarded = Forwarded::new(ip.parse().unwrap());
-        forwarded.set(&mut headers, &HeaderValue::from_static(host), &trusted);
+        let host = HeaderValue::from_static(host);
+        forwarded.set(&mut headers, &host, &trusted, true);
         headers
     }
 
@@ -195,7 +215,7 @@ mod tests {
         assert_eq!(headers[FOR], "10.0.0.1");
         assert_eq!(headers[PROTO], "http");
         assert_eq!(headers[HOST], "a.org");
-        assert!(!headers.contains_key(PORT));
+        assert_eq!(headers.len(), 4, "{headers:?}");
         assert_eq!(
             headers[header::FORWARDED],
             "for=10.0.0.1;host=a.org;proto=http"
@@ -206,7 +226,9 @@ mod tests {
     fn what_a_trusted_client_says_is_added_to() {
         let headers = set("192.168.1.1", &["192.168.0.0/16"], "a.org:8080");
         assert_eq!(headers[FOR], "6.6.6.6, 192.168.1.1");
+
         assert_eq!(headers[PROTO], "https");
+        assert!(MORE.iter().all(|name| headers[*name] == "evil"));
         assert_eq!(
             headers[header::FORWARDED],
             "for=6.6.6.6, for=192.168.1.1;host=\"a.org:8080\";proto=http"

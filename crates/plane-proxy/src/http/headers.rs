@@ -21,8 +21,21 @@ fn is_protected(name: &HeaderName) -> bool {
             | header::AUTHORIZATION
             | header::COOKIE
             | header::SET_COOKIE
-    ) || name.as_str().starts_with("x-forwarded-")
-        || name.as_str() == "x-real-ip"
+    ) || speaks_for_others(name)
+}
+
+/// Whether a field says for whom a request is made: `X-Forwarded-*`, `X-Real-IP`.
+fn speaks_for_others(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || name == "x-real-ip"
+}
+
+/// Takes out all fields that say for whom a request is made, but for `Forwarded`.
+pub(crate) fn take_forwarded(headers: &mut HeaderMap) {
+    let names = headers.keys().filter(|name| speaks_for_others(name));
+    for name in names.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
 }
 
 /// Whether a program that makes variables of fields takes it for one that says who the client is:
@@ -53,6 +66,8 @@ pub(crate) struct Hop {
     pub(crate) ambiguous: bool,
     /// There was a `Transfer-Encoding`.
     pub(crate) coded: bool,
+    /// There were fields that say for whom a request is made; they are still there.
+    pub(crate) forwarded: bool,
 }
 
 /// Takes the hop-by-hop fields out, those named by `Connection` included.
@@ -72,7 +87,10 @@ pub(crate) fn take_hop(headers: &mut HeaderMap) -> Hop {
             | header::PROXY_AUTHENTICATE
             | header::PROXY_AUTHORIZATION => found.other = true,
             _ if *name == KEEP_ALIVE || *name == PROXY_CONNECTION => found.other = true,
-            _ => found.lookalike |= is_lookalike(name),
+            _ => {
+                found.lookalike |= is_lookalike(name);
+                hop.forwarded |= speaks_for_others(name);
+            }
         }
     }
     if found.te {

@@ -419,9 +419,12 @@ fn set_fields(client: &Client, service: &LiveService, parts: &mut Parts, hop: &H
             host
         }
     };
-    client
-        .forwarded
-        .set(&mut parts.headers, &host, &service.spec.trusted);
+    client.forwarded.set(
+        &mut parts.headers,
+        &host,
+        &service.spec.trusted,
+        hop.forwarded,
+    );
     parts.version = Version::HTTP_11;
     if hop.trailers {
         parts
