@@ -107,11 +107,11 @@ fn process(text: &mut Text, report: &Report) {
 
 fn services(text: &mut Text, status: &Status) {
     type Value = fn(&ServiceStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 4] = [
+    let families: [(&str, &str, &str, Value); 8] = [
         (
             "plimsoll_service_requests_total",
             "counter",
-            "Requests (HTTP) or connections (TCP) for the service.",
+            "Requests (HTTP), connections (TCP) or sessions (UDP) for the service.",
             |s| number(s.total),
         ),
         (
@@ -125,6 +125,30 @@ fn services(text: &mut Text, status: &Status) {
             "counter",
             "Requests (HTTP) that went to a backend and were answered with 502 or 504.",
             |s| number(s.failed),
+        ),
+        (
+            "plimsoll_service_udp_sessions",
+            "gauge",
+            "UDP sessions now.",
+            |s| number(s.udp.sessions),
+        ),
+        (
+            "plimsoll_service_udp_evicted_total",
+            "counter",
+            "UDP sessions put out for others because a limit was reached.",
+            |s| number(s.udp.evicted),
+        ),
+        (
+            "plimsoll_service_udp_dropped_total",
+            "counter",
+            "Datagrams dropped because a limit was reached and nothing could be put out.",
+            |s| number(s.udp.dropped),
+        ),
+        (
+            "plimsoll_service_udp_moved_total",
+            "counter",
+            "UDP sessions that went on at another backend.",
+            |s| number(s.udp.moved),
         ),
         (
             "plimsoll_service_in_force",
@@ -207,7 +231,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 fn backends(text: &mut Text, status: &Status) {
     type Value = fn(&BackendStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 11] = [
+    let families: [(&str, &str, &str, Value); 13] = [
         (
             "plimsoll_backend_weight",
             "gauge",
@@ -274,6 +298,18 @@ fn backends(text: &mut Text, status: &Status) {
             "Bytes received from the backend: bodies and TCP payload.",
             |b| number(b.counters.bytes_out),
         ),
+        (
+            "plimsoll_backend_in_datagrams_total",
+            "counter",
+            "Datagrams sent to the backend.",
+            |b| number(b.counters.datagrams_in),
+        ),
+        (
+            "plimsoll_backend_out_datagrams_total",
+            "counter",
+            "Datagrams received from the backend.",
+            |b| number(b.counters.datagrams_out),
+        ),
     ];
     for (name, kind, help, value) in families {
         text.family(name, kind, help);
@@ -328,7 +364,7 @@ fn listens(text: &mut Text, status: &Status) {
         }
     }
     type Value = fn(&ListenStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 4] = [
+    let families: [(&str, &str, &str, Value); 5] = [
         (
             "plimsoll_listen_up",
             "gauge",
@@ -352,6 +388,12 @@ fn listens(text: &mut Text, status: &Status) {
             "counter",
             "Connections of clients that a defect of plimsoll's own has ended.",
             |l| number(l.panicked),
+        ),
+        (
+            "plimsoll_listen_unsent_total",
+            "counter",
+            "Datagrams that could not be sent on, to clients or backends.",
+            |l| number(l.unsent),
         ),
     ];
     for (name, kind, help, value) in families {

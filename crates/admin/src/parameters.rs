@@ -89,7 +89,8 @@ pub(crate) fn flows(query: &str) -> Result<(FlowFilter, u64), ErrorBody> {
 pub(crate) fn tuple(query: &str) -> Result<Tuple, ErrorBody> {
     const CLIENT: &str =
         "expected the client's address: 192.0.2.7, 192.0.2.7:40000, [2001:db8::7]:40000";
-    const TO: &str = "expected what it connects to: 192.0.2.1:80, [2001:db8::1]:80";
+    const TO: &str =
+        "expected what it connects to: 192.0.2.1:80, [2001:db8::1]:80, 192.0.2.1:53/udp";
     let query = Query::parse(query, &["client", "to", "host", "path"])?;
     let missing = |key, wanted| ErrorBody::new(format!("parameter {key:?} is missing"), wanted);
     let client = query
@@ -101,10 +102,18 @@ pub(crate) fn tuple(query: &str) -> Result<Tuple, ErrorBody> {
             .parsed("client", CLIENT)?
             .ok_or_else(|| missing("client", CLIENT))?,
     };
-    let destination = query.parsed("to", TO)?.ok_or_else(|| missing("to", TO))?;
+    let to = query.get("to").ok_or_else(|| missing("to", TO))?;
+    let (address, udp) = match to.strip_suffix("/udp") {
+        Some(address) => (address, true),
+        None => (to, false),
+    };
+    let destination = address
+        .parse()
+        .map_err(|_| ErrorBody::new(format!("parameter to={to:?}"), TO))?;
     let host = query.get("host").map(str::to_owned);
     let path = query.get("path").map(str::to_owned);
     let proto = match host.is_some() || path.is_some() {
+        _ if udp => Proto::Udp,
         true => Proto::Http,
         false => Proto::Tcp,
     };
@@ -167,5 +176,10 @@ mod tests {
         assert_eq!(found.client, "192.0.2.7:0".parse().unwrap());
         let found = tuple("client=[2001:db8::7]:1&to=[2001:db8::1]:80").unwrap();
         assert_eq!(found.proto, Proto::Tcp);
+        let found = tuple("client=[2001:db8::7]:1&to=[2001:db8::1]:53/udp").unwrap();
+        assert_eq!(found.proto, Proto::Udp);
+        assert_eq!(found.destination, "[2001:db8::1]:53".parse().unwrap());
+        let error = tuple("client=192.0.2.7&to=192.0.2.1/udp").unwrap_err();
+        assert_eq!(error.error, "parameter to=\"192.0.2.1/udp\"");
     }
 }

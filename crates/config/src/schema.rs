@@ -15,6 +15,7 @@ pub const SERVICE: &[&str] = &[
     "cookie",
     "check",
     "timeouts",
+    "sessions",
     "queue",
     "retries",
     "body-limit",
@@ -63,8 +64,12 @@ pub const TIMEOUTS: &[&str] = &[
     "response",
     "idle",
     "peer",
+    "udp",
     "drain",
 ];
+
+/// Keys of a `sessions` table.
+pub const SESSIONS: &[&str] = &["limit", "per-source", "responses"];
 
 /// Keys of `[[route]]`.
 pub const ROUTE: &[&str] = &[
@@ -126,6 +131,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a cookie table", COOKIE),
     ("a check table", CHECK),
     ("a timeouts table", TIMEOUTS),
+    ("a sessions table", SESSIONS),
     ("a route", ROUTE),
     ("a service of a route", WEIGHTED_SERVICE),
     ("a redirect table", REDIRECT),

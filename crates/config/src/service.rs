@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use plimsoll_model::{
     HashKey, Listen, Name, Origin, Persistence, PlaneChoice, Proto, ProxyVersion, Scheduler,
-    SchedulerKind, Service, ServiceSpec, Timeouts,
+    SchedulerKind, Service, ServiceSpec, Sessions, Timeouts,
 };
 
 use crate::access;
@@ -192,6 +192,9 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     if let Some(node) = table.get("timeouts") {
         timeouts(&mut spec.timeouts, &node, faults);
     }
+    if let Some(node) = table.get("sessions") {
+        sessions(&mut spec.sessions, &node, faults);
+    }
     for (key, value) in [("queue", &mut spec.queue), ("retries", &mut spec.retries)] {
         if let Some(node) = table.get(key) {
             *value = node
@@ -337,9 +340,37 @@ fn timeouts(timeouts: &mut Timeouts, node: &Node<'_>, faults: &mut Faults) {
         ("response", zero, &mut timeouts.response),
         ("idle", zero, &mut timeouts.idle),
         ("peer", zero, &mut timeouts.peer),
+        ("udp", zero, &mut timeouts.udp),
         ("drain", zero, &mut timeouts.drain),
     ] {
         if let Some(read) = table.get(key).and_then(|node| node.duration(least, faults)) {
+            *value = read;
+        }
+    }
+}
+
+fn sessions(sessions: &mut Sessions, node: &Node<'_>, faults: &mut Faults) {
+    let most = i128::from(u32::MAX);
+    if node.is_integer() {
+        if let Some(limit) = node.integer(1, most, faults) {
+            sessions.limit = limit;
+        }
+        return;
+    }
+    let expected = "a number of sessions, or a table such as { limit = 65536, responses = 1 }";
+    let Some(table) = node.table(expected, faults) else {
+        return;
+    };
+    table.check_keys(schema::SESSIONS, faults);
+    for (key, least, value) in [
+        ("limit", 1, &mut sessions.limit),
+        ("per-source", 0, &mut sessions.per_source),
+        ("responses", 0, &mut sessions.responses),
+    ] {
+        if let Some(read) = table
+            .get(key)
+            .and_then(|node| node.integer(least, most, faults))
+        {
             *value = read;
         }
     }

@@ -179,6 +179,32 @@ fn service() {
         r#"timeouts = "5s""#,
         &["5:12: service[0].timeouts: wrong type, a string"],
     );
+    check_service(
+        "sessions = 0",
+        &["5:12: service[0].sessions: 0 is out of range"],
+    );
+    check_service(
+        r#"sessions = "many""#,
+        &["5:12: service[0].sessions: wrong type, a string"],
+    );
+    check_service(
+        "sessions = { limit = 0 }",
+        &["5:22: service[0].sessions.limit: 0 is out of range"],
+    );
+    check_service(
+        "sessions = { per_source = 1 }",
+        &[
+            "5:14: service[0].sessions.per_source: unknown key `per_source` … did you mean `per-source`?",
+        ],
+    );
+    check_service(
+        "sessions = { responses = 4294967296 }",
+        &["5:26: service[0].sessions.responses: 4294967296 is out of range"],
+    );
+    check_service(
+        "timeouts = { udp = 60 }",
+        &["5:20: service[0].timeouts.udp: a time needs a unit … did you mean `\"60s\"`?"],
+    );
     check_service("queue = -1", &["5:9: service[0].queue: -1 is out of range"]);
     check_service(
         "queue = 4294967296",

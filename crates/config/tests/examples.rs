@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 use plimsoll_config::{Config, Daemon, parse, render};
 use plimsoll_model::{
-    Check, CheckKind, Forward, Persistence, ServiceSpec, State, StatusSet, Timeouts, Tunnel,
+    Check, CheckKind, Forward, Persistence, ServiceSpec, Sessions, State, StatusSet, Timeouts,
+    Tunnel,
 };
 
 fn folder() -> PathBuf {
@@ -102,6 +103,7 @@ fn full_shows_the_real_defaults() {
     assert!(
         matches!(&check.kind, CheckKind::Http { status, .. } if *status == StatusSet::default())
     );
+    assert_eq!(spec.sessions, Sessions::default());
     let mut services = config.services.iter();
     let persistence = services.find_map(|s| s.spec.persistence).unwrap();
     assert_eq!((persistence.prefix_v4, persistence.prefix_v6), (32, 64));

@@ -57,6 +57,7 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::COOKIE => ("### Cookie", 0),
         t if t == schema::CHECK => ("### Check", 0),
         t if t == schema::TIMEOUTS => ("### Timeouts", 0),
+        t if t == schema::SESSIONS => ("### Sessions", 0),
         t if t == schema::ROUTE => ("## `[[route]]`", 0),
         t if t == schema::WEIGHTED_SERVICE => ("## `[[route]]`", 1),
         t if t == schema::REDIRECT => ("### Redirects", 0),
@@ -102,6 +103,7 @@ fn the_defaults_in_the_manual_are_the_real_ones() {
     assert_eq!(default("response"), timeouts.response);
     assert_eq!(default("idle"), timeouts.idle);
     assert_eq!(default("peer"), timeouts.peer);
+    assert_eq!(default("udp"), timeouts.udp);
     assert_eq!(default("drain"), timeouts.drain);
 }
 

@@ -83,6 +83,7 @@ impl Control {
                 accepted: state.map_or(0, |s| s.accepted),
                 panicked: state.map_or(0, |s| s.panicked),
                 refused: state.map_or(Vec::new(), |s| s.refused.clone()),
+                unsent: state.map_or(0, |s| s.unsent),
             }
         };
         let counters = counted.services.get(spec.name.as_str());
@@ -131,6 +132,7 @@ impl Control {
             latency: counters.map_or_else(Default::default, |c| (&c.latency).into()),
             persistence: counters.and_then(|c| c.persistence),
             cookie: counters.and_then(|c| c.cookie),
+            udp: counters.map_or_else(Default::default, |c| c.udp),
             rates: None,
             sorry: spec.sorry.as_ref().map(|sorry| sorry.addr.to_string()),
             backends: backends.collect(),

@@ -3,7 +3,7 @@
 
 pub use plimsoll_plane::{CookieCounters, PersistenceCounters};
 
-use plimsoll_plane::{AccessLogCounters, BackendCounters, Histogram, Latencies};
+use plimsoll_plane::{AccessLogCounters, BackendCounters, Histogram, Latencies, UdpCounters};
 use serde::{Deserialize, Serialize};
 
 use crate::Halt;
@@ -69,6 +69,9 @@ pub struct ServiceStatus {
     /// Of its persistence by cookie; none if it has none.
     #[serde(default)]
     pub cookie: Option<CookieCounters>,
+    /// Its UDP sessions.
+    #[serde(default)]
+    pub udp: UdpCounters,
     /// What happens per second, filled in by the daemon; none until it knows.
     #[serde(default)]
     pub rates: Option<Rates>,
@@ -153,6 +156,9 @@ pub struct ListenStatus {
     pub panicked: u64,
     /// Requests refused for what they are, by status, of all services that share it.
     pub refused: Vec<(u16, u64)>,
+    /// Datagrams that could not be sent on, of all services that share it.
+    #[serde(default)]
+    pub unsent: u64,
 }
 
 /// A backend.

@@ -19,7 +19,9 @@ mod proxy_header;
 mod route;
 mod scheduler;
 mod service;
+mod sessions;
 mod state;
+mod timeouts;
 mod update;
 
 pub use access::{AccessLog, LogTo};
@@ -39,8 +41,10 @@ pub use plan::{Op, Plan, PlanError, Subject};
 pub use proxy_header::{ProxyHeaders, ProxyVersion};
 pub use route::{HostPattern, PathPrefix, Route, WeightedService};
 pub use scheduler::{HashKey, Scheduler, SchedulerKind};
-pub use service::{Persistence, PlaneChoice, Service, ServiceSpec, Timeouts};
+pub use service::{Persistence, PlaneChoice, Service, ServiceSpec};
+pub use sessions::Sessions;
 pub use state::{State, Status};
+pub use timeouts::Timeouts;
 pub use update::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
 
 /// Why a value cannot be part of the model. The text names the value, what was expected and, where

@@ -168,6 +168,17 @@ impl Listen {
         )
     }
 
+    /// Whether this is a UDP listen.
+    pub fn is_udp(&self) -> bool {
+        matches!(
+            self,
+            Listen::Socket {
+                proto: Proto::Udp,
+                ..
+            }
+        )
+    }
+
     /// Whether one packet could belong to both, with neither more specific than the other: the
     /// same address (or both any), the same transport, a port in common; or the same mark.
     /// `0.0.0.0` and `*` count as the same as do `[::]` and `*`: one socket cannot be bound twice.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     AccessLog, Backend, BackendAddr, Check, Cookie, Forward, Invalid, Listen, Name, Origin, Ports,
-    ProxyHeaders, Scheduler, ServiceHttp,
+    ProxyHeaders, Scheduler, ServiceHttp, Sessions, Timeouts,
 };
 
 /// Keep a client on the backend it had first.
@@ -60,44 +60,6 @@ impl PlaneChoice {
     ];
 }
 
-/// How long to wait for what. Zero is no limit, but for `connect`, which is at least 1 ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Timeouts {
-    /// For a backend to accept a connection.
-    pub connect: Duration,
-    /// For a client to send the whole head of a request, from its first byte.
-    pub header: Duration,
-    /// For a client's next request on a kept-alive connection.
-    pub keepalive: Duration,
-    /// For a place at a backend that is at its `maxconn`.
-    pub queue: Duration,
-    /// For the head of a backend's response, from the end of the request.
-    pub response: Duration,
-    /// For a byte in either direction on a TCP connection or a tunnel (WebSocket).
-    pub idle: Duration,
-    /// For the host at the other end of a connection to acknowledge what was sent, and to make room
-    /// for what is to be sent; on both sides (tcp(7), `TCP_USER_TIMEOUT`). A silent one is asked after
-    /// half of that whether it is still there.
-    pub peer: Duration,
-    /// For connections and requests of a draining or removed backend to end by themselves.
-    pub drain: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            header: Duration::from_secs(15),
-            keepalive: Duration::from_secs(75),
-            queue: Duration::from_secs(10),
-            response: Duration::from_secs(120),
-            idle: Duration::from_secs(3600),
-            peer: Duration::from_secs(120),
-            drain: Duration::from_secs(300),
-        }
-    }
-}
-
 /// Everything about a service but its backends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ServiceSpec {
@@ -123,6 +85,8 @@ pub struct ServiceSpec {
     pub check: Option<Check>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// What is remembered of the clients of UDP listens.
+    pub sessions: Sessions,
     /// Requests or connections waiting per backend at most, once it is at its `maxconn`.
     pub queue: u32,
     /// Other backends tried at most for one request or connection.
@@ -160,6 +124,7 @@ impl ServiceSpec {
             cookie: None,
             check: None,
             timeouts: Timeouts::default(),
+            sessions: Sessions::default(),
             queue: Self::DEFAULT_QUEUE,
             retries: Self::DEFAULT_RETRIES,
             max_body: 0,
@@ -196,6 +161,9 @@ impl ServiceSpec {
         }
         if self.timeouts.connect < Duration::from_millis(1) {
             return bad("the connect timeout is at least 1ms".into());
+        }
+        if self.sessions.limit == 0 {
+            return bad("the limit of sessions is at least 1".into());
         }
         if let Err(error) = self.scheduler.validate() {
             return bad(error.0);

@@ -37,6 +37,8 @@ pub(crate) struct LiveBackend {
     ready_since: AtomicU64,
     /// How long it takes to answer; only where the scheduler wants to know.
     pub(crate) latency: PeakEwma,
+    /// Removed or down: UDP sessions leave it at once.
+    gone: AtomicBool,
     /// It failed, and has not served since.
     suspect: AtomicBool,
     pub(crate) whereabouts: Whereabouts,
@@ -65,6 +67,7 @@ impl LiveBackend {
             cut_at: AtomicU64::new(NEVER),
             ready_since: AtomicU64::new(now),
             latency: PeakEwma::default(),
+            gone: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
             whereabouts: Whereabouts::default(),
             counts: per_worker(workers),
@@ -107,8 +110,19 @@ impl LiveBackend {
         self.admission.dissolve_queue();
     }
 
+    /// Says whether it is removed or down, and not merely draining.
+    pub(crate) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::Release);
+    }
+
+    /// Whether it is removed or down.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     /// Takes it back into use, if it is not, with this weight.
     pub(crate) fn restore(&self, now: u64, weight: u32) {
+        self.set_gone(false);
         let was_out = self.cut_at.swap(NEVER, Ordering::AcqRel) != NEVER;
         if weight == 0 {
             self.ready_since.store(NEVER, Ordering::Relaxed);

@@ -45,12 +45,11 @@ pub(crate) fn spec(spec: &ServiceSpec) -> Result<(), Unsupported> {
                 ));
             }
             Listen::Socket {
-                proto: Proto::Udp | Proto::Sctp,
-                ..
+                proto: Proto::Sctp, ..
             } => {
                 return Err(unsupported(
-                    format!("UDP and SCTP ({listen})"),
-                    "listen on /tcp or /http",
+                    format!("SCTP ({listen})"),
+                    "listen on /tcp, /udp or /http",
                 ));
             }
             Listen::Socket { ports, .. } => {

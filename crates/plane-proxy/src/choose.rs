@@ -5,7 +5,7 @@ mod stay;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_balance::Loads;
+use plimsoll_balance::{Client, Loads};
 use plimsoll_model::BackendAddr;
 
 use crate::access::End;
@@ -125,13 +125,13 @@ async fn schedule(
     conn: &Conn,
     tried: &Tried,
 ) -> Result<Place, NoPlace> {
-    if let Some(place) = choose_now(worker, service, conn, tried) {
+    if let Some(place) = choose_now(worker, service, &conn.whom(), tried) {
         return Ok(place);
     }
     // Those that there are now may be others than when the request came.
     let now = newest(worker, service);
     let service = now.as_deref().unwrap_or(service);
-    if let Some(place) = choose_now(worker, service, conn, tried) {
+    if let Some(place) = choose_now(worker, service, &conn.whom(), tried) {
         return Ok(place);
     }
     if service
@@ -142,6 +142,34 @@ async fn schedule(
         return choose_sorry(service, tried);
     }
     Box::pin(wait(worker, service, conn, tried)).await
+}
+
+/// As [`choose`], but where it would wait there is none.
+pub(crate) fn choose_at_once(
+    worker: &Worker,
+    service: &LiveService,
+    client: &Client,
+    tried: &Tried,
+) -> Option<Place> {
+    match &service.sticky {
+        Some(sticky) => stay::choose_at_once(worker, service, sticky, client, tried),
+        None => schedule_at_once(worker, service, client, tried),
+    }
+}
+
+/// As [`schedule`], but where it would wait there is none.
+fn schedule_at_once(
+    worker: &Worker,
+    service: &LiveService,
+    client: &Client,
+    tried: &Tried,
+) -> Option<Place> {
+    let place = choose_now(worker, service, client, tried);
+    let passed = |m: &Member| tried.has(&m.live) || m.live.is_retired();
+    place.or_else(|| match service.members.iter().all(passed) {
+        true => choose_sorry(service, tried).ok(),
+        false => None,
+    })
 }
 
 fn choose_sorry(service: &LiveService, tried: &Tried) -> Result<Place, NoPlace> {
@@ -160,20 +188,24 @@ fn newest(worker: &Worker, service: &LiveService) -> Option<Arc<LiveService>> {
 }
 
 /// Chooses without waiting.
-fn choose_now(worker: &Worker, service: &LiveService, conn: &Conn, tried: &Tried) -> Option<Place> {
+fn choose_now(
+    worker: &Worker,
+    service: &LiveService,
+    client: &Client,
+    tried: &Tried,
+) -> Option<Place> {
     let view = View {
         members: &service.members,
         tried,
         now: worker.now(),
         decay: service.spec.scheduler.decay,
     };
-    let client = conn.whom();
     // A place can be lost to another core between the pick and the entry; each round means that
     // somebody got in.
     for _ in 0..=service.members.len() {
         let at = service
             .balancer
-            .pick(&client, view.now, &view, &mut || worker.random())?;
+            .pick(client, view.now, &view, &mut || worker.random())?;
         let live = &service.members.get(at)?.live;
         if live.admission.try_enter() {
             return Some(Place::admitted(live.clone()));
@@ -221,7 +253,7 @@ async fn wait(
                     // came since the wait began do.
                     now = newest(worker, service);
                     let current = now.as_deref().unwrap_or(service);
-                    if let Some(place) = choose_now(worker, current, conn, tried) {
+                    if let Some(place) = choose_now(worker, current, &conn.whom(), tried) {
                         return Ok(place);
                     }
                 }

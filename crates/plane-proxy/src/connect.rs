@@ -116,7 +116,8 @@ pub(crate) async fn connect(
     }
 }
 
-fn is_local(error: &io::Error) -> bool {
+/// Whether it was this host that could not even try.
+pub(crate) fn is_local(error: &io::Error) -> bool {
     let local = [
         Errno::MFILE,
         Errno::NFILE,

@@ -37,6 +37,8 @@ pub(crate) struct BackendCounts {
     pub(crate) connect_failures: Count,
     pub(crate) failures: Count,
     pub(crate) retries: Count,
+    pub(crate) datagrams_in: Count,
+    pub(crate) datagrams_out: Count,
 }
 
 impl BackendCounts {
@@ -61,6 +63,8 @@ impl BackendCounts {
         sum.connect_failures += self.connect_failures.get();
         sum.failures += self.failures.get();
         sum.retries += self.retries.get();
+        sum.datagrams_in += self.datagrams_in.get();
+        sum.datagrams_out += self.datagrams_out.get();
     }
 }
 
@@ -74,6 +78,12 @@ pub(crate) struct ServiceCounts {
     /// Answers by what the cookie of their requests said, in the order of [`Found`].
     pub(crate) cookies: [Count; FOUND],
     pub(crate) latency: LatencyCounts,
+    /// UDP sessions put out for others.
+    pub(crate) evicted: Count,
+    /// Datagrams of clients for which there was no room to begin a session.
+    pub(crate) no_room: Count,
+    /// UDP sessions that went on at another backend.
+    pub(crate) moved: Count,
 }
 
 /// A [`Histogram`] that one worker writes and others read.
@@ -130,6 +140,8 @@ pub(crate) struct ListenCounts {
     pub(crate) closed: Count,
     pub(crate) panicked: Count,
     pub(crate) refused: [Count; REFUSALS.len()],
+    /// Datagrams that could not be sent on, to either side.
+    pub(crate) unsent: Count,
 }
 
 impl ListenCounts {

@@ -41,7 +41,9 @@ pub(crate) fn explain(
     told.steps.push(format!("{destination} is listen {listen}"));
     let table = snapshot.tables.get(&bound.index);
     match table.map(|t| &**t) {
-        Some(Table::Tcp(service)) => to_service(&mut told, snapshot, service, tuple, now),
+        Some(Table::Tcp(service) | Table::Udp(service)) => {
+            to_service(&mut told, snapshot, service, tuple, now)
+        }
         Some(Table::Http(http)) => {
             let host = tuple
                 .host

@@ -1,4 +1,4 @@
-//! The proxy plane: TCP and HTTP in user space, with no privilege needed.
+//! The proxy plane: TCP, UDP and HTTP in user space, with no privilege needed.
 //!
 //! One worker per core, each a thread with a single-threaded runtime; the kernel shares accepted
 //! connections out between them (SO_REUSEPORT). All that a worker needs to know is in an immutable
@@ -30,6 +30,7 @@ mod splice;
 mod sticky;
 mod tcp;
 mod timing;
+mod udp;
 mod unix;
 mod worker;
 

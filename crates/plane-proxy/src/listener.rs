@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::counts::{ListenCounts, per_worker};
 use crate::socket::{DEFAULT_PEER, watch_peer};
+use crate::udp;
 
 /// Connections that may wait to be accepted, per worker; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -55,6 +56,13 @@ impl Bound {
     }
 }
 
+/// A socket to serve.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Stream(std::net::TcpListener),
+    Datagram(std::net::UdpSocket),
+}
+
 /// Opens the sockets of a listen: for each of its ports one per worker.
 ///
 /// `ours` are the ports on which this process listens already. SO_REUSEPORT would let a second
@@ -64,7 +72,7 @@ pub(crate) fn open(
     listen: &Listen,
     workers: usize,
     ours: impl Fn(u16) -> bool,
-) -> Result<Vec<(u16, Vec<std::net::TcpListener>)>, PlaneError> {
+) -> Result<Vec<(u16, Vec<Opened>)>, PlaneError> {
     let Listen::Socket {
         ip, ports, proto, ..
     } = listen
@@ -73,26 +81,37 @@ pub(crate) fn open(
     };
     let (first, last) = ports.bounds();
     let mut sockets = Vec::new();
+    let failed = |port: u16, error: io::Error| failed(listen, *ports, port, &error);
     for port in first..=last {
         if !ours(port) {
-            bind(*ip, port, false).map_err(|e| failed(listen, *ports, port, &e))?;
+            bind(*ip, port, *proto, false).map_err(|e| failed(port, e))?;
         }
         let mut of_port = Vec::with_capacity(workers);
         for _ in 0..workers {
-            let socket = bind(*ip, port, true).map_err(|e| failed(listen, *ports, port, &e))?;
+            let socket = bind(*ip, port, *proto, true).map_err(|e| failed(port, e))?;
             of_port.push(socket);
         }
         sockets.push((port, of_port));
     }
-    for socket in sockets.iter().flat_map(|(_, of_port)| of_port) {
-        socket2::SockRef::from(socket)
-            .listen(BACKLOG)
-            .map_err(|e| failed(listen, *ports, 0, &e))?;
-        if *proto == Proto::Http {
-            delay_acks(socket);
+    let start = |socket: Socket| -> io::Result<Opened> {
+        if *proto == Proto::Udp {
+            udp::prepare(&socket)?;
+            return Ok(Opened::Datagram(socket.into()));
         }
-    }
-    Ok(sockets)
+        socket.listen(BACKLOG)?;
+        let socket = socket.into();
+        if *proto == Proto::Http {
+            delay_acks(&socket);
+        }
+        Ok(Opened::Stream(socket))
+    };
+    sockets
+        .into_iter()
+        .map(|(port, of_port)| {
+            let started: io::Result<Vec<Opened>> = of_port.into_iter().map(start).collect();
+            Ok((port, started.map_err(|e| failed(port, e))?))
+        })
+        .collect()
 }
 
 /// Has connections that are accepted here acknowledge the request along with the answer, which saves
@@ -109,7 +128,7 @@ fn failed(listen: &Listen, ports: Ports, port: u16, error: &io::Error) -> PlaneE
     };
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "address in use: another program listens there (`ss -ltnp` shows which); stop it or choose another port"
+            "address in use: another program listens there (`ss -lntup` shows which); stop it or choose another port"
         }
         io::ErrorKind::PermissionDenied => {
             "permission denied: ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start; or choose a higher port (for containers `--listen '*:8080'`)"
@@ -129,32 +148,40 @@ fn failed(listen: &Listen, ports: Ports, port: u16, error: &io::Error) -> PlaneE
     }
 }
 
-fn bind(ip: Option<IpAddr>, port: u16, share: bool) -> io::Result<std::net::TcpListener> {
+fn bind(ip: Option<IpAddr>, port: u16, proto: Proto, share: bool) -> io::Result<Socket> {
     match ip {
-        Some(ip) => bind_to(SocketAddr::new(ip, port), true, share),
+        Some(ip) => bind_to(SocketAddr::new(ip, port), true, proto, share),
         // Any address of both families; on a host without IPv6, of the one there is.
-        None => match bind_to((Ipv6Addr::UNSPECIFIED, port).into(), false, share) {
+        None => match bind_to((Ipv6Addr::UNSPECIFIED, port).into(), false, proto, share) {
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
-                bind_to((Ipv4Addr::UNSPECIFIED, port).into(), true, share)
+                bind_to((Ipv4Addr::UNSPECIFIED, port).into(), true, proto, share)
             }
             other => other,
         },
     }
 }
 
-fn bind_to(addr: SocketAddr, only_v6: bool, share: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+fn bind_to(addr: SocketAddr, only_v6: bool, proto: Proto, share: bool) -> io::Result<Socket> {
+    let udp = proto == Proto::Udp;
+    let (kind, protocol) = match udp {
+        true => (Type::DGRAM, Protocol::UDP),
+        false => (Type::STREAM, Protocol::TCP),
+    };
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
     if addr.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
-    socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
-    // Accepted sockets inherit these.
-    socket.set_tcp_nodelay(true)?;
-    watch_peer(&socket, DEFAULT_PEER);
-    // But for this one, which costs a timer: it is set where a connection has to be waited for.
-    socket.set_keepalive(false)?;
+    // For UDP it would let anybody share the port.
+    if !udp {
+        socket.set_reuse_address(true)?;
+        // Accepted sockets inherit these.
+        socket.set_tcp_nodelay(true)?;
+        watch_peer(&socket, DEFAULT_PEER);
+        // But for this one, which costs a timer: it is set where a connection has to be waited for.
+        socket.set_keepalive(false)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    Ok(socket.into())
+    Ok(socket)
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::{
     AccessLog as Format, Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Ports,
-    Route, SchedulerKind, Service,
+    Route, SchedulerKind, Service, State,
 };
 use plimsoll_plane::{
     Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, Plane, PlaneError, Tuple,
@@ -26,6 +26,7 @@ use crate::explain::explain;
 use crate::http::auth::Guards;
 use crate::listener::{self, Bound};
 use crate::snapshot::{LiveService, SharedService, Snapshot, rests, table_of};
+use crate::udp;
 use crate::worker::{self, Command, PortSeed, Shared};
 
 /// Events kept for control while it is busy.
@@ -74,6 +75,7 @@ impl ProxyPlane {
             open: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             logging: AtomicBool::new(false),
             access_log: options.access_log,
+            udp: Arc::new(udp::All::new(most_sessions())),
             workers: OnceLock::new(),
             guards: Guards::default(),
         });
@@ -352,14 +354,41 @@ impl ProxyPlane {
                 live.retire(cut_at);
             }
         }
+        let old = old.into_iter().flat_map(|service| service.backends.keys());
+        for addr in old {
+            let now = new.and_then(|service| service.backends.get(addr));
+            let gone = now.is_none_or(|backend| backend.status.state == State::Down);
+            if let Some(live) = self.live.get(&(name.clone(), addr.clone())) {
+                live.set_gone(gone);
+            }
+        }
     }
+}
+
+/// UDP sessions of all services at most: each has a file descriptor, and half of all are left to others.
+fn most_sessions() -> u32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(u32::MAX, |n| u32::try_from(n / 2).unwrap_or(u32::MAX))
 }
 
 /// Whether a socket of ours on this port would be in the way of one for `listen`.
 fn shares(ours: &Listen, listen: &Listen, port: u16) -> bool {
-    let (Listen::Socket { ip: a, ports, .. }, Listen::Socket { ip: b, .. }) = (ours, listen) else {
+    let (
+        Listen::Socket {
+            ip: a,
+            ports,
+            proto: p,
+        },
+        Listen::Socket {
+            ip: b, proto: q, ..
+        },
+    ) = (ours, listen)
+    else {
         return false;
     };
+    if p.transport() != q.transport() {
+        return false;
+    }
     let any = |ip: &Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
     ports.overlaps(Ports::One(port)) && (a == b || any(a) || any(b))
 }

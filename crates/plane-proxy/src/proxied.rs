@@ -48,7 +48,8 @@ pub(crate) async fn serve(
                 Table::Http(table) => {
                     http::serve(worker, listed, stream, table.first.clone()).await;
                 }
-                Table::Closed => {}
+                // Datagrams have no connections.
+                Table::Closed | Table::Udp(_) => {}
             }
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => count(400),

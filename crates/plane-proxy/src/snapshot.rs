@@ -19,6 +19,7 @@ use crate::http::cookie::Jar;
 use crate::http::rules::ServiceRules;
 use crate::router::Router;
 use crate::sticky::{Clients, Sticky};
+use crate::udp;
 
 /// One backend as a service sees it now.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub(crate) struct SharedService {
     pub(crate) counts: Box<[ServiceCounts]>,
     /// There from the first time that the service has persistence.
     clients: OnceLock<Arc<Clients>>,
+    /// Its UDP sessions.
+    pub(crate) udp: Arc<udp::OfService>,
 }
 
 impl SharedService {
@@ -66,6 +69,7 @@ impl SharedService {
             balance: Arc::default(),
             counts: per_worker(workers),
             clients: OnceLock::new(),
+            udp: Arc::default(),
         }
     }
 
@@ -96,6 +100,7 @@ pub(crate) struct TimeoutsMs {
     pub(crate) response: u64,
     pub(crate) idle: u64,
     pub(crate) peer: u64,
+    pub(crate) udp: u64,
 }
 
 /// A time in milliseconds. Anything below one but above zero is one.
@@ -116,6 +121,7 @@ impl From<&plimsoll_model::Timeouts> for TimeoutsMs {
             response: ms(timeouts.response),
             idle: ms(timeouts.idle),
             peer: ms(timeouts.peer),
+            udp: ms(timeouts.udp),
         }
     }
 }
@@ -241,6 +247,8 @@ pub(crate) enum Table {
     Closed,
     /// Layer 4: everything goes to one service.
     Tcp(Arc<LiveService>),
+    /// Layer 4: datagrams go to one service.
+    Udp(Arc<LiveService>),
     /// Layer 7.
     Http(HttpTable),
 }
@@ -250,7 +258,7 @@ impl Table {
     pub(crate) fn first(&self) -> Option<&Arc<LiveService>> {
         match self {
             Table::Closed => None,
-            Table::Tcp(service) => Some(service),
+            Table::Tcp(service) | Table::Udp(service) => Some(service),
             Table::Http(http) => Some(&http.first),
         }
     }
@@ -258,7 +266,7 @@ impl Table {
     /// Whether connections from there begin with a PROXY header.
     pub(crate) fn is_introduced(&self, ip: IpAddr) -> bool {
         let networks = match self {
-            Table::Closed => return false,
+            Table::Closed | Table::Udp(_) => return false,
             Table::Tcp(service) => &service.spec.proxy_headers.accept,
             Table::Http(http) => &http.accept_proxy,
         };
@@ -300,9 +308,13 @@ pub(crate) fn table_of(
         .values()
         .filter(|service| service.spec.listens.iter().any(|l| l == listen));
     if !listen.is_http() {
+        let to = match listen.is_udp() {
+            true => Table::Udp,
+            false => Table::Tcp,
+        };
         return here
             .next()
-            .map_or(Table::Closed, |service| Table::Tcp(service.clone()));
+            .map_or(Table::Closed, |service| to(service.clone()));
     }
     let routes: Vec<Arc<Route>> = held
         .routes

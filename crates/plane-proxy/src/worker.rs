@@ -1,9 +1,11 @@
 //! A worker: one thread, one single-threaded runtime, its share of every listen.
 
+mod intake;
+mod listed;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,17 +18,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::accept::Acceptor;
 use crate::access::{AccessLog, Journal};
-use crate::conn::{Conn, Phase};
-use crate::http;
+use crate::conn::Conn;
 use crate::http::auth::{Guards, Known};
 use crate::http::engine::Engines;
 use crate::http::forwarded::Recent;
 use crate::http::pool::Pool;
 use crate::http::spare::Spares;
-use crate::listener::Port;
-use crate::proxied;
-use crate::snapshot::{Snapshot, Table};
+use crate::listener::{Opened, Port};
+use crate::snapshot::Snapshot;
 use crate::tcp;
+use crate::udp::{self, Udp};
+use intake::accept;
+pub(crate) use listed::Listed;
 
 /// How often deadlines are looked at, and so their precision.
 pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -36,9 +39,6 @@ pub(crate) const TICK_MS: u64 = 100;
 
 /// Between two complaints of a worker about the host's limits, in ms.
 const QUIET: u64 = 10_000;
-
-/// How long clients have to complete a handshake when a port is closed.
-const HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// What all workers and the plane share.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     /// Whether any service is logged.
     pub(crate) logging: AtomicBool,
     pub(crate) access_log: AccessLog,
+    /// UDP sessions of all services.
+    pub(crate) udp: Arc<udp::All>,
     /// How to reach each worker.
     pub(crate) workers: std::sync::OnceLock<Vec<mpsc::UnboundedSender<Command>>>,
     /// Who compares passwords.
@@ -83,7 +85,7 @@ pub(crate) enum Command {
     Listen {
         index: usize,
         port: Box<PortSeed>,
-        socket: std::net::TcpListener,
+        socket: Opened,
     },
     /// Stop accepting on all ports of this listen, once its backlog is empty.
     Close(usize),
@@ -123,6 +125,7 @@ pub(crate) struct Worker {
     /// Where TCP bytes pass through, between a read and the write that follows it.
     pub(crate) scratch: Scratch,
     pub(crate) pipes: crate::splice::Pipes,
+    pub(crate) udp: Udp,
     clock: Cell<u64>,
     random: Cell<u64>,
     conns: RefCell<Slab<Rc<Conn>>>,
@@ -148,6 +151,7 @@ impl Worker {
             known: Known::new(|| std::hash::RandomState::new().build_hasher().finish()),
             scratch: RefCell::new(vec![0; tcp::SCRATCH].into_boxed_slice()),
             pipes: crate::splice::Pipes::default(),
+            udp: Udp::default(),
             random: Cell::new(seed | 1),
             conns: RefCell::new(Slab::new()),
             draining: Cell::new(false),
@@ -192,7 +196,10 @@ impl Worker {
     /// Does what can be done at any time, also while draining.
     fn obey(&self, command: Command) {
         match command {
-            Command::Sweep => self.pool.sweep(self.now()),
+            Command::Sweep => {
+                self.pool.sweep(self.now());
+                self.udp.sweep(self);
+            }
             Command::Evict(backend) => {
                 let conns = self.conns.borrow();
                 let _ = self.pool.evict(backend) || conns.iter().any(|(_, c)| c.evict(backend));
@@ -200,13 +207,13 @@ impl Worker {
             Command::Flows(filter, reply) => {
                 let now = self.now();
                 let conns = self.conns.borrow();
+                let mut flows = conns
+                    .iter()
+                    .filter_map(|(_, c)| c.flow(&filter, now))
+                    .collect();
+                self.udp.flows(&filter, now, &mut flows);
                 // Whoever asked may have lost patience.
-                let _ = reply.send(
-                    conns
-                        .iter()
-                        .filter_map(|(_, c)| c.flow(&filter, now))
-                        .collect(),
-                );
+                let _ = reply.send(flows);
             }
             Command::Listen { .. } | Command::Close(_) | Command::Drain => {}
         }
@@ -220,44 +227,6 @@ impl Worker {
         x ^= x >> 27;
         self.random.set(x);
         x.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-}
-
-/// A connection in the worker's list, for as long as this lives.
-pub(crate) struct Listed {
-    worker: Rc<Worker>,
-    key: usize,
-    pub(crate) conn: Rc<Conn>,
-}
-
-impl Listed {
-    fn new(worker: &Rc<Worker>, conn: Conn) -> Self {
-        let conn = Rc::new(conn);
-        let key = worker.conns.borrow_mut().insert(conn.clone());
-        Self {
-            worker: worker.clone(),
-            key,
-            conn,
-        }
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        // Who leaves in the middle of a request is logged, too.
-        self.conn.log(&self.worker);
-        self.conn.clear();
-        self.worker.conns.borrow_mut().try_remove(self.key);
-        if let Some(counts) = self.conn.port.counts.get(self.worker.id) {
-            counts.closed.add(1);
-            // The runtime keeps a panic within its task; whoever holds something gives it back.
-            if std::thread::panicking() {
-                counts.panicked.add(1);
-            }
-        }
-        if self.worker.is_draining() && self.worker.conns.borrow().is_empty() {
-            self.worker.idle.notify_one();
-        }
     }
 }
 
@@ -318,6 +287,16 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                     port,
                     counts,
                 });
+                let socket = match socket {
+                    Opened::Stream(socket) => socket,
+                    Opened::Datagram(socket) => {
+                        let listen = port.listen;
+                        if let Err(error) = worker.udp.listen(&worker, port, socket, listening) {
+                            tracing::error!(%listen, %error, "cannot take datagrams");
+                        }
+                        continue;
+                    }
+                };
                 match Acceptor::new(socket) {
                     Ok(listener) => {
                         let (stop, stopped) = oneshot::channel();
@@ -336,12 +315,19 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                     }
                 }
             }
-            Command::Close(index) => drop(accepting.remove(&index)),
+            Command::Close(index) => {
+                accepting.remove(&index);
+                worker.udp.close(&worker, index);
+            }
             Command::Drain => break,
             other => worker.obey(other),
         }
     }
     worker.draining.set(true);
+    let udp = tokio::task::spawn_local({
+        let worker = worker.clone();
+        async move { worker.udp.drain(&worker).await }
+    });
     // Told all at once, since each takes a moment.
     let stopping = accepting.into_values().flatten();
     let stopping: Vec<_> = stopping.map(|Accepting { task, .. }| task).collect();
@@ -359,6 +345,8 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
         }
     }
     worker.journal.flush();
+    // It ends by itself; a panic in it has been reported already.
+    let _ = udp.await;
     worker.pool.clear();
     worker.engines.clear();
 }
@@ -383,127 +371,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.pool.sweep(now);
         worker.count_connections();
         worker.journal.flush();
-    }
-}
-
-async fn accept(
-    worker: Rc<Worker>,
-    port: Rc<Port>,
-    listener: Acceptor,
-    mut stopped: oneshot::Receiver<()>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.next() => accepted,
-            _ = &mut stopped => break,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                let is_last = listener.is_last(&stream);
-                take(&worker, &port, stream, client);
-                if is_last {
-                    worker.complain(|| {
-                        let listen = &port.listen;
-                        tracing::warn!(%listen, "few file descriptors are left: new clients wait");
-                    });
-                    tokio::select! {
-                        () = room(&listener) => {}
-                        _ = &mut stopped => break,
-                    }
-                }
-            }
-            Err(error) => pause_after(&error, &worker, &port).await,
-        }
-    }
-    // Whoever is in the backlog has been promised service by the kernel, or is about to be.
-    listener.begin_no_more();
-    let mut settled = std::pin::pin!(tokio::time::sleep(HANDSHAKE));
-    loop {
-        tokio::select! {
-            accepted = listener.next() => match accepted {
-                Ok((stream, client)) => take(&worker, &port, stream, client),
-                Err(error) => pause_after(&error, &worker, &port).await,
-            },
-            () = &mut settled => break,
-        }
-    }
-    while let Some((stream, client)) = listener.waiting() {
-        take(&worker, &port, stream, client);
-    }
-}
-
-/// Errors of the one connection are passed over; those of the host (no file, no memory) would come
-/// again at once.
-async fn pause_after(error: &io::Error, worker: &Worker, port: &Port) {
-    use rustix::io::Errno;
-    let lasting = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    if error
-        .raw_os_error()
-        .is_some_and(|raw| lasting.iter().any(|e| e.raw_os_error() == raw))
-    {
-        worker.complain(|| {
-            tracing::warn!(listen = %port.listen, %error, "cannot accept connections for now");
-        });
-        tokio::time::sleep(TICK).await;
-    }
-}
-
-/// Waits until there are descriptors for more clients.
-async fn room(listener: &Acceptor) {
-    while !listener.has_room() {
-        tokio::time::sleep(TICK).await;
-    }
-}
-
-/// The address that a client connected to. The kernel is asked only where a scheduler goes by it and
-/// the listen has several.
-fn destination(snapshot: &Snapshot, port: &Port, stream: &std::net::TcpStream) -> IpAddr {
-    let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    match port.listen {
-        plimsoll_model::Listen::Socket { ip: Some(ip), .. } if !ip.is_unspecified() => ip,
-        _ if snapshot.by_destination => {
-            let local = stream.local_addr();
-            local.map_or(unspecified, |local| local.ip().to_canonical())
-        }
-        _ => unspecified,
-    }
-}
-
-fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: std::net::TcpStream, client: SocketAddr) {
-    if let Some(counts) = port.counts.get(worker.id) {
-        counts.accepted.add(1);
-    }
-    // A dual-stack socket shows IPv4 clients as ::ffff:a.b.c.d.
-    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let snapshot = worker.shared.snapshot.load();
-    let table = snapshot.tables.get(&port.index).cloned();
-    let destination = destination(&snapshot, port, &stream);
-    drop(snapshot);
-    let list = |phase| {
-        let conn = Conn::new(client, destination, port.clone(), phase, worker.now());
-        Listed::new(worker, conn)
-    };
-    if let Some(table) = table.as_ref().filter(|t| t.is_introduced(client.ip())) {
-        let (listed, table) = (list(Phase::Header), table.clone());
-        tokio::task::spawn_local(proxied::serve(worker.clone(), listed, stream, table));
-        return;
-    }
-    match table.as_deref() {
-        Some(Table::Tcp(service)) => {
-            let (listed, service) = (list(Phase::Tcp), service.clone());
-            tokio::task::spawn_local(tcp::serve(worker.clone(), listed, stream, service));
-        }
-        Some(Table::Http(http)) => {
-            let (listed, first) = (list(Phase::Idle), http.first.clone());
-            tokio::task::spawn_local(http::serve(worker.clone(), listed, stream, first));
-        }
-        Some(Table::Closed) | None => {
-            tcp::refuse(&stream);
-            if let Some(counts) = port.counts.get(worker.id) {
-                counts.closed.add(1);
-            }
-        }
+        worker.udp.tick(&worker, now);
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::backend::{LiveBackend, Place};
+use crate::conn::Phase;
 use crate::counts::{ListenCounts, per_worker};
 use plimsoll_model::{Backend, Listen, Name, Origin, Proto};
 use std::net::Ipv4Addr;
@@ -10,6 +11,7 @@ fn worker() -> Rc<Worker> {
         logging: AtomicBool::new(false),
         access_log: AccessLog::default(),
         snapshot: ArcSwap::default(),
+        udp: Arc::new(udp::All::new(0)),
         epoch: Instant::now(),
         workers: std::sync::OnceLock::new(),
         guards: crate::http::auth::Guards::default(),

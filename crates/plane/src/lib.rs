@@ -12,7 +12,7 @@ pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
     AccessLogCounters, BackendCounters, CookieCounters, Counters, Event, Explanation, Flow,
     FlowFilter, FlowPage, ItemResult, ListenState, PersistenceCounters, PlaneError,
-    ServiceCounters, Tuple, Unsupported,
+    ServiceCounters, Tuple, UdpCounters, Unsupported,
 };
 
 use plimsoll_model::{Desired, Plan, Route, Service};

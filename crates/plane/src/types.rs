@@ -64,7 +64,7 @@ pub enum Event {
         /// Why, e.g. `connection refused`.
         reason: String,
     },
-    /// A backend reset or closed a connection before it answered.
+    /// A backend reset or closed a connection before it answered, or a datagram did not get there.
     Reset {
         /// The service.
         service: Name,
@@ -115,6 +115,25 @@ pub struct BackendCounters {
     /// During its slow start: how much of its share it has come to by now, in percent, 0..=99.
     #[serde(default)]
     pub slow_start: Option<u8>,
+    /// Datagrams sent to it.
+    #[serde(default)]
+    pub datagrams_in: u64,
+    /// Datagrams received from it.
+    #[serde(default)]
+    pub datagrams_out: u64,
+}
+
+/// Counts of the UDP sessions of one service. All 0 without UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpCounters {
+    /// Sessions now.
+    pub sessions: u64,
+    /// Sessions put out for others because a limit was reached.
+    pub evicted: u64,
+    /// Datagrams dropped because a limit was reached and nothing could be put out.
+    pub dropped: u64,
+    /// Sessions that went on at another backend.
+    pub moved: u64,
 }
 
 /// Counts of the persistence of one service since the plane started.
@@ -164,6 +183,8 @@ pub struct ServiceCounters {
     pub latency: Latencies,
     /// Of its persistence by cookie; none if it has none.
     pub cookie: Option<CookieCounters>,
+    /// Its UDP sessions.
+    pub udp: UdpCounters,
     /// By backend, in the order of their addresses. Backends that are gone are left out.
     pub backends: Vec<(BackendAddr, BackendCounters)>,
 }
@@ -181,6 +202,8 @@ pub struct ListenState {
     pub panicked: u64,
     /// Requests refused for what they are, by status (400, 404, 408, …).
     pub refused: Vec<(u16, u64)>,
+    /// Datagrams that could not be sent on, to either side.
+    pub unsent: u64,
 }
 
 /// Counts of a plane.
@@ -225,7 +248,7 @@ pub struct Flow {
     pub service: Option<Name>,
     /// The backend, once one is chosen.
     pub backend: Option<BackendAddr>,
-    /// `idle`, `head`, `queued`, `request`, `response`, `tunnel`, `tcp`.
+    /// `idle`, `head`, `queued`, `request`, `response`, `tunnel`, `tcp`, `udp`.
     pub phase: &'static str,
     /// How long it has been there.
     pub age: Duration,

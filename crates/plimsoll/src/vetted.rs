@@ -221,7 +221,7 @@ fn is_own(service: &Service, addr: &BackendAddr) -> bool {
         let any = ip.is_none_or(|ip| ip.is_unspecified());
         let here = ip.is_some_and(|ip| ip == to.ip())
             || any && (to.ip().is_loopback() || to.ip().is_unspecified());
-        here && to.port() == *port && matches!(proto, Proto::Http | Proto::Tcp)
+        here && to.port() == *port && *proto != Proto::Sctp
     })
 }
 

@@ -55,7 +55,7 @@ impl Backend {
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {bytes}\r\n\r\n"
             )
             .into_bytes(),
-            Mode::Tcp => Vec::new(),
+            Mode::Tcp | Mode::Udp => Vec::new(),
         };
         answer.resize(answer.len() + bytes, b'x');
         let listeners = (0..count)
@@ -166,7 +166,7 @@ impl Conn {
             Err(_) => return Received::End,
         };
         let whole = match mode {
-            Mode::Tcp => {
+            Mode::Tcp | Mode::Udp => {
                 self.got += length;
                 self.got >= request
             }

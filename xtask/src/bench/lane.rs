@@ -32,7 +32,7 @@ impl Lane {
         cores: Cores,
     ) -> Result<Self, Error> {
         let backend = Backend::start(row.mode, row.bytes, 2)?;
-        let proxy = Proxy::start(kind, paths, row.mode, &backend.ports(), cores)?;
+        let proxy = Proxy::start(kind, paths, row.mode, &backend.ports(), cores, reuse)?;
         let load = Load::new(Spec {
             mode: row.mode,
             bytes: row.bytes,

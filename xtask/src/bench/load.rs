@@ -120,7 +120,7 @@ impl Load {
                 )
                 .into_bytes()
             }
-            Mode::Tcp => vec![b'q'; spec.bytes],
+            Mode::Tcp | Mode::Udp => vec![b'q'; spec.bytes],
         };
         Self {
             spec,
@@ -258,7 +258,7 @@ impl Load {
                 self.ready(poll, slot);
             }
             (Reuse::Never, Mode::Http) => conn.phase = Phase::Eof,
-            (Reuse::Never, Mode::Tcp) => {
+            (Reuse::Never, Mode::Tcp | Mode::Udp) => {
                 self.drop_conn(slot);
                 self.wanted += 1;
             }
@@ -353,7 +353,7 @@ impl Conn {
             Ok(count) if count == rest.len() => {
                 self.phase = match spec.mode {
                     Mode::Http => Phase::Head,
-                    Mode::Tcp => Phase::Body(spec.bytes),
+                    Mode::Tcp | Mode::Udp => Phase::Body(spec.bytes),
                 };
                 self.await_room(poll, slot, false)
             }

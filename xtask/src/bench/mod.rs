@@ -1,4 +1,4 @@
-//! `cargo xtask bench docker` is described in [`docker`]. `cargo xtask bench http|tcp`: CPU time per request of the proxy process, throughput and
+//! `cargo xtask bench docker` is described in [`docker`]. `cargo xtask bench http|tcp|udp`: CPU time per request of the proxy process, throughput and
 //! latencies, beside HAProxy and nginx.
 //!
 //! Each proxy has one core to itself; the load and the backends share another. Rounds are short and
@@ -16,6 +16,7 @@ mod measure;
 mod proxies;
 mod report;
 mod rows;
+mod udp;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     /// Measure only this row. May be given more than once.
     #[arg(long, value_name = "ROW")]
     only: Vec<String>,
-    /// http, tcp: seconds per round and proxy [default: 2].
+    /// http, tcp, udp: seconds per round and proxy [default: 2].
     #[arg(long, value_name = "N", value_parser = seconds)]
     seconds: Option<f64>,
     /// Rounds per row [default: 7; docker: 20].
@@ -74,6 +75,8 @@ enum What {
     Http,
     /// TCP connections that exchange as many bytes as they send, beside HAProxy and nginx.
     Tcp,
+    /// Datagrams, beside nginx.
+    Udp,
     /// How soon containers are followed, and what many of them cost. Needs root and dockerd.
     Docker,
 }
@@ -85,6 +88,8 @@ pub(crate) enum Mode {
     Http,
     /// TCP connections that exchange as many bytes as they send.
     Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 impl Mode {
@@ -93,6 +98,7 @@ impl Mode {
         match self {
             Self::Http => "http",
             Self::Tcp => "tcp",
+            Self::Udp => "udp",
         }
     }
 }
@@ -117,6 +123,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let done = match args.what {
         What::Http => try_run(args, Mode::Http),
         What::Tcp => try_run(args, Mode::Tcp),
+        What::Udp => try_run(args, Mode::Udp),
         What::Docker => docker::run(args),
     };
     match done {
@@ -168,6 +175,7 @@ fn try_run(args: &Args, mode: Mode) -> Result<Value, Error> {
         let done = match row.measured {
             Measured::Load(reuse) => bench.load_row(row, reuse)?,
             Measured::IdleMemory => bench.memory_row(row)?,
+            Measured::Datagrams(exchange) => bench.udp_row(row, exchange)?,
         };
         if !args.json {
             print!("{done}");
@@ -199,7 +207,10 @@ impl<'a> Bench<'a> {
             Some(why) => notes.push(format!("plimsoll is left out: {why}")),
             None => kinds.push(Kind::Plimsoll),
         }
-        kinds.push(Kind::Haproxy);
+        // HAProxy forwards no datagrams but those of logs.
+        if mode != Mode::Udp {
+            kinds.push(Kind::Haproxy);
+        }
         match paths.missing_nginx(mode) {
             Some(why) => notes.push(format!("nginx is left out: {why}")),
             None => kinds.push(Kind::Nginx),
@@ -244,6 +255,28 @@ impl<'a> Bench<'a> {
         if self.args.profile {
             self.profile(row, &mut lanes)?;
         }
+        let outcomes = Kind::ALL.map(|kind| {
+            let lane = lanes.iter_mut().find(|lane| lane.kind == kind)?;
+            Some(Outcome::Load(std::mem::take(&mut lane.rounds)))
+        });
+        Ok(RowReport::new(row, row.describe(), outcomes, notes))
+    }
+
+    fn udp_row(&self, row: &Row, exchange: udp::Exchange) -> Result<RowReport, Error> {
+        let mut notes = Vec::new();
+        let mut lanes = Vec::new();
+        for &kind in &self.kinds {
+            let lane = udp::Lane::start(kind, row, exchange, &self.paths, self.cores);
+            lanes.extend(unless_ours(kind, lane, &mut notes)?);
+        }
+        for round in 1..=self.rounds {
+            progress(&format!("{}: round {round} of {}", row.name, self.rounds));
+            for lane in &mut lanes {
+                let sample = lane.round(self.window)?;
+                lane.rounds.push(sample);
+            }
+        }
+        progress("");
         let outcomes = Kind::ALL.map(|kind| {
             let lane = lanes.iter_mut().find(|lane| lane.kind == kind)?;
             Some(Outcome::Load(std::mem::take(&mut lane.rounds)))

@@ -1,13 +1,14 @@
 //! The proxies: where they are, their configurations, their processes.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
+use super::load::Reuse;
 use super::measure::{self, Cores};
 use super::{Error, Mode};
 
@@ -67,7 +68,7 @@ impl Paths {
                 let packages: Vec<&str> = [
                     haproxy.is_none().then_some("haproxy"),
                     nginx.is_none().then_some("nginx-light"),
-                    (nginx.is_none() && mode == Mode::Tcp).then_some("libnginx-mod-stream"),
+                    (nginx.is_none() && mode != Mode::Http).then_some("libnginx-mod-stream"),
                 ]
                 .into_iter()
                 .flatten()
@@ -118,7 +119,7 @@ impl Paths {
 
     /// Why nginx cannot take part.
     pub(crate) fn missing_nginx(&self, mode: Mode) -> Option<String> {
-        (mode == Mode::Tcp && self.stream.is_none()).then(|| {
+        (mode != Mode::Http && self.stream.is_none()).then(|| {
             "it has no stream module (on Debian: apt-get install libnginx-mod-stream)".to_owned()
         })
     }
@@ -180,6 +181,7 @@ impl Proxy {
         mode: Mode,
         backends: &[u16],
         cores: Cores,
+        reuse: Reuse,
     ) -> Result<Self, Error> {
         let dir = paths.dir.join(kind.name());
         let failed = |error| Error::Io("preparing a proxy", error);
@@ -189,11 +191,14 @@ impl Proxy {
         fs::create_dir_all(&dir).map_err(failed)?;
         let port = free_port()?;
         let (program, config) = match kind {
-            Kind::Plimsoll => (&paths.ours, plimsoll_config(mode, port, backends)),
+            Kind::Plimsoll => (&paths.ours, plimsoll_config(mode, port, backends, reuse)),
             Kind::Haproxy => (&paths.haproxy, haproxy_config(mode, port, backends)),
             Kind::Nginx => {
                 let stream = paths.stream.as_deref();
-                (&paths.nginx, nginx_config(mode, port, backends, stream))
+                (
+                    &paths.nginx,
+                    nginx_config(mode, port, backends, stream, reuse),
+                )
             }
         };
         fs::write(dir.join("config"), config).map_err(failed)?;
@@ -230,15 +235,19 @@ impl Proxy {
             .spawn()
             .map_err(failed)?;
         let mut proxy = Self { child, port, log };
-        proxy.await_ready(kind)?;
+        proxy.await_ready(kind, mode)?;
         Ok(proxy)
     }
 
-    fn await_ready(&mut self, kind: Kind) -> Result<(), Error> {
+    fn await_ready(&mut self, kind: Kind, mode: Mode) -> Result<(), Error> {
         let until = Instant::now() + START;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         loop {
-            if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+            let listens = match mode {
+                Mode::Udp => takes_datagrams(address),
+                _ => TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok(),
+            };
+            if listens {
                 return Ok(());
             }
             let ended = self.child.try_wait();
@@ -392,23 +401,38 @@ fn free_port() -> Result<u16, Error> {
         .ok_or_else(|| Error::Setup("no free port on 127.0.0.1".to_owned()))
 }
 
-fn plimsoll_config(mode: Mode, port: u16, backends: &[u16]) -> String {
+/// Whether a port takes datagrams: the kernel says where it does not.
+fn takes_datagrams(address: SocketAddr) -> bool {
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(address)?;
+        socket.send(b"?")?;
+        socket.send(b"?")
+    };
+    ask().is_ok()
+}
+
+fn plimsoll_config(mode: Mode, port: u16, backends: &[u16], reuse: Reuse) -> String {
     let backends: Vec<String> = backends
         .iter()
         .map(|backend| format!("\"127.0.0.1:{backend}\""))
         .collect();
     format!(
         "[daemon]\nworkers = 1\n\n[[service]]\nname = \"web\"\nlisten = \"127.0.0.1:{port}/{}\"\n\
-         backends = [{}]\nscheduler = \"rr\"\n",
+         backends = [{}]\nscheduler = \"rr\"\n{}",
         mode.name(),
-        backends.join(", ")
+        backends.join(", "),
+        match (mode, reuse) {
+            (Mode::Udp, Reuse::Never) => "sessions = { responses = 1 }\n",
+            _ => "",
+        }
     )
 }
 
 fn haproxy_config(mode: Mode, port: u16, backends: &[u16]) -> String {
     let reuse = match mode {
         Mode::Http => "    http-reuse always\n    option http-keep-alive\n",
-        Mode::Tcp => "",
+        Mode::Tcp | Mode::Udp => "",
     };
     let servers: String = backends
         .iter()
@@ -424,7 +448,13 @@ fn haproxy_config(mode: Mode, port: u16, backends: &[u16]) -> String {
     )
 }
 
-fn nginx_config(mode: Mode, port: u16, backends: &[u16], stream: Option<&Path>) -> String {
+fn nginx_config(
+    mode: Mode,
+    port: u16,
+    backends: &[u16],
+    stream: Option<&Path>,
+    reuse: Reuse,
+) -> String {
     let servers: String = backends
         .iter()
         .map(|backend| format!("        server 127.0.0.1:{backend};\n"))
@@ -444,13 +474,18 @@ fn nginx_config(mode: Mode, port: u16, backends: &[u16], stream: Option<&Path>) 
              proxy_pass http://web;\n            proxy_http_version 1.1;\n            \
              proxy_set_header Connection \"\";\n        }}\n    }}\n}}\n"
         ),
-        Mode::Tcp => {
+        Mode::Tcp | Mode::Udp => {
+            let udp = if mode == Mode::Udp { " udp" } else { "" };
+            let responses = match (mode, reuse) {
+                (Mode::Udp, Reuse::Never) => "        proxy_responses 1;\n",
+                _ => "",
+            };
             let load = stream.map_or_else(String::new, |module| {
                 format!("load_module {};\n", module.display())
             });
             format!(
                 "{load}{process}stream {{\n    upstream web {{\n{servers}    }}\n    server {{\n        \
-                 listen 127.0.0.1:{port};\n        proxy_pass web;\n        \
+                 listen 127.0.0.1:{port}{udp};\n        proxy_pass web;\n{responses}        \
                  proxy_timeout 10m;\n    }}\n}}\n"
             )
         }

@@ -95,6 +95,7 @@ fn by_name(value: impl Fn(usize) -> Value) -> Value {
 pub(crate) struct RowReport {
     name: &'static str,
     about: String,
+    mode: Mode,
     target: f64,
     /// In the order of [`Kind::ALL`].
     outcomes: [Option<Outcome>; 3],
@@ -112,6 +113,7 @@ impl RowReport {
         Self {
             name: row.name,
             about,
+            mode: row.mode,
             target: row.target,
             outcomes,
             notes,
@@ -139,10 +141,18 @@ impl RowReport {
         )
     }
 
-    /// What is held against the target: the median ratio to HAProxy, or KiB per connection.
+    /// The peer whose CPU time the target is about.
+    fn peer(&self) -> Kind {
+        match self.mode {
+            Mode::Udp => Kind::Nginx,
+            Mode::Http | Mode::Tcp => Kind::Haproxy,
+        }
+    }
+
+    /// What is held against the target: the median ratio to the peer, or KiB per connection.
     fn judged(&self) -> Option<f64> {
         match self.outcome(Kind::Plimsoll)? {
-            Outcome::Load(_) => median(self.ratios(Kind::Plimsoll, Kind::Haproxy)?),
+            Outcome::Load(_) => median(self.ratios(Kind::Plimsoll, self.peer())?),
             Outcome::Memory(memory) => Some(memory.per_connection_kib()),
         }
     }
@@ -164,7 +174,8 @@ impl RowReport {
         let target = if self.is_memory() {
             json!({ "kib_per_connection": self.target })
         } else {
-            json!({ "cpu_ratio_to_haproxy": self.target })
+            let key = format!("cpu_ratio_to_{}", self.peer().name());
+            json!({ key: self.target })
         };
         json!({
             "row": self.name,
@@ -256,10 +267,14 @@ impl fmt::Display for RowReport {
             writeln!(out, "  note: {note}")?;
         }
         if !self.is_memory() {
+            let (cpu, rate) = match self.mode {
+                Mode::Udp => ("CPU µs/dg", "datagrams/s"),
+                Mode::Http | Mode::Tcp => ("CPU µs/req", "req/s"),
+            };
             writeln!(
                 out,
                 "  {:<10}{:>10}{:>12}{:>10}{:>10}{:>8}{:>10}",
-                "", "CPU µs/req", "req/s", "p50 µs", "p99 µs", "core", "failures"
+                "", cpu, rate, "p50 µs", "p99 µs", "core", "failures"
             )?;
         }
         for kind in Kind::ALL {
@@ -282,20 +297,21 @@ impl fmt::Display for RowReport {
 
 impl RowReport {
     fn write_verdict(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peer = self.peer().name();
         let unit = if self.is_memory() {
-            " KiB"
+            " KiB".to_owned()
         } else {
-            " × haproxy"
+            format!(" × {peer}")
         };
         let Some(value) = self.judged() else {
             return writeln!(out, "  target ≤ {:.2}{unit}: not measured", self.target);
         };
-        if let Some(rounds) = self.ratios(Kind::Plimsoll, Kind::Haproxy) {
+        if let Some(rounds) = self.ratios(Kind::Plimsoll, self.peer()) {
             let least = rounds.iter().copied().fold(f64::INFINITY, f64::min);
             let most = rounds.iter().copied().fold(0.0, f64::max);
             write!(
                 out,
-                "  plimsoll/haproxy {value:.3} (rounds {least:.2} to {most:.2}); "
+                "  plimsoll/{peer} {value:.3} (rounds {least:.2} to {most:.2}); "
             )?;
         } else {
             write!(out, "  ")?;

@@ -2,6 +2,7 @@
 
 use super::Mode;
 use super::load::Reuse;
+use super::udp::Exchange;
 
 /// What a row measures.
 pub(crate) enum Measured {
@@ -9,6 +10,8 @@ pub(crate) enum Measured {
     Load(Reuse),
     /// Resident memory per idle connection.
     IdleMemory,
+    /// CPU, throughput and latency of datagrams; CPU and throughput per datagram.
+    Datagrams(Exchange),
 }
 
 /// One row of the bench.
@@ -21,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) bytes: usize,
     /// What is measured.
     pub(crate) measured: Measured,
-    /// At most this ratio to HAProxy, or at most so many KiB.
+    /// At most this ratio to HAProxy (UDP: to nginx), or at most so many KiB.
     pub(crate) target: f64,
 }
 
@@ -31,7 +34,7 @@ const KIB: usize = 1024;
 pub(crate) const CONNECTIONS: usize = 64;
 
 /// The rows and their targets.
-pub(crate) const ROWS: [Row; 7] = [
+pub(crate) const ROWS: [Row; 10] = [
     Row {
         name: "keepalive-1k",
         mode: Mode::Http,
@@ -81,6 +84,42 @@ pub(crate) const ROWS: [Row; 7] = [
         measured: Measured::Load(Reuse::Never),
         target: 1.05,
     },
+    Row {
+        name: "dns-64",
+        mode: Mode::Udp,
+        bytes: 64,
+        measured: Measured::Datagrams(Exchange {
+            clients: 64,
+            asks: 1,
+            answers: 1,
+            reuse: Reuse::Never,
+        }),
+        target: 0.80,
+    },
+    Row {
+        name: "kept-64",
+        mode: Mode::Udp,
+        bytes: 64,
+        measured: Measured::Datagrams(Exchange {
+            clients: 64,
+            asks: 1,
+            answers: 1,
+            reuse: Reuse::Keep,
+        }),
+        target: 0.80,
+    },
+    Row {
+        name: "quic-1200",
+        mode: Mode::Udp,
+        bytes: 1200,
+        measured: Measured::Datagrams(Exchange {
+            clients: 4,
+            asks: 2,
+            answers: 10,
+            reuse: Reuse::Keep,
+        }),
+        target: 0.80,
+    },
 ];
 
 impl Row {
@@ -90,8 +129,25 @@ impl Row {
         let what = match self.mode {
             Mode::Http => format!("{size} KiB bodies"),
             Mode::Tcp => format!("{size} KiB there and {size} KiB back"),
+            Mode::Udp => format!("datagrams of {} bytes", self.bytes),
         };
         match self.measured {
+            Measured::Datagrams(exchange) => {
+                let Exchange {
+                    clients,
+                    asks,
+                    answers,
+                    reuse,
+                } = exchange;
+                let port = match reuse {
+                    Reuse::Never => "each exchange from a new port",
+                    _ => "each from one port",
+                };
+                format!(
+                    "{what}, {clients} clients, {asks} there and {} back, {port}",
+                    asks * answers
+                )
+            }
             Measured::Load(Reuse::Never) => {
                 format!("{what}, a new connection each, {CONNECTIONS} at a time")
             }

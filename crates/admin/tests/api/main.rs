@@ -49,6 +49,7 @@ fn report() -> Report {
         accepted: 9,
         panicked: 0,
         refused: vec![(404, 5), (400, 1)],
+        unsent: 3,
         error: None,
     };
     let service = |name: &str, backends: &[BackendStatus]| ServiceStatus {

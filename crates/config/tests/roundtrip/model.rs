@@ -142,10 +142,10 @@ fn timeouts() -> BoxedStrategy<Timeouts> {
         millis(0),
         millis(0),
         millis(0),
-        (millis(0), millis(0)),
+        (millis(0), millis(0), millis(0)),
     );
     let some = some.prop_map(
-        |(connect, header, keepalive, queue, response, idle, (peer, drain))| Timeouts {
+        |(connect, header, keepalive, queue, response, idle, (peer, udp, drain))| Timeouts {
             connect,
             header,
             keepalive,
@@ -153,6 +153,7 @@ fn timeouts() -> BoxedStrategy<Timeouts> {
             response,
             idle,
             peer,
+            udp,
             drain,
         },
     );
@@ -305,6 +306,14 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                     n => Some(AccessLog::NAMES[n as usize - 1].1),
                 };
                 spec.max_body = u64::from(queue) * u64::from(retries) / 2;
+                spec.sessions = Sessions {
+                    limit: queue.max(1),
+                    per_source: match retries % 2 {
+                        0 => Sessions::default().per_source,
+                        _ => queue / 2,
+                    },
+                    responses: retries / 2,
+                };
                 spec.sorry = sorry.map(|mut b| {
                     b.origin = origin(&format!(", sorry {}", b.addr));
                     b

@@ -151,6 +151,12 @@ fn service(service: &Service, short: bool) -> String {
     }
     let differs = spec.timeouts != plain.timeouts;
     parts.add(!short || differs, "timeouts", timeouts(&spec.timeouts));
+    let differs = spec.sessions != plain.sessions;
+    parts.add(
+        !short || differs,
+        "sessions",
+        sessions(&spec.sessions, short),
+    );
     parts.add(
         !short || spec.queue != plain.queue,
         "queue",
@@ -255,6 +261,22 @@ fn cookie(cookie: &Cookie, short: bool) -> String {
     parts.inline()
 }
 
+fn sessions(sessions: &Sessions, short: bool) -> String {
+    let limit = sessions.limit;
+    let plain = Sessions {
+        limit,
+        ..Sessions::default()
+    };
+    if short && *sessions == plain {
+        return limit.to_string();
+    }
+    let mut parts = Parts::default();
+    parts.add(true, "limit", limit.to_string());
+    parts.add(true, "per-source", sessions.per_source.to_string());
+    parts.add(true, "responses", sessions.responses.to_string());
+    parts.inline()
+}
+
 fn check(check: &Check, short: bool) -> String {
     if short && check.to_string().parse() == Ok(check.clone()) {
         return text(check);
@@ -295,6 +317,7 @@ fn timeouts(timeouts: &Timeouts) -> String {
         ("response", timeouts.response),
         ("idle", timeouts.idle),
         ("peer", timeouts.peer),
+        ("udp", timeouts.udp),
         ("drain", timeouts.drain),
     ] {
         parts.add(true, key, text(format_duration(value)));

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use plimsoll_model::{
     AccessLog, Backend, Check, CheckHost, CheckKind, Cookie, CookieMode, HashKey, Origin,
-    Persistence, PlaneChoice, ProxyHeaders, ProxyVersion, Route, Scheduler, ServiceSpec, Timeouts,
+    Persistence, PlaneChoice, ProxyHeaders, ProxyVersion, Route, Scheduler, ServiceSpec, Sessions,
+    Timeouts,
 };
 
 use super::words::{self, time};
@@ -132,6 +133,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         sorry,
         max_body,
         http,
+        sessions,
     } = first;
     None.or_else(|| differ("listen", listens, &second.listens, |v| list(v)))
         .or_else(|| differ("plane", plane, &second.plane, plane_name))
@@ -141,6 +143,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         .or_else(|| of_cookies(cookie.as_ref(), second.cookie.as_ref()))
         .or_else(|| of_checks(check.as_ref(), second.check.as_ref()))
         .or_else(|| of_timeouts(timeouts, &second.timeouts))
+        .or_else(|| of_sessions(sessions, &second.sessions))
         .or_else(|| differ("queue", queue, &second.queue, ToString::to_string))
         .or_else(|| differ("retries", retries, &second.retries, ToString::to_string))
         .or_else(|| {
@@ -330,6 +333,7 @@ fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {
         response,
         idle,
         peer,
+        udp,
         drain,
     } = first;
     None.or_else(|| differ("timeouts.connect", connect, &second.connect, time))
@@ -339,7 +343,27 @@ fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {
         .or_else(|| differ("timeouts.response", response, &second.response, time))
         .or_else(|| differ("timeouts.idle", idle, &second.idle, time))
         .or_else(|| differ("timeouts.peer", peer, &second.peer, time))
+        .or_else(|| differ("timeouts.udp", udp, &second.udp, time))
         .or_else(|| differ("timeouts.drain", drain, &second.drain, time))
+}
+
+fn of_sessions(first: &Sessions, second: &Sessions) -> Option<Difference> {
+    let Sessions {
+        limit,
+        per_source,
+        responses,
+    } = first;
+    let number = |n: &u32| n.to_string();
+    None.or_else(|| differ("sessions", limit, &second.limit, number))
+        .or_else(|| {
+            differ(
+                "sessions.per-source",
+                per_source,
+                &second.per_source,
+                number,
+            )
+        })
+        .or_else(|| differ("sessions.responses", responses, &second.responses, number))
 }
 
 /// The first setting in which two routes of one name differ.

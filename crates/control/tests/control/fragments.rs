@@ -57,13 +57,17 @@ fn a_fragment_of_another_spec() {
 #[test]
 fn the_first_differing_setting_is_named() {
     type Change = fn(&mut ServiceSpec);
-    let cases: [(&str, Change); 10] = [
+    let cases: [(&str, Change); 14] = [
         ("listen", |s| s.listens.clear()),
         ("plane", |s| s.plane = PlaneChoice::Proxy),
         ("scheduler.seed", |s| s.scheduler.seed = 1),
         ("scheduler.table", |s| s.scheduler.table = 307),
         ("drain", |s| s.timeouts.drain = Duration::ZERO),
         ("timeouts.idle", |s| s.timeouts.idle = Duration::ZERO),
+        ("timeouts.udp", |s| s.timeouts.udp = Duration::ZERO),
+        ("sessions", |s| s.sessions.limit = 9),
+        ("sessions.per-source", |s| s.sessions.per_source = 9),
+        ("sessions.responses", |s| s.sessions.responses = 9),
         ("timeouts.connect", |s| {
             s.timeouts.connect = Duration::from_secs(1)
         }),

@@ -365,6 +365,34 @@ const KEYS: &[Key] = &[
         )],
     },
     Key {
+        key: "timeouts.udp",
+        good: "20s",
+        seen: |s| s.spec.timeouts.udp.as_secs() == 20,
+        bad: &[(
+            "20",
+            "expected a time with units d, h, m, s or ms, such as 5s, 500ms or 1h30m (a time \
+             without a unit): did you mean `20s`?",
+        )],
+    },
+    Key {
+        key: "sessions",
+        good: "1000",
+        seen: |s| s.spec.sessions.limit == 1000,
+        bad: &[("0", "expected a whole number from 1 to 4294967295")],
+    },
+    Key {
+        key: "sessions.per-source",
+        good: "0",
+        seen: |s| s.spec.sessions.per_source == 0,
+        bad: &[("-1", "expected a whole number from 0 to 4294967295")],
+    },
+    Key {
+        key: "sessions.responses",
+        good: "1",
+        seen: |s| s.spec.sessions.responses == 1,
+        bad: &[("x", "expected a whole number from 0 to 4294967295")],
+    },
+    Key {
         key: "trusted",
         good: "10.0.0.0/8, fd00::/8,192.0.2.7",
         seen: |s| s.spec.trusted.len() == 3,

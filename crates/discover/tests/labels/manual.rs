@@ -6,7 +6,7 @@ use plimsoll_config::parse_duration;
 use plimsoll_discover::docker::labels::schema;
 use plimsoll_discover::docker::links::links;
 use plimsoll_discover::docker::virtual_host::VARIABLES;
-use plimsoll_model::{Check, CheckKind, SchedulerKind, ServiceSpec, Timeouts};
+use plimsoll_model::{Check, CheckKind, SchedulerKind, ServiceSpec, Sessions, Timeouts};
 
 use crate::world::{Change, World, container};
 
@@ -112,6 +112,7 @@ fn the_defaults_in_the_manual_are_the_real_ones() {
     assert_eq!(time("timeouts.queue"), timeouts.queue);
     assert_eq!(time("timeouts.response"), timeouts.response);
     assert_eq!(time("timeouts.idle"), timeouts.idle);
+    assert_eq!(time("timeouts.udp"), timeouts.udp);
     let check = Check::new(CheckKind::Tcp);
     assert_eq!(time("check.interval"), check.interval);
     assert_eq!(time("check.timeout"), check.timeout);
@@ -119,6 +120,16 @@ fn the_defaults_in_the_manual_are_the_real_ones() {
     assert_eq!(default("check.fall"), check.fall.to_string());
     assert_eq!(default("queue"), ServiceSpec::DEFAULT_QUEUE.to_string());
     assert_eq!(default("retries"), ServiceSpec::DEFAULT_RETRIES.to_string());
+    let sessions = Sessions::default();
+    assert_eq!(default("sessions"), sessions.limit.to_string());
+    assert_eq!(
+        default("sessions.per-source"),
+        sessions.per_source.to_string()
+    );
+    assert_eq!(
+        default("sessions.responses"),
+        sessions.responses.to_string()
+    );
     let kind = SchedulerKind::default();
     assert_eq!(default("scheduler"), kind.as_str());
 }

@@ -1,8 +1,9 @@
 //! The backend that a client stays on.
 
+use plimsoll_balance::Client;
 use plimsoll_model::BackendAddr;
 
-use super::{NoPlace, Queued, Tried, newest, patience, schedule};
+use super::{NoPlace, Queued, Tried, newest, patience, schedule, schedule_at_once};
 use crate::admission::Entered;
 use crate::backend::Place;
 use crate::conn::Conn;
@@ -56,6 +57,39 @@ pub(super) async fn choose(
         }
     }
     schedule(worker, service, conn, tried).await
+}
+
+/// As [`choose`], but where it would wait there is none. A client whose backend is full goes to
+/// another one and stays there.
+pub(super) fn choose_at_once(
+    worker: &Worker,
+    service: &LiveService,
+    sticky: &Sticky,
+    client: &Client,
+    tried: &Tried,
+) -> Option<Place> {
+    let net = sticky.net(client.ip);
+    let stays = sticky.find(net).map(|stays| stays.backend);
+    let back = stays.as_ref().and_then(|addr| {
+        let live = &service.member(addr)?.live;
+        let fits = !tried.has(live) && !live.is_retired() && live.admission.try_enter();
+        fits.then(|| Place::admitted(live.clone()))
+    });
+    let unfit = match &back {
+        Some(_) => None,
+        None => stays.as_ref(),
+    };
+    let place = back.or_else(|| schedule_at_once(worker, service, client, tried))?;
+    let backend = &place.backend().addr;
+    let is_sorry = |sorry: &crate::snapshot::Member| sorry.backend.addr == *backend;
+    if service.sorry.as_ref().is_some_and(is_sorry) {
+        return Some(place);
+    }
+    Some(match sticky.enter(net, backend, unfit) {
+        Some(staying) => place.staying(staying),
+        // Another datagram of the client was faster; the next session follows it.
+        None => place,
+    })
 }
 
 /// A place at the backend, waiting for it in its queue if need be; none if it takes nothing new, was

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use plimsoll_model::Name;
 use plimsoll_plane::{
     AccessLogCounters, BackendCounters, CookieCounters, Counters, FlowFilter, FlowPage, Latencies,
-    ListenState, PersistenceCounters, PlaneError, ServiceCounters,
+    ListenState, PersistenceCounters, PlaneError, ServiceCounters, UdpCounters,
 };
 use tokio::sync::oneshot;
 
@@ -65,6 +65,16 @@ impl ProxyPlane {
                 persistence: self.persistence(name),
                 latency,
                 cookie: service.spec.cookie.as_ref().map(|_| cookies(counts)),
+                udp: self
+                    .services
+                    .get(name)
+                    .map(|shared| UdpCounters {
+                        sessions: shared.udp.now().into(),
+                        evicted: counts.iter().map(|c| c.evicted.get()).sum(),
+                        dropped: counts.iter().map(|c| c.no_room.get()).sum(),
+                        moved: counts.iter().map(|c| c.moved.get()).sum(),
+                    })
+                    .unwrap_or_default(),
                 backends: backends.collect(),
             }
         });
@@ -81,6 +91,7 @@ impl ProxyPlane {
                 accepted,
                 panicked: bound.counts.iter().map(|c| c.panicked.get()).sum(),
                 refused: refused.filter(|(_, n)| *n > 0).collect(),
+                unsent: bound.counts.iter().map(|c| c.unsent.get()).sum(),
             }
         });
         Counters {

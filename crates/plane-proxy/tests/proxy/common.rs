@@ -96,6 +96,15 @@ impl Proxy {
         Self::start(Proto::Tcp, backends, set)
     }
 
+    /// A plane with the service `web` for UDP.
+    pub(crate) fn udp(backends: &[SocketAddr]) -> Self {
+        Self::udp_with(backends.iter().copied().map(at).collect(), |_| {})
+    }
+
+    pub(crate) fn udp_with(backends: Vec<Backend>, set: impl FnOnce(&mut ServiceSpec)) -> Self {
+        Self::start(Proto::Udp, backends, set)
+    }
+
     fn start(proto: Proto, backends: Vec<Backend>, set: impl FnOnce(&mut ServiceSpec)) -> Self {
         Self::logged(AccessLog::default(), proto, backends, set)
     }

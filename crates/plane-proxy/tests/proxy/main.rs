@@ -39,5 +39,7 @@ mod strict;
 mod tcp;
 mod tcp_limits;
 mod timeouts;
+mod udp;
+mod udp_limits;
 mod unix;
 mod upgrade;

@@ -18,14 +18,15 @@ use crate::table::{Paint, visible};
 #[command(after_help = "\
 Examples:
   plimsoll explain 192.0.2.7 192.0.2.1:80 --host shop.example --path /cart
-  plimsoll explain 192.0.2.7:40000 192.0.2.1:5432")]
+  plimsoll explain 192.0.2.7:40000 192.0.2.1:5432
+  plimsoll explain 192.0.2.7:40000 192.0.2.1:53/udp")]
 pub(crate) struct Explain {
     /// The client's address, with or without a port
     #[arg(value_name = "CLIENT")]
     client: String,
-    /// What it connects to
-    #[arg(value_name = "VIP:PORT")]
-    to: SocketAddr,
+    /// What it connects to; for UDP with `/udp`
+    #[arg(value_name = "VIP:PORT[/udp]", value_parser = destination)]
+    to: String,
     /// The host that an HTTP request asks for
     #[arg(long)]
     host: Option<String>,
@@ -41,11 +42,7 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(crate) fn run(self) -> Result<(), Error> {
-        let mut query = format!(
-            "client={}&to={}",
-            encode(&self.client),
-            encode(&self.to.to_string())
-        );
+        let mut query = format!("client={}&to={}", encode(&self.client), encode(&self.to));
         for (key, value) in [("host", &self.host), ("path", &self.path)] {
             if let Some(value) = value {
                 // Writing to a String cannot fail, here and below.
@@ -60,6 +57,12 @@ impl Explain {
             }
         })
     }
+}
+
+/// The text itself, if it is one that the API understands.
+fn destination(text: &str) -> Result<String, std::net::AddrParseError> {
+    let address = text.strip_suffix("/udp").unwrap_or(text);
+    address.parse::<SocketAddr>().map(|_| text.to_owned())
 }
 
 fn render(report: &ExplainReport) -> String {

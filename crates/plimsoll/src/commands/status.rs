@@ -153,6 +153,14 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         let failed = format!(", {} that failed (502 or 504)", service.failed);
         text.push_str(&paint.text(Colour::Red, &failed));
     }
+    for (n, what) in [
+        (service.udp.evicted, "sessions put out for others"),
+        (service.udp.dropped, "datagrams for which there was no room"),
+    ] {
+        if n > 0 {
+            text.push_str(&paint.text(Colour::Yellow, &format!(", {n} {what}")));
+        }
+    }
     let _ = writeln!(
         text,
         "; from {} ({})",
@@ -166,6 +174,9 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         let state = match (&listen.error, &service.error) {
             (Some(_), _) => paint.text(Colour::Red, "closed"),
             (None, Some(_)) => paint.text(Colour::Yellow, "see above"),
+            (None, None) if listen.listen.ends_with("/udp") => {
+                count(listen.connections, "session", "sessions")
+            }
             (None, None) => count(listen.connections, "connection", "connections"),
         };
         let refused = listen
@@ -178,7 +189,12 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         } else {
             format!(", refused {refused}")
         };
-        let _ = writeln!(text, "  listen {}  {state}{refused}", listen.listen);
+        let unsent = match listen.unsent {
+            0 => String::new(),
+            n => format!(", {n} not sent on"),
+        };
+        let listen = &listen.listen;
+        let _ = writeln!(text, "  listen {listen}  {state}{refused}{unsent}");
     }
     if let Some(p) = &service.persistence {
         let clients = count(p.clients, "client", "clients");

@@ -73,7 +73,7 @@ fn json_is_for_programs() {
 
 #[test]
 fn what_no_plane_carries_is_a_warning() {
-    for (listen, what) in [("127.0.0.1:53/udp", "UDP"), ("mark:5", "mark")] {
+    for (listen, what) in [("127.0.0.1:53/sctp", "SCTP"), ("mark:5", "mark")] {
         let file = file(&GOOD.replace("127.0.0.1:80/http", listen));
         let place = format!(
             "{}:2:8: warning: service `web`: is put aside: ",

@@ -201,7 +201,7 @@ async fn what_no_plane_carries_is_put_aside_and_the_rest_runs() {
     let port = Port::take().unwrap();
     let backend = HttpBackend::start("a").unwrap();
     let good = web(port.address(), &[backend.address()]);
-    let bad = "[[service]]\nname = \"dns\"\nlisten = \"127.0.0.1:53/udp\"\nbackends = []\n";
+    let bad = "[[service]]\nname = \"dns\"\nlisten = \"127.0.0.1:53/sctp\"\nbackends = []\n";
     let daemon = Daemon::start(DaemonPlan::new(BINARY, good + bad))
         .await
         .unwrap();
@@ -215,7 +215,7 @@ async fn what_no_plane_carries_is_put_aside_and_the_rest_runs() {
     );
     let status = plimsoll(&["status", "--admin", text(&daemon.admin_path())]);
     assert!(
-        status.out.contains("put aside") && status.out.contains("UDP"),
+        status.out.contains("put aside") && status.out.contains("SCTP"),
         "{}",
         status.out
     );

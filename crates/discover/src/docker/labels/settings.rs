@@ -239,14 +239,25 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
         ("timeouts.queue", zero, &mut timeouts.queue),
         ("timeouts.response", zero, &mut timeouts.response),
         ("timeouts.idle", zero, &mut timeouts.idle),
+        ("timeouts.udp", zero, &mut timeouts.udp),
         ("drain", zero, &mut timeouts.drain),
     ] {
         if let Some(read) = group.get(key).and_then(|v| v.duration(least, faults)) {
             *time = read;
         }
     }
-    for (key, number) in [("queue", &mut spec.queue), ("retries", &mut spec.retries)] {
-        if let Some(read) = group.get(key).and_then(|v| v.number(0, u32::MAX, faults)) {
+    let sessions = &mut spec.sessions;
+    for (key, least, number) in [
+        ("queue", 0, &mut spec.queue),
+        ("retries", 0, &mut spec.retries),
+        ("sessions", 1, &mut sessions.limit),
+        ("sessions.per-source", 0, &mut sessions.per_source),
+        ("sessions.responses", 0, &mut sessions.responses),
+    ] {
+        let read = group
+            .get(key)
+            .and_then(|v| v.number(least, u32::MAX, faults));
+        if let Some(read) = read {
             *number = read;
         }
     }

@@ -1,0 +1,46 @@
+//! How long a service waits for what.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// How long to wait for what. Zero is no limit, but for `connect`, which is at least 1 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Timeouts {
+    /// For a backend to accept a connection.
+    pub connect: Duration,
+    /// For a client to send the whole head of a request, from its first byte.
+    pub header: Duration,
+    /// For a client's next request on a kept-alive connection.
+    pub keepalive: Duration,
+    /// For a place at a backend that is at its `maxconn`.
+    pub queue: Duration,
+    /// For the head of a backend's response, from the end of the request.
+    pub response: Duration,
+    /// For a byte in either direction on a TCP connection or a tunnel (WebSocket).
+    pub idle: Duration,
+    /// For the host at the other end of a connection to acknowledge what was sent, and to make room
+    /// for what is to be sent; on both sides (tcp(7), `TCP_USER_TIMEOUT`). A silent one is asked after
+    /// half of that whether it is still there.
+    pub peer: Duration,
+    /// For a datagram in either direction of a UDP session, which is forgotten then.
+    pub udp: Duration,
+    /// For connections and requests of a draining or removed backend to end by themselves.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            header: Duration::from_secs(15),
+            keepalive: Duration::from_secs(75),
+            queue: Duration::from_secs(10),
+            response: Duration::from_secs(120),
+            idle: Duration::from_secs(3600),
+            peer: Duration::from_secs(120),
+            udp: Duration::from_secs(60),
+            drain: Duration::from_secs(300),
+        }
+    }
+}

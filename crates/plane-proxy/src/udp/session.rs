@@ -1,0 +1,287 @@
+//! A session: what a client's datagrams go to, and how the answers find the client.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use plimsoll_balance::Client;
+use plimsoll_model::Listen;
+use plimsoll_plane::{Flow, FlowFilter};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::quota::Room;
+use super::sys::{self, Local};
+use crate::backend::{LiveBackend, Place};
+use crate::choose::{Tried, choose_at_once};
+use crate::connect::{describe, is_local};
+use crate::itself::{self, Itself, is_itself};
+use crate::listener::Port;
+use crate::snapshot::{LiveService, SharedService};
+use crate::worker::Worker;
+
+/// After so many datagrams from the backend a session is no exchange of a question and an answer, and
+/// worth a system call to have what follows in trains.
+const LONG: u64 = 8;
+
+/// Bytes that wait to be read of a long session; the kernel caps it at `net.core.rmem_max`.
+const ROOM: usize = 2 << 20;
+
+/// Who a session belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// The number of the socket by which the client came.
+    pub(crate) port: u32,
+    /// As that socket shows it: an IPv4 client of a dual-stack socket is `::ffff:a.b.c.d`.
+    pub(crate) client: SocketAddr,
+    /// What the client sent to, where the socket takes several addresses.
+    pub(crate) local: Option<Local>,
+}
+
+impl Key {
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.client.ip().to_canonical()
+    }
+
+    fn client(&self) -> SocketAddr {
+        SocketAddr::new(self.ip(), self.client.port())
+    }
+
+    /// Who a backend is chosen for.
+    fn whom(&self, port: &Port) -> Client {
+        let listened = match port.listen {
+            Listen::Socket { ip, .. } => ip,
+            Listen::Mark { .. } => None,
+        };
+        let local = self.local.map(|local| local.ip.to_canonical());
+        Client {
+            ip: self.ip(),
+            port: self.client.port(),
+            destination: local.or(listened).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        }
+    }
+}
+
+/// The way to a backend: a place there, and a connected socket, whose port tells the answers to this
+/// client from those to others.
+#[derive(Debug)]
+pub(crate) struct Link {
+    place: Place,
+    socket: Socket,
+    trains: bool,
+}
+
+impl Link {
+    pub(crate) fn backend(&self) -> &Arc<LiveBackend> {
+        self.place.backend()
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A client's session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) link: Option<Link>,
+    /// What the backend before was, if it failed.
+    failed: Option<Arc<LiveBackend>>,
+    /// It had a backend before: the next is a move.
+    bound: bool,
+    /// Datagrams of the client and of backends.
+    asked: u64,
+    answered: u64,
+    /// Answers to each datagram of the client that end the session; 0: they do not.
+    responses: u32,
+    since: u64,
+    pub(crate) shared: Arc<SharedService>,
+    pub(crate) port: Rc<Port>,
+    _room: Room,
+}
+
+impl Session {
+    pub(crate) fn new(service: &LiveService, port: &Rc<Port>, room: Room, now: u64) -> Self {
+        Self {
+            link: None,
+            failed: None,
+            bound: false,
+            asked: 0,
+            answered: 0,
+            responses: service.spec.sessions.responses,
+            since: now,
+            shared: service.shared.clone(),
+            port: port.clone(),
+            _room: room,
+        }
+    }
+
+    /// Gives up a backend that is gone, or whose time to drain is over. Whether it did.
+    pub(crate) fn leave_gone(&mut self, now: u64) -> bool {
+        let over = |link: &Link| link.backend().is_gone() || link.backend().cut_at() <= now;
+        let leaves = self.link.as_ref().is_some_and(over);
+        if leaves {
+            self.link = None;
+        }
+        leaves
+    }
+
+    /// Gives up a backend that has failed: the next datagram goes to another.
+    pub(crate) fn fail(&mut self, worker: &Worker, error: &std::io::Error) {
+        let Some(link) = self.link.take() else {
+            return;
+        };
+        let backend = link.backend();
+        backend.count(worker.id).connect_failures.add(1);
+        backend.was_reset(unreachable(error));
+        self.failed = Some(backend.clone());
+    }
+
+    /// Takes note of datagrams of the client that went to the backend.
+    pub(crate) fn count_in(&mut self, worker: &Worker, datagrams: u64, bytes: usize) {
+        self.asked += datagrams;
+        if let Some(link) = &self.link {
+            let counts = link.backend().count(worker.id);
+            counts.bytes_in.add(bytes as u64);
+            counts.datagrams_in.add(datagrams);
+        }
+    }
+
+    /// Takes note of datagrams from the backend.
+    pub(crate) fn count_out(&mut self, worker: &Worker, datagrams: u64, bytes: usize) {
+        self.answered += datagrams;
+        let Some(link) = &mut self.link else {
+            return;
+        };
+        let backend = link.place.backend();
+        let counts = backend.count(worker.id);
+        counts.bytes_out.add(bytes as u64);
+        counts.datagrams_out.add(datagrams);
+        backend.served();
+        if !link.trains && self.answered > LONG {
+            link.trains = true;
+            sys::receive_trains(&link.socket);
+            // The default holds three trains.
+            let _ = link.socket.set_recv_buffer_size(ROOM);
+        }
+    }
+
+    /// Whether the client has had all its answers.
+    pub(crate) fn is_done(&self) -> bool {
+        let responses = u64::from(self.responses);
+        responses > 0 && self.answered >= self.asked.saturating_mul(responses)
+    }
+
+    /// Finds a backend and connects to it. False if there is none for now.
+    pub(crate) fn bind(&mut self, worker: &Worker, service: &LiveService, key: &Key) -> bool {
+        let mut tried = Tried::default();
+        let failed = self.failed.take();
+        if let Some(failed) = &failed {
+            tried.failed(failed, true, u32::MAX);
+        }
+        let client = &key.whom(&self.port);
+        let mut place = choose_at_once(worker, service, client, &tried);
+        if place.is_none() && failed.is_some() {
+            // What failed was an earlier datagram; the only backend may be back.
+            tried = Tried::default();
+            place = choose_at_once(worker, service, client, &tried);
+        }
+        while let Some(chosen) = place {
+            let backend = chosen.backend().clone();
+            let refused = match connect(&backend, &self.port) {
+                Ok(socket) => {
+                    let counts = backend.count(worker.id);
+                    counts.connections.add(1);
+                    counts.requests.add(1);
+                    if std::mem::replace(&mut self.bound, true)
+                        && let Some(counts) = self.shared.count(worker.id)
+                    {
+                        counts.moved.add(1);
+                    }
+                    self.link = Some(Link {
+                        place: chosen,
+                        socket,
+                        trains: false,
+                    });
+                    return true;
+                }
+                Err(Failure::Host(error)) => {
+                    worker.complain(|| {
+                        tracing::warn!(backend = %backend.addr, %error, "cannot open a session for now");
+                    });
+                    return false;
+                }
+                Err(Failure::Backend(reason)) => {
+                    backend.count(worker.id).connect_failures.add(1);
+                    // Not as a failed connection: nobody can knock at a port for datagrams.
+                    backend.was_reset(reason);
+                    true
+                }
+            };
+            drop(chosen);
+            if !tried.failed(&backend, refused, service.spec.retries) {
+                return false;
+            }
+            backend.count(worker.id).retries.add(1);
+            place = choose_at_once(worker, service, client, &tried);
+        }
+        false
+    }
+
+    /// The flow that this session is, if it passes the filter.
+    pub(crate) fn flow(&self, key: &Key, filter: &FlowFilter, now: u64) -> Option<Flow> {
+        let backend = self.link.as_ref().map(Link::backend);
+        let service = backend.map(|b| &b.service);
+        let addr = backend.map(|b| &b.addr);
+        let wanted = filter.service.as_ref().is_none_or(|s| Some(s) == service)
+            && filter.backend.as_ref().is_none_or(|b| Some(b) == addr);
+        wanted.then(|| Flow {
+            client: key.client(),
+            listen: self.port.listen,
+            service: service.cloned(),
+            backend: addr.cloned(),
+            phase: "udp",
+            age: std::time::Duration::from_millis(now.saturating_sub(self.since)),
+        })
+    }
+}
+
+/// Why there is no socket.
+enum Failure {
+    /// The host has no descriptor, port or memory left.
+    Host(std::io::Error),
+    Backend(String),
+}
+
+/// A socket that is connected: it gets the answers of this backend alone, and its ICMP errors.
+fn connect(backend: &LiveBackend, port: &Port) -> Result<Socket, Failure> {
+    // The plane's check refuses Unix sockets, so there is an address.
+    let Some(addr) = backend.socket_addr(port.port) else {
+        return Err(Failure::Backend("it has no address".into()));
+    };
+    let itself = match is_itself(port, addr) {
+        Itself::No => false,
+        Itself::Yes => true,
+        Itself::IfLocal => backend.whereabouts.is_here(addr),
+    };
+    if itself {
+        return Err(Failure::Backend(itself::REASON.into()));
+    }
+    let domain = Domain::for_address(addr);
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(domain, kind, Some(Protocol::UDP)).map_err(Failure::Host)?;
+    match socket.connect(&SockAddr::from(addr)) {
+        Ok(()) => Ok(socket),
+        Err(error) if is_local(&error) => Err(Failure::Host(error)),
+        Err(error) => Err(Failure::Backend(unreachable(&error))),
+    }
+}
+
+/// Why nothing gets there, in the words of the field: what is a refused connection to a socket is the
+/// ICMP message "port unreachable" to a datagram.
+fn unreachable(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "port unreachable".into(),
+        _ => describe(error),
+    }
+}

@@ -1,0 +1,172 @@
+//! UDP: time-outs, limits of sessions, floods and garbage.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use plimsoll_model::Sessions;
+use plimsoll_testkit::wait_until_async;
+use tokio::net::UdpSocket;
+
+use crate::common::{BOUND, Proxy, at, loopback, ms};
+use crate::udp::{Echo, asked, client};
+
+#[tokio::test]
+async fn a_quiet_session_ends_and_a_busy_one_does_not() {
+    let a = Echo::start('a').await;
+    let proxy = Proxy::udp_with(vec![at(a.address)], |spec| spec.timeouts.udp = ms(1500));
+    let (quiet, busy) = (client(proxy.address()).await, client(proxy.address()).await);
+    assert_eq!((asked(&quiet).await, asked(&busy).await), ('a', 'a'));
+    let mut asked_meanwhile = 0;
+    while proxy.counters().udp.sessions == 2 {
+        assert_eq!(asked(&busy).await, 'a');
+        asked_meanwhile += 1;
+        assert!(asked_meanwhile < 10_000, "it never ends");
+    }
+    assert_eq!(asked(&busy).await, 'a');
+    assert_eq!(proxy.counters().total, 2, "the busy one goes on");
+    assert_eq!(asked(&quiet).await, 'a');
+    assert_eq!(proxy.counters().total, 3);
+    assert!(wait_until_async(BOUND, || proxy.counters_of(a.address).active == 0).await);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_answers_where_they_are_counted() {
+    let a = Echo::start('a').await;
+    let proxy = Proxy::udp_with(vec![at(a.address)], |spec| {
+        spec.sessions.responses = 1;
+        spec.timeouts.udp = ms(3_600_000);
+    });
+    for exchange in 1..=20 {
+        assert_eq!(asked(&client(proxy.address()).await).await, 'a');
+        let ended = || proxy.counters().udp.sessions == 0;
+        assert!(wait_until_async(BOUND, ended).await, "{exchange}");
+        assert_eq!(proxy.counters().total, exchange);
+    }
+    proxy.settled().await;
+    assert_eq!(proxy.listen().connections, 0);
+}
+
+/// A plane where so many sessions fit, and clients that send one datagram each from addresses of
+/// their own.
+async fn full(sessions: Sessions) -> (Echo, Proxy, Vec<UdpSocket>) {
+    let a = Echo::start('a').await;
+    let proxy = Proxy::udp_with(vec![at(a.address)], |spec| spec.sessions = sessions);
+    let mut clients = Vec::new();
+    for host in 1..=8 {
+        let ip: IpAddr = Ipv4Addr::new(127, 0, 3, host).into();
+        let socket = UdpSocket::bind((ip, 0)).await.unwrap();
+        socket.connect(proxy.address()).await.unwrap();
+        clients.push(socket);
+    }
+    (a, proxy, clients)
+}
+
+#[tokio::test]
+async fn a_flood_puts_out_itself_and_never_who_is_really_there() {
+    let (_a, proxy, clients) = full(Sessions {
+        limit: 4,
+        ..Sessions::default()
+    })
+    .await;
+    // Goes on after an answer: it got it.
+    let real = client(proxy.address()).await;
+    for _ in 0..2 {
+        assert_eq!(asked(&real).await, 'a');
+    }
+    for _ in 0..50 {
+        for flood in &clients {
+            flood.send(b"?").await.unwrap();
+        }
+        assert_eq!(asked(&real).await, 'a');
+        assert!(proxy.counters().udp.sessions <= 4);
+    }
+    let flows = proxy.counters();
+    assert!(flows.udp.evicted > 0 || flows.udp.dropped > 0, "{flows:?}");
+    // The flood's answers made some of it look real, which is as far as it gets.
+    assert_eq!(asked(&real).await, 'a');
+    assert_eq!(flows.udp.moved, 0);
+}
+
+#[tokio::test]
+async fn when_all_are_really_there_the_new_one_waits_outside() {
+    let (_a, proxy, clients) = full(Sessions {
+        limit: 2,
+        ..Sessions::default()
+    })
+    .await;
+    for client in &clients[..2] {
+        for _ in 0..2 {
+            assert_eq!(asked(client).await, 'a');
+        }
+    }
+    clients[2].send(b"?").await.unwrap();
+    assert!(wait_until_async(BOUND, || proxy.counters().udp.dropped == 1).await);
+    let counted = proxy.counters();
+    assert_eq!((counted.udp.sessions, counted.udp.evicted), (2, 0));
+    assert_eq!((counted.total, counted.unserved), (2, 0));
+}
+
+#[tokio::test]
+async fn one_source_gets_its_share_and_others_theirs() {
+    let (_a, proxy, clients) = full(Sessions {
+        limit: 100,
+        per_source: 3,
+        responses: 0,
+    })
+    .await;
+    let mut greedy = Vec::new();
+    for _ in 0..20 {
+        let one = client(proxy.address()).await;
+        one.send(b"?").await.unwrap();
+        greedy.push(one);
+    }
+    let taken = || {
+        let udp = proxy.counters().udp;
+        udp.evicted + udp.dropped == 17
+    };
+    assert!(
+        wait_until_async(BOUND, taken).await,
+        "{:?}",
+        proxy.counters()
+    );
+    assert_eq!(proxy.counters().udp.sessions, 3);
+    for client in &clients {
+        assert_eq!(asked(client).await, 'a');
+    }
+    assert_eq!(proxy.counters().udp.sessions, 3 + 8);
+}
+
+#[tokio::test]
+async fn garbage_and_strangers_disturb_nobody() {
+    let a = Echo::start('a').await;
+    let mut proxy = Proxy::udp(&[a.address]);
+    let good = client(proxy.address()).await;
+    assert_eq!(asked(&good).await, 'a');
+    let garbage = client(proxy.address()).await;
+    for size in (0..3000).step_by(97) {
+        garbage.send(&vec![0xff; size]).await.unwrap();
+    }
+    drop(garbage);
+    // What somebody else sends to the session's socket is no answer.
+    let flows = proxy.flows();
+    assert!(flows.iter().any(|f| f.client == good.local_addr().unwrap()));
+    let stranger = UdpSocket::bind((loopback(), 0)).await.unwrap();
+    for port in 32_768..33_100 {
+        let _ = stranger.send_to(b"x:?", (loopback(), port)).await;
+    }
+    for _ in 0..20 {
+        assert_eq!(asked(&good).await, 'a');
+    }
+}
+
+#[tokio::test]
+async fn a_listen_that_is_its_own_backend_does_not_call_itself() {
+    let a = Echo::start('a').await;
+    let mut proxy = Proxy::udp(&[a.address]);
+    proxy.add_backend(at(proxy.address()));
+    for _ in 0..4 {
+        assert_eq!(asked(&client(proxy.address()).await).await, 'a');
+    }
+    let counted = proxy.counters_of(proxy.address());
+    assert_eq!(counted.datagrams_in, 0);
+    assert!(counted.connect_failures > 0);
+}
