@@ -130,7 +130,7 @@ impl LatencyCounts {
 }
 
 /// Statuses with which requests are refused for what they are.
-pub(crate) const REFUSALS: [u16; 9] = [400, 404, 408, 413, 414, 417, 431, 501, 505];
+pub(crate) const REFUSALS: [u16; 10] = [400, 401, 404, 408, 413, 414, 417, 431, 501, 505];
 
 /// What one worker has counted of one listen.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use plimsoll_model::{HostPattern, Name, PathPrefix, Route};
 
+use crate::http::plain::plain;
 use crate::http::rules::RouteRules;
 use crate::snapshot::LiveService;
 
@@ -47,6 +48,10 @@ impl Rule {
         chosen.or(self.services.first()).map(|(_, service)| service)
     }
 
+    fn is_guard(&self) -> bool {
+        self.http.as_ref().is_some_and(|http| http.auth.is_some())
+    }
+
     /// Every service with its weight.
     pub(crate) fn shares(&self) -> impl Iterator<Item = &(u64, Arc<LiveService>)> {
         self.services.iter()
@@ -80,6 +85,8 @@ pub(crate) struct Router {
     suffixes: HashMap<Arc<str>, Vec<Arc<Rule>>>,
     any: Vec<Arc<Rule>>,
     catch_all: Option<Arc<LiveService>>,
+    /// A route does not let everybody through.
+    guarded: bool,
 }
 
 impl Router {
@@ -91,6 +98,10 @@ impl Router {
         turns: &HashMap<Name, Arc<AtomicU64>>,
         catch_all: Option<Arc<LiveService>>,
     ) -> Self {
+        let mut router = Router {
+            catch_all,
+            ..Router::default()
+        };
         let mut groups: BTreeMap<&HostPattern, Vec<Ranked>> = BTreeMap::new();
         for route in routes {
             let targets: Vec<(u64, Arc<LiveService>)> = route
@@ -106,6 +117,7 @@ impl Router {
                 services: targets,
                 turn: turns.get(&route.name).cloned().unwrap_or_default(),
             });
+            router.guarded |= rule.is_guard();
             for host in &route.hosts {
                 let ranked = Ranked {
                     priority: route.priority,
@@ -115,10 +127,6 @@ impl Router {
                 groups.entry(host).or_default().push(ranked);
             }
         }
-        let mut router = Router {
-            catch_all,
-            ..Router::default()
-        };
         for pattern in groups.keys() {
             let rules = in_order(&groups, pattern);
             match pattern {
@@ -130,6 +138,21 @@ impl Router {
             }
         }
         router
+    }
+
+    /// Whether a backend may take the path for one of another route, which does not let everybody
+    /// through.
+    pub(crate) fn is_evasive(&self, host: &str, path: &str) -> bool {
+        if !self.guarded {
+            return false;
+        }
+        let Some(plain) = plain(path) else {
+            return false;
+        };
+        let rules = self.rules(host);
+        let find = |path: &str| rules.iter().find(|rule| rule.path.matches(path));
+        let guard = find(&plain).filter(|rule| rule.is_guard());
+        guard.is_some_and(|guard| find(path).is_none_or(|found| !Arc::ptr_eq(found, guard)))
     }
 
     /// Where a request goes. `host` is in lower case, without port and final dot.

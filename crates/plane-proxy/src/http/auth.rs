@@ -6,8 +6,10 @@
 //! with: a changed one is not believed.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +17,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use plimsoll_model::{BasicAuth, PasswordHash};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::password;
 use super::service::Failure;
@@ -26,6 +28,12 @@ const REMEMBERED: usize = 4096;
 
 /// Passwords that may wait to be compared at most, beside those that are.
 const WAITING: usize = 64;
+
+/// Of these, those of one client at most: an IPv4 address, or 64 bits of an IPv6 one.
+const WAITING_OF_ONE: u32 = 8;
+
+/// A password waits so long at most.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes of a credential at most.
 const MAX_LEN: usize = 1024;
@@ -46,6 +54,48 @@ pub(crate) struct Guards {
     free: Arc<Semaphore>,
     /// Places to wait in, those of the ones being compared included.
     places: Arc<Semaphore>,
+    /// Who has how many of them. A lock: bcrypt takes a thousand times as long.
+    of: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+/// A place to wait in.
+struct Seat {
+    _place: OwnedSemaphorePermit,
+    client: IpAddr,
+    of: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = of.get_mut(&self.client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                of.remove(&self.client);
+            }
+        }
+    }
+}
+
+impl Guards {
+    /// A place to wait in for this client; none if there is none, or it has enough of them.
+    fn seat(&self, client: IpAddr) -> Option<Seat> {
+        let client = match client {
+            IpAddr::V4(_) => client,
+            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+        };
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if of.get(&client).is_some_and(|n| *n >= WAITING_OF_ONE) {
+            return None;
+        }
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        *of.entry(client).or_insert(0) += 1;
+        Some(Seat {
+            _place: place,
+            client,
+            of: self.of.clone(),
+        })
+    }
 }
 
 impl Default for Guards {
@@ -55,6 +105,7 @@ impl Default for Guards {
         Self {
             free: Arc::new(Semaphore::new(guards)),
             places: Arc::new(Semaphore::new(guards + WAITING)),
+            of: Arc::default(),
         }
     }
 }
@@ -118,7 +169,12 @@ impl Auth {
     }
 
     /// Lets a request through, or says why not.
-    pub(super) async fn check(&self, worker: &Worker, headers: &HeaderMap) -> Result<(), Failure> {
+    pub(super) async fn check(
+        &self,
+        worker: &Worker,
+        client: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<(), Failure> {
         let Some(said) = credential(headers) else {
             return Err(self.refused("a user and a password are needed"));
         };
@@ -136,12 +192,14 @@ impl Auth {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many passwords to check",
             )
+            .ending(*b"PR")
         };
         let guards = &worker.shared.guards;
-        let Ok(place) = guards.places.clone().try_acquire_owned() else {
+        let Some(seat) = guards.seat(client) else {
             return Err(busy());
         };
-        let Ok(guard) = guards.free.clone().acquire_owned().await else {
+        let free = guards.free.clone().acquire_owned();
+        let Ok(Ok(guard)) = tokio::time::timeout(PATIENCE, free).await else {
             return Err(busy());
         };
         // Another connection of the same client may have been first.
@@ -151,7 +209,7 @@ impl Auth {
         let hash = hash.clone();
         let right = tokio::task::spawn_blocking(move || {
             let right = password::is_right(&said.password, &hash);
-            drop((guard, place));
+            drop((guard, seat));
             right
         });
         if right.await.unwrap_or(false) && known.is_some() {
@@ -216,6 +274,33 @@ mod tests {
             assert_eq!(read(&[bad]), None, "{bad}");
         }
         assert_eq!(read(&[&format!("Basic {}", "A".repeat(2000))]), None);
+    }
+
+    #[test]
+    fn one_client_does_not_take_all_places() {
+        let guards = Guards::default();
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let mut seats: Vec<_> = (0..WAITING_OF_ONE)
+            .map(|n| guards.seat(ip(&format!("fd00::{n:x}"))).unwrap())
+            .collect();
+        assert!(
+            guards.seat(ip("fd00::ffff")).is_none(),
+            "64 bits are one client"
+        );
+        assert!(guards.seat(ip("fd00:0:0:1::1")).is_some());
+        assert!(guards.seat(ip("10.0.0.1")).is_some());
+        seats.pop();
+        seats.push(guards.seat(ip("fd00::ffff")).unwrap());
+        // All places have an end.
+        let more = (0..=255).map_while(|n| guards.seat(ip(&format!("10.0.0.{n}"))));
+        let more: Vec<_> = more.collect();
+        assert!(
+            (WAITING - seats.len()..200).contains(&more.len()),
+            "{}",
+            more.len()
+        );
+        drop((seats, more));
+        assert!(guards.of.lock().unwrap().is_empty());
     }
 
     #[test]

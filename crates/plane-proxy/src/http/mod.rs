@@ -12,6 +12,7 @@ pub(crate) mod framing;
 pub(crate) mod gate;
 pub(crate) mod headers;
 mod password;
+pub(crate) mod plain;
 pub(crate) mod pool;
 pub(crate) mod quiet;
 mod redirect;

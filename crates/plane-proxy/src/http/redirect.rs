@@ -3,6 +3,8 @@
 use http::Uri;
 use plimsoll_model::{PathPrefix, Redirect, RedirectHost, Scheme};
 
+use super::target::host_of;
+
 /// Where a request came from, as a redirect sees it.
 pub(super) struct Site<'a> {
     pub(super) scheme: Scheme,
@@ -10,6 +12,34 @@ pub(super) struct Site<'a> {
     pub(super) authority: &'a [u8],
     /// The same in lower case, without port.
     pub(super) host: &'a str,
+}
+
+impl Site<'_> {
+    /// Whether this is where a redirect leads. A port that is not said is that of the scheme.
+    fn is(&self, (scheme, host): &(Scheme, RedirectHost)) -> bool {
+        let default = match scheme {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        };
+        let port_of = |authority: &[u8]| port(authority).unwrap_or(default);
+        *scheme == self.scheme
+            && match host {
+                RedirectHost::Same(None) => true,
+                RedirectHost::Same(Some(port)) => *port == port_of(self.authority),
+                RedirectHost::Named(name) => {
+                    let mut lower = [0; 255];
+                    host_of(name.as_bytes(), &mut lower) == Some(self.host)
+                        && port_of(name.as_bytes()) == port_of(self.authority)
+                }
+            }
+    }
+}
+
+/// The port that is said behind a host.
+fn port(authority: &[u8]) -> Option<u16> {
+    let colon = authority.iter().rposition(|b| *b == b':')?;
+    let digits = authority.get(colon + 1..)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Where a redirect of a route with this path leads; none if the request is there already. `Err` if
@@ -22,15 +52,15 @@ pub(super) fn location(
 ) -> Result<Option<Vec<u8>>, ()> {
     let to = &redirect.to;
     let mut text = Vec::new();
+    let there = match &to.path {
+        // Below a target that the route takes as well, the way would never end.
+        Some(new) => path.matches(new.as_str()) && new.matches(uri.path()),
+        None => true,
+    };
+    if there && to.site.as_ref().is_none_or(|to| site.is(to)) {
+        return Ok(None);
+    }
     if let Some((scheme, host)) = &to.site {
-        let there = *scheme == site.scheme
-            && match host {
-                RedirectHost::Same(_) => true,
-                RedirectHost::Named(name) => site.authority.eq_ignore_ascii_case(name.as_bytes()),
-            };
-        if there && to.path.is_none() {
-            return Ok(None);
-        }
         text.extend_from_slice(scheme.as_str().as_bytes());
         text.extend_from_slice(b"://");
         match host {
@@ -156,6 +186,59 @@ mod tests {
         let own = to("http://shop.example:8080");
         assert_eq!(of(&own, "/", Scheme::Http, "/x"), None);
         assert!(of(&own, "/", Scheme::Https, "/x").is_some());
+        // On another port it is another place.
+        for (target, there) in [
+            ("http://{host}:8080", true),
+            ("http://{host}:8081", false),
+            ("http://shop.example", false),
+            ("http://other.example:8080", false),
+        ] {
+            assert_eq!(
+                of(&to(target), "/", Scheme::Http, "/x").is_none(),
+                there,
+                "{target}"
+            );
+        }
+        // A port or a final dot that need not be said makes no difference.
+        for (authority, target) in [
+            (&b"shop.example"[..], "https://shop.example:443"),
+            (b"shop.example:443", "https://shop.example"),
+            (b"shop.example.", "https://shop.example"),
+            (b"shop.example", "https://{host}:443"),
+        ] {
+            let site = Site {
+                scheme: Scheme::Https,
+                authority,
+                host: "shop.example",
+            };
+            let (path, uri) = (PathPrefix::root(), Uri::from_static("/"));
+            assert_eq!(
+                location(&to(target), &path, &site, &uri),
+                Ok(None),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_way_leads_on_for_ever() {
+        for (target, path, uri, wanted) in [
+            ("/new", "/", "/x", Some("/new/x")),
+            ("/new", "/", "/new/x", None),
+            ("/new", "/", "/newer", Some("/new/newer")),
+            ("/old/v2", "/old", "/old/x", Some("/old/v2/x")),
+            ("/old/v2", "/old", "/old/v2", None),
+            ("http://shop.example:8080/new", "/", "/new/x", None),
+            (
+                "http://shop.example/new",
+                "/",
+                "/new/x",
+                Some("http://shop.example/new/new/x"),
+            ),
+        ] {
+            let found = of(&to(target), path, Scheme::Http, uri);
+            assert_eq!(found.as_deref(), wanted, "{target} {path} {uri}");
+        }
     }
 
     #[test]

@@ -219,7 +219,7 @@ async fn pass_on(
         }
         let rules = rule.as_ref().and_then(|rule| rule.http.as_ref());
         if let Some(auth) = rules.and_then(|rules| rules.auth.as_ref()) {
-            Box::pin(auth.check(&client.worker, &parts.headers)).await?;
+            Box::pin(auth.check(&client.worker, client.conn.client().ip(), &parts.headers)).await?;
         }
     }
     let limit = match service.spec.max_body {
@@ -323,6 +323,9 @@ fn find_service(client: &Client, parts: &mut Parts) -> Result<Found, Failure> {
             "nothing is served here any more",
         ));
     };
+    if http.router.is_evasive(host, path) {
+        return Err(bad("the path may be read as one of another route"));
+    }
     let found = match http.router.route(host, path) {
         Routed::CatchAll(service) => Found {
             service: service.clone(),

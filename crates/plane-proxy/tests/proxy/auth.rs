@@ -141,3 +141,30 @@ async fn a_refused_upload_ends_the_connection() {
     assert_eq!(answer.head.get("connection"), Some("close"));
     assert_eq!(backend.stats().requests, 0);
 }
+
+#[tokio::test]
+async fn no_other_spelling_of_a_path_passes_by_its_guard() {
+    let (proxy, backend) = stage(auth(&USERS));
+    for path in [
+        "//admin",
+        "/x/../admin/y",
+        "/./admin",
+        "/%61dmin",
+        "/admin;x",
+        "/admin%2fx",
+        "/x%2F..%2fadmin",
+        "/%2e/admin",
+        "/x\\..\\admin",
+    ] {
+        assert_eq!(ask(&proxy, path, "").await.status, 400, "{path}");
+        assert_eq!(ask(&proxy, path, ALICE).await.status, 400, "{path}");
+    }
+    assert_eq!(backend.stats().requests, 0);
+    // Below the guarded path everything asks; elsewhere all spellings pass.
+    assert_eq!(ask(&proxy, "/admin/%61/../b", "").await.status, 401);
+    assert_eq!(ask(&proxy, "/admin/%61/../b", ALICE).await.status, 200);
+    for path in ["/x//y", "/%61", "/administrator", "/x;y", "/a/../b"] {
+        assert_eq!(ask(&proxy, path, "").await.status, 200, "{path}");
+    }
+    assert_eq!(proxy.refused(401), 1);
+}
