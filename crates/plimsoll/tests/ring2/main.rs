@@ -26,6 +26,7 @@ mod killed;
 mod lab;
 mod listens;
 mod proxied;
+mod schedulers;
 mod stage;
 mod stopping;
 mod user;
