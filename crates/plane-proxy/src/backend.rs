@@ -19,6 +19,12 @@ use crate::sticky::Staying;
 /// Never, as a time in milliseconds of the plane's clock.
 pub(crate) const NEVER: u64 = u64::MAX;
 
+/// For [`LiveBackend::cut_at`]: nothing is cut, but it gets nothing new, of weight 0.
+const RESTING: u64 = NEVER - 1;
+
+/// The same: draining or gone, but there is no limit to that.
+pub(crate) const UNLIMITED: u64 = NEVER - 2;
+
 /// What is shared about a backend. Lives as long as anything is in flight to it, over all changes
 /// of its settings, so that its limit and its counts stay exact.
 pub(crate) struct LiveBackend {
@@ -30,7 +36,8 @@ pub(crate) struct LiveBackend {
     pub(crate) admission: Admission,
     /// Connections open to it, idle ones included.
     pub(crate) open: AtomicU32,
-    /// When what it has is cut, in milliseconds of the plane's clock: draining or gone.
+    /// When what it has is cut, in milliseconds of the plane's clock, if it is draining or gone;
+    /// [`RESTING`]; or [`NEVER`].
     cut_at: AtomicU64,
     /// Since when the scheduler may give it something, in milliseconds of the plane's clock; [`NEVER`]
     /// while its weight is 0.
@@ -120,6 +127,11 @@ impl LiveBackend {
         self.gone.load(Ordering::Acquire)
     }
 
+    /// Gives it nothing new any more, and leaves what it has alone.
+    pub(crate) fn rest(&self) {
+        self.cut_at.store(RESTING, Ordering::Release);
+    }
+
     /// Takes it back into use, if it is not, with this weight.
     pub(crate) fn restore(&self, now: u64, weight: u32) {
         self.set_gone(false);
@@ -138,7 +150,12 @@ impl LiveBackend {
 
     /// Whether it is draining or gone: connections to it are not kept.
     pub(crate) fn is_retired(&self) -> bool {
-        self.cut_at.load(Ordering::Acquire) != NEVER
+        self.cut_at() < RESTING
+    }
+
+    /// Whether a scheduler may choose it: neither draining nor gone, nor of weight 0.
+    pub(crate) fn takes_new(&self) -> bool {
+        self.cut_at() == NEVER
     }
 
     pub(crate) fn cut_at(&self) -> u64 {

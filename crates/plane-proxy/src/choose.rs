@@ -87,7 +87,7 @@ impl Loads for View<'_> {
 
     fn usable(&self, i: usize) -> bool {
         self.members.get(i).is_some_and(|m| {
-            !self.tried.has(&m.live) && !m.live.is_retired() && m.live.admission.has_room()
+            !self.tried.has(&m.live) && m.live.takes_new() && m.live.admission.has_room()
         })
     }
 
@@ -137,7 +137,7 @@ async fn schedule(
     if service
         .members
         .iter()
-        .all(|m| tried.has(&m.live) || m.live.is_retired())
+        .all(|m| tried.has(&m.live) || !m.live.takes_new())
     {
         return choose_sorry(service, tried);
     }
@@ -237,7 +237,7 @@ async fn wait(
                 let none = current
                     .members
                     .iter()
-                    .all(|m| tried.has(&m.live) || m.live.is_retired());
+                    .all(|m| tried.has(&m.live) || !m.live.takes_new());
                 if none {
                     return choose_sorry(current, tried);
                 }
@@ -280,7 +280,7 @@ fn queue_at(
     let has_room = |m: &&Member| {
         let admission: &Admission = &m.live.admission;
         !tried.has(&m.live)
-            && !m.live.is_retired()
+            && m.live.takes_new()
             && (admission.has_room() || admission.waiting() < longest)
     };
     let hashed = service.balancer.hashed(&conn.whom(), worker.now());

@@ -20,12 +20,12 @@ use plimsoll_plane::{
 use tokio::sync::mpsc;
 
 use crate::access::AccessLog;
-use crate::backend::LiveBackend;
+use crate::backend::{LiveBackend, UNLIMITED};
 use crate::check;
 use crate::explain::explain;
 use crate::http::auth::Guards;
 use crate::listener::{self, Bound};
-use crate::snapshot::{LiveService, SharedService, Snapshot, rests, table_of};
+use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
 use crate::udp;
 use crate::worker::{self, Command, PortSeed, Shared};
 
@@ -280,6 +280,7 @@ impl ProxyPlane {
             let old = before.held.services.get(name).map(|s| &**s);
             let new = self.held.services.get(name).map(|s| &**s);
             self.retire(name, old, new, now);
+            self.rest(name);
         }
         let held = &self.held;
         self.live.retain(|(service, addr), live| {
@@ -337,14 +338,27 @@ impl ProxyPlane {
         live
     }
 
-    /// Takes backends out of use that were in `old` and may get nothing new by `new`.
+    /// Gives backends of weight 0 nothing new. Nothing that they have is cut, as with IPVS and HAProxy;
+    /// whoever waits for them looks for another, unless clients stay there.
+    fn rest(&self, name: &Name) {
+        let snapshot = self.shared.snapshot.load();
+        let service = snapshot.services.get(name);
+        for member in service.iter().flat_map(|service| &service.resting) {
+            member.live.rest();
+            if !service.is_some_and(|service| service.clients_stay()) {
+                member.live.admission.dissolve_queue();
+            }
+        }
+    }
+
+    /// Takes backends out of use that were in `old` and are not any more by `new`.
     fn retire(&self, name: &Name, old: Option<&Service>, new: Option<&Service>, now: u64) {
         let drain = new
             .or(old)
             .map_or(Duration::ZERO, |s| s.spec.timeouts.drain);
         let cut_at = match u64::try_from(drain.as_millis()) {
             // No limit: it is out of use, but never cut.
-            Ok(0) | Err(_) => u64::MAX - 1,
+            Ok(0) | Err(_) => UNLIMITED,
             Ok(ms) => now.saturating_add(ms),
         };
         let still = new.map(in_use).unwrap_or_default();
@@ -393,12 +407,12 @@ fn shares(ours: &Listen, listen: &Listen, port: u16) -> bool {
     ports.overlaps(Ports::One(port)) && (a == b || any(a) || any(b))
 }
 
-/// The backends that may get something, the sorry server among them.
+/// The backends that could serve, the sorry server among them.
 fn in_use(service: &Service) -> BTreeSet<&BackendAddr> {
     let backends = service
         .backends
         .values()
-        .filter(|b| b.takes_new() || rests(service, b))
+        .filter(|b| b.status.state == State::Ready)
         .map(|b| &b.addr);
     backends
         .chain(service.spec.sorry.iter().map(|sorry| &sorry.addr))

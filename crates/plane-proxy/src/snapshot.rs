@@ -34,8 +34,8 @@ pub(crate) struct LiveService {
     pub(crate) spec: Arc<ServiceSpec>,
     /// Those that may get something new, in the order the balancer knows them by.
     pub(crate) members: Vec<Member>,
-    /// Those of weight 0 to which their clients come back, where clients stay on their backend.
-    resting: Vec<Member>,
+    /// Those of weight 0. They get nothing but what clients that stay there bring back.
+    pub(crate) resting: Vec<Member>,
     pub(crate) balancer: Balancer,
     pub(crate) sorry: Option<Member>,
     /// Who stays where, if clients do.
@@ -156,7 +156,7 @@ impl LiveService {
         let resting: Vec<Member> = service
             .backends
             .values()
-            .filter(|backend| rests(service, backend))
+            .filter(|backend| rests(backend))
             .map(|backend| Member {
                 backend: backend.clone(),
                 live: live(name, backend),
@@ -210,6 +210,11 @@ impl LiveService {
         (warmth < 1.0).then_some((warmth * 100.0) as u8)
     }
 
+    /// Whether clients stay on their backend.
+    pub(crate) fn clients_stay(&self) -> bool {
+        self.sticky.is_some() || self.cookie.is_some()
+    }
+
     /// Whether a connection to a backend is for one client alone, since the backend is told of whom.
     pub(crate) fn is_personal(&self) -> bool {
         self.spec.proxy_headers.send.is_some()
@@ -233,11 +238,10 @@ impl LiveService {
     }
 }
 
-/// Whether a backend gets nothing but what its own clients bring back: of weight 0, in a service where
-/// clients stay on their backend.
-pub(crate) fn rests(service: &Service, backend: &Backend) -> bool {
-    let stay = service.spec.persistence.is_some() || service.spec.cookie.is_some();
-    stay && backend.status.state == State::Ready && backend.weight == 0
+/// Whether a backend gets nothing but what its own clients bring back, where clients stay on their
+/// backend: it could serve, and is of weight 0.
+fn rests(backend: &Backend) -> bool {
+    backend.status.state == State::Ready && backend.weight == 0
 }
 
 /// What a listen does with what it accepts.

@@ -43,3 +43,4 @@ mod udp;
 mod udp_limits;
 mod unix;
 mod upgrade;
+mod weight;
