@@ -1,5 +1,6 @@
 //! Choosing a backend and getting a place at it.
 
+mod patience;
 mod stay;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use plimsoll_balance::{Client, Loads};
 use plimsoll_model::BackendAddr;
 
+use self::patience::Patience;
 use crate::access::End;
 use crate::admission::{Admission, Entered, Ticket};
 use crate::backend::{LiveBackend, Place};
@@ -99,7 +101,8 @@ impl Loads for View<'_> {
 
 /// Chooses a backend: the one that the client's cookie wants, else the one that the client stays on,
 /// else by the service's scheduler among those with a free place; if none has one, waits in the queue
-/// of one. The place is given back when it is dropped.
+/// of one. All queues together take as long as the service's time-out for them allows. The place is
+/// given back when it is dropped.
 pub(crate) async fn choose(
     worker: &Worker,
     service: &LiveService,
@@ -107,15 +110,20 @@ pub(crate) async fn choose(
     tried: &Tried,
     wanted: Option<&BackendAddr>,
 ) -> Result<Place, NoPlace> {
+    let patience = Patience::of(service);
     if let Some(wanted) = wanted
-        && let Some(place) = Box::pin(stay::come_back(worker, service, wanted, tried)).await?
+        && let Some(place) =
+            Box::pin(stay::come_back(worker, service, wanted, tried, &patience)).await?
     {
         return Ok(place);
     }
     if let Some(sticky) = &service.sticky {
-        return Box::pin(stay::choose(worker, service, sticky, conn, tried)).await;
+        return Box::pin(stay::choose(
+            worker, service, sticky, conn, tried, &patience,
+        ))
+        .await;
     }
-    schedule(worker, service, conn, tried).await
+    schedule(worker, service, conn, tried, &patience).await
 }
 
 /// Chooses a backend by the scheduler alone.
@@ -124,6 +132,7 @@ async fn schedule(
     service: &LiveService,
     conn: &Conn,
     tried: &Tried,
+    patience: &Patience,
 ) -> Result<Place, NoPlace> {
     if let Some(place) = choose_now(worker, service, &conn.whom(), tried) {
         return Ok(place);
@@ -141,7 +150,7 @@ async fn schedule(
     {
         return choose_sorry(service, tried);
     }
-    Box::pin(wait(worker, service, conn, tried)).await
+    Box::pin(wait(worker, service, conn, tried, patience)).await
 }
 
 /// As [`choose`], but where it would wait there is none.
@@ -214,19 +223,12 @@ fn choose_now(
     None
 }
 
-/// How long to wait in a queue.
-fn patience(service: &LiveService) -> Duration {
-    match service.timeouts.queue {
-        0 => Duration::MAX,
-        ms => Duration::from_millis(ms),
-    }
-}
-
 async fn wait(
     worker: &Worker,
     service: &LiveService,
     conn: &Conn,
     tried: &Tried,
+    patience: &Patience,
 ) -> Result<Place, NoPlace> {
     let longest = service.spec.queue;
     let waiting = async {
@@ -262,10 +264,7 @@ async fn wait(
             }
         }
     };
-    match tokio::time::timeout(patience(service), waiting).await {
-        Ok(result) => result,
-        Err(_) => Err(NoPlace::QueueTimeout),
-    }
+    patience.bear(waiting).await?
 }
 
 /// The backend in whose queue to wait: for a hash the one it leads to, else the one that is

@@ -3,7 +3,8 @@
 use plimsoll_balance::Client;
 use plimsoll_model::BackendAddr;
 
-use super::{NoPlace, Queued, Tried, newest, patience, schedule, schedule_at_once};
+use super::patience::Patience;
+use super::{NoPlace, Queued, Tried, newest, schedule, schedule_at_once};
 use crate::admission::Entered;
 use crate::backend::Place;
 use crate::conn::Conn;
@@ -24,6 +25,7 @@ pub(super) async fn choose(
     sticky: &Sticky,
     conn: &Conn,
     tried: &Tried,
+    patience: &Patience,
 ) -> Result<Place, NoPlace> {
     let net = sticky.net(conn.client().ip());
     let mut unfit: Option<BackendAddr> = None;
@@ -32,7 +34,7 @@ pub(super) async fn choose(
         let stays = stays.filter(|addr| unfit.as_ref() != Some(addr));
         let mut place = None;
         if let Some(addr) = stays {
-            place = come_back(worker, service, &addr, tried).await?;
+            place = come_back(worker, service, &addr, tried, patience).await?;
             if place.is_none() {
                 unfit = Some(addr);
             }
@@ -40,7 +42,7 @@ pub(super) async fn choose(
         let returned = place.is_some();
         let place = match place {
             Some(place) => place,
-            None => schedule(worker, service, conn, tried).await?,
+            None => schedule(worker, service, conn, tried, patience).await?,
         };
         let backend = &place.backend().addr;
         let is_sorry = |sorry: &crate::snapshot::Member| sorry.backend.addr == *backend;
@@ -56,7 +58,7 @@ pub(super) async fn choose(
             return Ok(place);
         }
     }
-    schedule(worker, service, conn, tried).await
+    schedule(worker, service, conn, tried, patience).await
 }
 
 /// As [`choose`], but where it would wait there is none. A client whose backend is full goes to
@@ -99,6 +101,7 @@ pub(super) async fn come_back(
     service: &LiveService,
     addr: &BackendAddr,
     tried: &Tried,
+    patience: &Patience,
 ) -> Result<Option<Place>, NoPlace> {
     let now = newest(worker, service);
     let Some(member) = now.as_deref().unwrap_or(service).member(addr) else {
@@ -114,10 +117,7 @@ pub(super) async fn come_back(
         Err(_) => return Ok(None),
     };
     let turn = Queued::new(live, ticket).turn(worker, service);
-    match tokio::time::timeout(patience(service), turn).await {
-        Ok(true) => Ok(Some(Place::admitted(live.clone()))),
-        // The queue was dissolved: it takes nothing new any more.
-        Ok(false) => Ok(None),
-        Err(_) => Err(NoPlace::QueueTimeout),
-    }
+    // If not, the queue was dissolved: it takes nothing new any more.
+    let handed = patience.bear(turn).await?;
+    Ok(handed.then(|| Place::admitted(live.clone())))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_model::{Backend, Listen, Persistence, Proto, State, Status};
 use plimsoll_plane::{PersistenceCounters, Plane, Tuple};
@@ -206,6 +206,36 @@ async fn at_a_full_backend_its_client_waits_and_when_the_queue_is_full_it_moves(
     drop(held);
     let greeting = waiting.read_exact(2, BOUND).await.unwrap();
     assert_eq!(char::from(greeting[0]), home);
+}
+
+#[tokio::test]
+async fn the_time_in_the_queues_of_two_backends_is_one_time() {
+    let patience = ms(3_000);
+    let backends = [greeter("a"), greeter("b")];
+    let there = backends.iter().map(|b| limited(b.address(), 1)).collect();
+    let mut proxy = Proxy::tcp_with(there, |spec| {
+        spec.persistence = sticky(LONG);
+        spec.timeouts.queue = patience;
+        spec.timeouts.drain = Duration::ZERO;
+    });
+    let (_held, home) = visit(source(1), proxy.address()).await;
+    let (_other, _) = visit(source(2), proxy.address()).await;
+    let begun = Instant::now();
+    let mut waiting = Raw::connect_as(source(1), proxy.address()).await.unwrap();
+    let queued = || proxy.counters().backends.iter().any(|(_, b)| b.queued == 1);
+    assert!(wait_until_async(BOUND, queued).await);
+    let nearly_over = || begun.elapsed() > patience * 9 / 10;
+    assert!(wait_until_async(BOUND, nearly_over).await);
+    // It is sent on to the queue of the other one.
+    let home = backends.iter().find(|b| b.id() == home.to_string());
+    let draining = Status::new(State::Draining, "test");
+    proxy.edit_backend(home.unwrap().address(), |b| b.status = draining);
+    assert!(waiting.read_exact(1, BOUND).await.is_err(), "it is refused");
+    let waited = begun.elapsed();
+    assert!(
+        waited >= patience && waited < patience * 18 / 10,
+        "{waited:?}"
+    );
 }
 
 #[tokio::test]
