@@ -64,7 +64,10 @@ pub(crate) struct Visit {
 #[derive(Debug)]
 pub(crate) struct Jar {
     settings: Cookie,
+    /// By what a cookie may say: also by what it said before another backend of the same name came or
+    /// went.
     backends: HashMap<Value, BackendAddr>,
+    /// By what a cookie is to say.
     values: HashMap<BackendAddr, Value>,
 }
 
@@ -85,18 +88,21 @@ impl Jar {
             values: HashMap::new(),
         };
         for backend in backends {
-            let alone = named.get(&*backend.name) == Some(&1);
-            let value = match alone && !backend.name.is_empty() {
-                true => value(&jar.settings.key, service, "name", &backend.name),
-                false => value(
-                    &jar.settings.key,
-                    service,
-                    "address",
-                    &backend.addr.to_string(),
-                ),
-            };
-            jar.backends.insert(value, backend.addr.clone());
-            jar.values.insert(backend.addr.clone(), value);
+            let value = |kind, text: &str| value(&jar.settings.key, service, kind, text);
+            let by_address = value("address", &backend.addr.to_string());
+            let mut of_backend = by_address;
+            jar.backends.insert(by_address, backend.addr.clone());
+            if !backend.name.is_empty() {
+                let by_name = value("name", &backend.name);
+                if named.get(&*backend.name) == Some(&1) {
+                    of_backend = by_name;
+                }
+                // Of several the first.
+                jar.backends
+                    .entry(by_name)
+                    .or_insert_with(|| backend.addr.clone());
+            }
+            jar.values.insert(backend.addr.clone(), of_backend);
         }
         jar
     }
@@ -119,29 +125,21 @@ impl Jar {
             return visit;
         }
         edit_cookies(headers, self.name().as_bytes(), |value| {
-            // The first counts.
-            let first = visit.found == Found::None;
             match self.settings.mode {
                 CookieMode::Insert => {
-                    if first {
-                        visit = self.visit(value, now);
-                    }
+                    self.find(&mut visit, value, now);
                     match self.settings.indirect {
                         true => Edit::Remove,
                         false => Edit::Keep,
                     }
                 }
                 CookieMode::Rewrite => {
-                    if first {
-                        visit = self.visit(value, now);
-                    }
+                    self.find(&mut visit, value, now);
                     Edit::Keep
                 }
                 CookieMode::Prefix => match split_once(value, BEFORE) {
                     Some((before, own)) if before.len() == size_of::<Value>() => {
-                        if first {
-                            visit = self.visit(before, now);
-                        }
+                        self.find(&mut visit, before, now);
                         Edit::Replace(own.to_vec())
                     }
                     _ => Edit::Keep,
@@ -149,6 +147,18 @@ impl Jar {
             }
         });
         visit
+    }
+
+    /// Takes note of one more cookie. The first that names a backend counts, else the first: clients
+    /// may have one for each path or domain that a service had.
+    fn find(&self, visit: &mut Visit, text: &[u8], now: u64) {
+        if visit.wanted.is_some() {
+            return;
+        }
+        let one = self.visit(text, now);
+        if visit.found == Found::None || one.wanted.is_some() {
+            *visit = one;
+        }
     }
 
     fn visit(&self, text: &[u8], now: u64) -> Visit {

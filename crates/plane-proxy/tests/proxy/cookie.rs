@@ -85,18 +85,14 @@ async fn a_forged_or_stale_cookie_is_as_none() {
         "SRV=b",
         "SRV=10.0.0.1:80",
         "SRV=0123456789abcdef",
-        "SRV=\u{7f}",
+        "SRV=|||",
+        "SRV=\u{e9}",
     ] {
-        let text = if text.is_ascii() && !text.contains('\u{7f}') {
-            text
-        } else {
-            "SRV=|||"
-        };
         let response = get(&proxy, Some(text)).await;
         seen.insert(id(&response));
         assert!(set(&response).is_some(), "{text}");
     }
-    assert_eq!((seen.len(), counts(&proxy).unknown), (3, 5));
+    assert_eq!((seen.len(), counts(&proxy).unknown), (3, 6));
 }
 
 #[tokio::test]

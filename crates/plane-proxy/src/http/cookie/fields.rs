@@ -17,33 +17,50 @@ pub(crate) fn edit_cookies(
     name: &[u8],
     mut edit: impl FnMut(&[u8]) -> Edit,
 ) {
+    let ours = |field: &HeaderValue| pairs(field.as_bytes()).any(|p| value_of(p, name).is_some());
+    // Most requests have others only.
+    if !headers.get_all(header::COOKIE).iter().any(ours) {
+        return;
+    }
     rebuild(headers, &header::COOKIE, |field| {
-        let mut changed = false;
-        let mut left: Vec<u8> = Vec::with_capacity(field.len());
-        let pairs = field.split(|b| *b == b';').map(<[u8]>::trim_ascii);
-        for pair in pairs.filter(|pair| !pair.is_empty()) {
+        // From the first change on.
+        let mut left: Option<Vec<u8>> = None;
+        for (at, pair) in pairs(field).enumerate() {
             let edited = match value_of(pair, name) {
                 Some(value) => edit(value),
                 None => Edit::Keep,
             };
-            let pair = match edited {
-                Edit::Keep => pair.to_vec(),
-                Edit::Remove => {
-                    changed = true;
-                    continue;
+            match (edited, &mut left) {
+                (Edit::Keep, None) => {}
+                (Edit::Keep, Some(left)) => push(left, pair),
+                (changed, left) => {
+                    let left = left.get_or_insert_with(|| {
+                        let mut before = Vec::with_capacity(field.len());
+                        pairs(field).take(at).for_each(|p| push(&mut before, p));
+                        before
+                    });
+                    if let Edit::Replace(value) = changed {
+                        push(left, &[name, b"=", &value].concat());
+                    }
                 }
-                Edit::Replace(value) => {
-                    changed = true;
-                    [name, b"=", &value].concat()
-                }
-            };
-            if !left.is_empty() {
-                left.extend_from_slice(b"; ");
             }
-            left.extend_from_slice(&pair);
         }
-        changed.then_some(left)
+        left
     });
+}
+
+/// The pairs of a `Cookie` field.
+fn pairs(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let pairs = field.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+    pairs.filter(|pair| !pair.is_empty())
+}
+
+/// Adds a pair to a `Cookie` field.
+fn push(field: &mut Vec<u8>, pair: &[u8]) {
+    if !field.is_empty() {
+        field.extend_from_slice(b"; ");
+    }
+    field.extend_from_slice(pair);
 }
 
 /// Edits each cookie of this name that a response sets by its value.

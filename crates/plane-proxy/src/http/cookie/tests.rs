@@ -75,7 +75,7 @@ fn values_are_stable_and_tell_no_address() {
         assert_ne!(value, value_of(&keyed, n));
         assert!(value.len() == 16 && value.bytes().all(|b| b.is_ascii_hexdigit()));
     }
-    assert_eq!(one.backends.len(), 4, "twins differ by their addresses");
+    assert_ne!(value_of(&one, 3), value_of(&one, 4), "the twins");
     // The same in every version: cookies outlive a process.
     assert_eq!(value_of(&one, 1), "f6f182d3f7173746");
     assert_eq!(value_of(&one, 2), "7ccf2829982f35e9");
@@ -85,6 +85,52 @@ fn values_are_stable_and_tell_no_address() {
     let moved = Jar::new(cookie, &"web".parse().unwrap(), moved.iter());
     let two = Value::try_from(value_of(&one, 2).as_bytes()).unwrap();
     assert!(moved.backends.contains_key(&two));
+}
+
+#[test]
+fn a_value_holds_when_another_of_the_same_name_comes_or_goes() {
+    let jar = |addrs: &[u8]| {
+        let backends: Vec<Backend> = (addrs.iter())
+            .map(|n| backend(&format!("10.0.0.{n}:80"), "web"))
+            .collect();
+        let cookie = Cookie::new("SRV".into(), CookieMode::Insert);
+        Jar::new(cookie, &"web".parse().unwrap(), backends.iter())
+    };
+    let (alone, both) = (jar(&[1]), jar(&[1, 2]));
+    let leads = |jar: &Jar, value: &str| read(jar, &[format!("SRV={value}")], 0).0.wanted;
+    let by_name = value_of(&alone, 1);
+    assert_eq!(leads(&both, &by_name), Some(addr(1)));
+    let by_address = value_of(&both, 1);
+    assert_ne!(by_name, by_address);
+    assert_eq!(leads(&alone, &by_address), Some(addr(1)));
+    // The name goes to whoever has it.
+    assert_eq!(leads(&jar(&[2]), &by_name), Some(addr(2)));
+    assert_eq!(leads(&jar(&[2]), &by_address), None);
+}
+
+#[test]
+fn a_cookie_that_names_a_backend_goes_before_those_that_do_not() {
+    let jar = jar(CookieMode::Insert, |c| {
+        c.maxidle = Some(Duration::from_secs(60))
+    });
+    let (two, four) = (value_of(&jar, 2), value_of(&jar, 4));
+    let good = [format!("SRV={two}|64|64"), format!("SRV={four}|64|64")];
+    let bad = ["SRV=stale".to_owned(), format!("SRV={four}|1|1")];
+    for bad in bad {
+        for cookies in [
+            vec![format!("{}; {bad}", good[0])],
+            vec![format!("{bad}; {}", good[0])],
+            vec![bad.clone(), good[0].clone()],
+        ] {
+            let (visit, left) = read(&jar, &cookies, 100);
+            let found = (visit.found, visit.wanted);
+            assert_eq!(found, (Found::Kept, Some(addr(2))), "{cookies:?}");
+            assert_eq!(left, [""; 0]);
+        }
+    }
+    assert_eq!(read(&jar, &good, 100).0.wanted, Some(addr(2)), "the first");
+    let (visit, _) = read(&jar, &["SRV=stale".into(), format!("SRV={four}|1|1")], 100);
+    assert_eq!(visit.found, Found::Unknown);
 }
 
 #[test]
