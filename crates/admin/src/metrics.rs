@@ -107,7 +107,7 @@ fn process(text: &mut Text, report: &Report) {
 
 fn services(text: &mut Text, status: &Status) {
     type Value = fn(&ServiceStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 8] = [
+    let families: [(&str, &str, &str, Value); 9] = [
         (
             "plimsoll_service_requests_total",
             "counter",
@@ -149,6 +149,12 @@ fn services(text: &mut Text, status: &Status) {
             "counter",
             "UDP sessions that went on at another backend.",
             |s| number(s.udp.moved),
+        ),
+        (
+            "plimsoll_service_denied_total",
+            "counter",
+            "Requests or connections that lists of clients turned away.",
+            |s| number(s.denied),
         ),
         (
             "plimsoll_service_in_force",

@@ -9,6 +9,7 @@ use plimsoll_model::{
 };
 
 use crate::fields::{Faults, Node, Place, Table};
+use crate::networks;
 use crate::schema;
 
 const HEADER: &str = "the name of a header, such as \"X-Frame-Options\"";
@@ -37,6 +38,7 @@ pub(crate) fn route(
     faults: &mut Faults,
 ) -> Option<Arc<RouteHttp>> {
     let http = RouteHttp {
+        clients: networks::clients(table, faults),
         redirect: table
             .get("redirect")
             .and_then(|node| redirect(&node, path, faults)),

@@ -17,6 +17,7 @@ mod fields;
 mod health;
 mod http;
 mod nearest;
+mod networks;
 mod overlap;
 mod route;
 pub mod schema;

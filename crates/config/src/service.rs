@@ -1,11 +1,9 @@
 //! `[[service]]`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use plimsoll_model::{
     HashKey, Listen, Name, Origin, Persistence, PlaneChoice, Proto, ProxyVersion, Scheduler,
     SchedulerKind, Service, ServiceSpec, Sessions, Timeouts,
@@ -14,18 +12,16 @@ use plimsoll_model::{
 use crate::access;
 use crate::backend::{self, ReadBackend};
 use crate::cookie;
-use crate::diagnostic::quote;
 use crate::fields::{Faults, Node, Place, Table};
 use crate::health;
 use crate::http;
 use crate::nearest::nearest;
+use crate::networks;
 use crate::schema;
 use crate::sockets::Sockets;
 
 /// Listens of one service, and of one route, at most.
 pub(crate) const MAX_LISTENS: usize = 256;
-/// Trusted networks of one service at most.
-const MAX_TRUSTED: usize = 4096;
 /// The greatest `mh` table: 64 MiB, enough for 167 000 backends.
 const MAX_TABLE: u32 = 1 << 24;
 
@@ -209,18 +205,9 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
             .unwrap_or_default();
     }
     spec.http = http::service(table, faults);
-    for (key, value) in [
-        ("trusted", &mut spec.trusted),
-        ("accept-proxy", &mut spec.proxy_headers.accept),
-    ] {
-        if let Some(node) = table.get(key) {
-            let networks = node.one_or_many(MAX_TRUSTED, faults);
-            *value = networks
-                .iter()
-                .filter_map(|node| network(node, faults))
-                .collect();
-        }
-    }
+    spec.trusted = networks::list(table, "trusted", faults);
+    spec.proxy_headers.accept = networks::list(table, "accept-proxy", faults);
+    spec.clients = networks::clients(table, faults);
     if let Some(node) = table.get("access-log") {
         spec.access_log = access::format(&node, faults);
     }
@@ -374,23 +361,6 @@ fn sessions(sessions: &mut Sessions, node: &Node<'_>, faults: &mut Faults) {
             *value = read;
         }
     }
-}
-
-fn network(node: &Node<'_>, faults: &mut Faults) -> Option<IpNet> {
-    let expected = "a network (10.0.0.0/8, fd00::/8) or an address";
-    let text = node.string(expected, faults)?;
-    let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    let Some(net) = text.parse::<IpNet>().ok().or_else(single) else {
-        let fault = node.fault(format!("`{}` is no network", quote(text)));
-        faults.push(fault.expected(expected));
-        return None;
-    };
-    if net != net.trunc() {
-        let fault = node.fault(format!("{net} has bits set beyond its prefix"));
-        faults.push(fault.expected(expected).nearest(Some(net.trunc())));
-        return None;
-    }
-    Some(net)
 }
 
 fn read_backends(

@@ -60,6 +60,9 @@ pub struct ServiceStatus {
     /// Of these, requests (HTTP) that went to a backend and were answered with 502 or 504.
     #[serde(default)]
     pub failed: u64,
+    /// Of these, those that lists of clients turned away.
+    #[serde(default)]
+    pub denied: u64,
     /// How long things took.
     #[serde(default)]
     pub latency: LatencyStatus,

@@ -8,11 +8,13 @@
 mod access;
 mod backend;
 mod check;
+mod clients;
 mod cookie;
 mod desired;
 mod http;
 mod listen;
 mod name;
+mod net_set;
 mod origin;
 mod plan;
 mod proxy_header;
@@ -27,6 +29,7 @@ mod update;
 pub use access::{AccessLog, LogTo};
 pub use backend::{Backend, BackendAddr, Forward, MAX_WEIGHT, Tunnel};
 pub use check::{Check, CheckHost, CheckKind, CheckPath, StatusSet};
+pub use clients::{ClientRules, Verdict};
 pub use cookie::{Cookie, CookieMode};
 pub use desired::Desired;
 pub use http::{
@@ -36,6 +39,7 @@ pub use http::{
 };
 pub use listen::{Family, Listen, Ports, Proto};
 pub use name::Name;
+pub use net_set::NetSet;
 pub use origin::Origin;
 pub use plan::{Op, Plan, PlanError, Subject};
 pub use proxy_header::{ProxyHeaders, ProxyVersion};

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    AccessLog, Backend, BackendAddr, Check, Cookie, Forward, Invalid, Listen, Name, Origin, Ports,
-    ProxyHeaders, Scheduler, ServiceHttp, Sessions, Timeouts,
+    AccessLog, Backend, BackendAddr, Check, ClientRules, Cookie, Forward, Invalid, Listen, Name,
+    Origin, Ports, ProxyHeaders, Scheduler, ServiceHttp, Sessions, Timeouts,
 };
 
 /// Keep a client on the backend it had first.
@@ -95,6 +95,8 @@ pub struct ServiceSpec {
     pub max_body: u64,
     /// Clients from these networks may say in `X-Forwarded-*` and `Forwarded` whom they speak for.
     pub trusted: Vec<IpNet>,
+    /// Which clients are served.
+    pub clients: ClientRules,
     /// Which clients begin with a PROXY header, and whether backends get one.
     pub proxy_headers: ProxyHeaders,
     /// What is written about each request or connection; none: what the process says for all.
@@ -129,6 +131,7 @@ impl ServiceSpec {
             retries: Self::DEFAULT_RETRIES,
             max_body: 0,
             trusted: Vec::new(),
+            clients: ClientRules::default(),
             access_log: None,
             proxy_headers: ProxyHeaders::default(),
             sorry: None,
@@ -180,6 +183,9 @@ impl ServiceSpec {
             if let Some(listen) = self.listens.iter().find(|listen| !listen.is_http()) {
                 return bad(format!("a cookie is for http, and listen {listen} is not"));
             }
+        }
+        if let Err(error) = self.clients.validate() {
+            return bad(error.0);
         }
         if let Some(check) = &self.check
             && let Err(error) = check.validate()

@@ -75,6 +75,8 @@ pub(crate) struct ServiceCounts {
     pub(crate) total: Count,
     pub(crate) unserved: Count,
     pub(crate) failed: Count,
+    /// Turned away by the lists of clients.
+    pub(crate) denied: Count,
     /// Answers by what the cookie of their requests said, in the order of [`Found`].
     pub(crate) cookies: [Count; FOUND],
     pub(crate) latency: LatencyCounts,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_model::{Backend, Listen, Ports, State};
+use plimsoll_model::{Backend, ClientRules, Listen, Ports, State, Verdict};
 use plimsoll_plane::{Explanation, Tuple};
 
 use crate::listener::Bound;
@@ -42,7 +42,8 @@ pub(crate) fn explain(
     let table = snapshot.tables.get(&bound.index);
     match table.map(|t| &**t) {
         Some(Table::Tcp(service) | Table::Udp(service)) => {
-            to_service(&mut told, snapshot, service, tuple, now)
+            to_service(&mut told, snapshot, service, tuple, now);
+            told.status = None;
         }
         Some(Table::Http(http)) => {
             let host = tuple
@@ -87,7 +88,31 @@ pub(crate) fn explain(
     told
 }
 
+/// Whether lists let the client in. If not, why it goes nowhere.
+fn admits(told: &mut Explanation, rules: &ClientRules, of: String, tuple: &Tuple) -> bool {
+    let client = tuple.client.ip();
+    let why = match rules.judge(client) {
+        _ if rules.is_empty() => return true,
+        Verdict::Served => {
+            told.steps.push(format!("{client} is let in by {of}"));
+            return true;
+        }
+        Verdict::Denied(net) => format!("{client} is in {net}, which `deny` of {of} names"),
+        Verdict::NotAllowed => format!("{client} is in no network that `allow` of {of} names"),
+    };
+    told.status = Some(403);
+    told.steps.push(why.clone());
+    told.nowhere = Some(why);
+    false
+}
+
 fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tuple, now: u64) {
+    let route = snapshot.held.routes.get(&rule.name);
+    if let Some(http) = route.and_then(|route| route.http.as_ref())
+        && !admits(told, &http.clients, format!("route `{}`", rule.name), tuple)
+    {
+        return;
+    }
     for (weight, service) in rule.shares() {
         let name = &service.spec.name;
         let but = match can_serve(service) {
@@ -134,6 +159,10 @@ fn to_service(
 ) {
     let name = &service.spec.name;
     told.service = Some(name.clone());
+    let rules = &service.spec.clients;
+    if !admits(told, rules, format!("service `{name}`"), tuple) {
+        return;
+    }
     let kind = service.spec.scheduler.kind;
     let over = match service.members.len() {
         0 => "no backend".into(),

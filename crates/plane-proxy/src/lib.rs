@@ -14,6 +14,7 @@ mod choose;
 mod conn;
 mod connect;
 mod counts;
+mod door;
 mod explain;
 mod http;
 mod itself;

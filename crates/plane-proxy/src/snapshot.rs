@@ -15,6 +15,7 @@ use plimsoll_model::{
 
 use crate::backend::LiveBackend;
 use crate::counts::{LatencyCounts, ServiceCounts, per_worker};
+use crate::door::Door;
 use crate::http::cookie::Jar;
 use crate::http::rules::ServiceRules;
 use crate::router::Router;
@@ -43,6 +44,8 @@ pub(crate) struct LiveService {
     /// The same by a cookie. Boxed, for most have none.
     pub(crate) cookie: Option<Box<Jar>>,
     pub(crate) shared: Arc<SharedService>,
+    /// Who gets in, if not everybody does.
+    pub(crate) door: Option<Box<Door>>,
     /// How its requests or connections are logged; none if they are not.
     pub(crate) log: Option<AccessLog>,
     /// The time-outs in milliseconds; 0 is no limit.
@@ -184,6 +187,7 @@ impl LiveService {
             }),
             timeouts: (&service.spec.timeouts).into(),
             http: (service.spec.http.as_deref()).map(|http| Box::new(ServiceRules::new(http))),
+            door: Door::new(&service.spec),
             shared,
             log: None,
         }

@@ -36,11 +36,6 @@ pub(crate) async fn serve(
     client: std::net::TcpStream,
     service: Arc<LiveService>,
 ) {
-    watch_over(&client);
-    set_peer(&client, service.timeouts.peer);
-    let Ok(mut client) = TcpStream::from_std(client) else {
-        return;
-    };
     let conn = &*listed.conn;
     if let Some(counts) = service.shared.count(worker.id) {
         counts.total.add(1);
@@ -48,6 +43,19 @@ pub(crate) async fn serve(
     if service.log.is_some() {
         conn.keep(Record::tcp(service.clone()));
     }
+    if (service.door.as_ref()).is_some_and(|door| !door.admits(conn.client().ip())) {
+        if let Some(counts) = service.shared.count(worker.id) {
+            counts.denied.add(1);
+        }
+        conn.note(|record, _| record.end(End::new(*b"PR")));
+        refuse(&client);
+        return;
+    }
+    watch_over(&client);
+    set_peer(&client, service.timeouts.peer);
+    let Ok(mut client) = TcpStream::from_std(client) else {
+        return;
+    };
     let until = worker.now() + service.timeouts.connect;
     let mut tried = Tried::default();
     loop {

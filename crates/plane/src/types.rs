@@ -177,6 +177,8 @@ pub struct ServiceCounters {
     /// Requests (HTTP) that went to a backend and failed there: answered with 502 or 504. Those of
     /// backends that are gone are in it.
     pub failed: u64,
+    /// Those that its lists of clients, or those of a route to it, turned away.
+    pub denied: u64,
     /// Of its persistence by source address; none if it has none.
     pub persistence: Option<PersistenceCounters>,
     /// How long things took.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use plimsoll_model::*;
 use proptest::prelude::*;
-use proptest::{collection::btree_map, collection::btree_set, option, sample::select};
+use proptest::{
+    collection::btree_map, collection::btree_set, collection::vec, option, sample::select,
+};
 
-use crate::write::{Parts, list, text};
+use crate::write::{Parts, clients, list, text};
 
 fn header() -> BoxedStrategy<FieldName> {
     let names = select(vec!["x-real-ip", "server", "cache-control", "a!"]);
@@ -60,11 +62,15 @@ pub(crate) fn route(id: usize) -> BoxedStrategy<Option<Arc<RouteHttp>>> {
         strip: strip.map(|strip| strip.parse().unwrap()),
         add: add.map(|add| add.replace(' ', "%20").parse().unwrap()),
     });
-    let first = (option::of(redirect), option::of(auth));
+    let nets = select(vec!["10.0.0.0/8", "fd00::/8"]).prop_map(|net| net.parse().unwrap());
+    let nets = || vec(nets.clone(), 0..2);
+    let rules = (nets(), nets()).prop_map(|(allow, deny)| ClientRules { allow, deny });
+    let first = (option::of(redirect), option::of(auth), rules);
     let http = (first, prefix, headers(), headers());
     let http = http.prop_map(|(first, prefix, request_headers, response_headers)| {
-        let (redirect, basic_auth) = first;
+        let (redirect, basic_auth, clients) = first;
         let http = RouteHttp {
+            clients,
             redirect,
             basic_auth,
             prefix,
@@ -114,6 +120,7 @@ pub(crate) fn write_route(route: &Route, short: bool, parts: &mut Parts) {
     let Some(http) = &route.http else {
         return;
     };
+    clients(&http.clients, short, parts);
     if let Some(redirect) = &http.redirect {
         let mut table = Parts::default();
         table.add(true, "to", text(&redirect.to));

@@ -301,6 +301,10 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                         _ => Some(ProxyVersion::V2),
                     },
                 };
+                spec.clients = ClientRules {
+                    allow: spec.trusted.iter().skip(1).copied().collect(),
+                    deny: spec.trusted.iter().take(1).copied().collect(),
+                };
                 spec.access_log = match retries % 5 {
                     0 => None,
                     n => Some(AccessLog::NAMES[n as usize - 1].1),

@@ -117,6 +117,13 @@ fn access_format(format: AccessLog) -> &'static str {
     }
 }
 
+pub(crate) fn clients(rules: &ClientRules, short: bool, parts: &mut Parts) {
+    for (key, list) in [("allow", &rules.allow), ("deny", &rules.deny)] {
+        let networks = one_or_many(list.iter().map(text).collect(), short);
+        parts.add(!short || !list.is_empty(), key, networks);
+    }
+}
+
 fn service(service: &Service, short: bool) -> String {
     let spec = &service.spec;
     let plain = ServiceSpec::new(spec.name.clone(), spec.origin.clone(), vec![]);
@@ -171,6 +178,7 @@ fn service(service: &Service, short: bool) -> String {
     }
     let trusted = one_or_many(spec.trusted.iter().map(text).collect(), short);
     parts.add(!short || !spec.trusted.is_empty(), "trusted", trusted);
+    clients(&spec.clients, short, &mut parts);
     let accept = &spec.proxy_headers.accept;
     let networks = one_or_many(accept.iter().map(text).collect(), short);
     parts.add(!short || !accept.is_empty(), "accept-proxy", networks);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_model::{
-    AccessLog, Backend, Check, CheckHost, CheckKind, Cookie, CookieMode, HashKey, Origin,
-    Persistence, PlaneChoice, ProxyHeaders, ProxyVersion, Route, Scheduler, ServiceSpec, Sessions,
-    Timeouts,
+    AccessLog, Backend, Check, CheckHost, CheckKind, ClientRules, Cookie, CookieMode, HashKey,
+    Origin, Persistence, PlaneChoice, ProxyHeaders, ProxyVersion, Route, Scheduler, ServiceSpec,
+    Sessions, Timeouts,
 };
 
 use super::words::{self, time};
@@ -128,6 +128,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         queue,
         retries,
         trusted,
+        clients,
         proxy_headers,
         access_log,
         sorry,
@@ -155,6 +156,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
             )
         })
         .or_else(|| differ("trusted", trusted, &second.trusted, |v| list(v)))
+        .or_else(|| of_clients(clients, &second.clients))
         .or_else(|| of_proxy_headers(proxy_headers, &second.proxy_headers))
         .or_else(|| {
             let show = |log: &Option<AccessLog>| log.map_or(NONE, AccessLog::as_str).to_owned();
@@ -178,6 +180,12 @@ fn plane_name(plane: &PlaneChoice) -> String {
         PlaneChoice::Ipvs => "ipvs",
     };
     name.into()
+}
+
+fn of_clients(first: &ClientRules, second: &ClientRules) -> Option<Difference> {
+    let ClientRules { allow, deny } = first;
+    differ("allow", allow, &second.allow, |v| list(v))
+        .or_else(|| differ("deny", deny, &second.deny, |v| list(v)))
 }
 
 fn of_proxy_headers(first: &ProxyHeaders, second: &ProxyHeaders) -> Option<Difference> {

@@ -356,6 +356,24 @@ const KEYS: &[Key] = &[
         )],
     },
     Key {
+        key: "allow",
+        good: "10.0.0.0/8, fd00::/8",
+        seen: |s| s.spec.clients.allow.len() == 2 && s.spec.clients.deny.is_empty(),
+        bad: &[(
+            "10.0.0.1/8",
+            "10.0.0.1/8 has bits set beyond its prefix: did you mean `10.0.0.0/8`?",
+        )],
+    },
+    Key {
+        key: "deny",
+        good: "192.0.2.7",
+        seen: |s| s.spec.clients.deny == ["192.0.2.7/32".parse().unwrap()],
+        bad: &[(
+            "everybody",
+            "`everybody` is no network: expected networks (10.0.0.0/8, fd00::/8) or addresses",
+        )],
+    },
+    Key {
         key: "access-log",
         good: "json",
         seen: |s| s.spec.access_log == Some(AccessLog::Json),

@@ -16,11 +16,13 @@ pub use template::{Part, Template, Variable};
 
 use serde::Serialize;
 
-use crate::{Invalid, PathPrefix};
+use crate::{ClientRules, Invalid, PathPrefix};
 
 /// What a route does with the requests that it takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteHttp {
+    /// Which clients are served, before all else.
+    pub clients: ClientRules,
     /// Answer with a redirect instead of passing on.
     pub redirect: Option<Redirect>,
     /// Let nobody through but these users.
@@ -44,6 +46,7 @@ impl RouteHttp {
     /// # Errors
     /// The first that does not, by the key that says it.
     pub fn validate(&self, path: &PathPrefix) -> Result<(), Invalid> {
+        self.clients.validate()?;
         if let Some(redirect) = &self.redirect {
             redirect.validate(path)?;
         }

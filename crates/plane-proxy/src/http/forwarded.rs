@@ -1,7 +1,7 @@
 //! `X-Forwarded-*` and `Forwarded` (RFC 7239): for whom a request is made.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -44,6 +44,29 @@ impl Forwarded {
     /// Whether the client is in one of these networks, so that it is believed what it says.
     pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
         !trusted.is_empty() && trusted.iter().any(|net| net.contains(&self.ip))
+    }
+
+    /// For whom a request is made: the client, or, where it is in one of `trusted`, whom it names in
+    /// `X-Forwarded-For`, as long as those are in `trusted`, too. What is no address ends the way
+    /// back, as in nginx (`real_ip_recursive`).
+    pub(crate) fn speaks_for(&self, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+        let mut ip = self.ip;
+        let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
+        if trusted.is_empty() || !is_trusted(ip) {
+            return ip;
+        }
+        // Each proxy adds the address of its own client at the end.
+        let fields = headers.get_all(FOR).iter().rev();
+        for said in fields.flat_map(|field| field.as_bytes().rsplit(|b| *b == b',')) {
+            let Some(said) = read_ip(said) else {
+                break;
+            };
+            ip = said;
+            if !is_trusted(ip) {
+                break;
+            }
+        }
+        ip
     }
 
     /// Sets the fields. What the client says is believed if it is in one of `trusted`, and then
@@ -168,6 +191,15 @@ fn write_ip(text: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
+/// An address, which may have a port behind it, as some proxies write it.
+fn read_ip(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?.trim_ascii();
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|addr| addr.ip());
+    let ip: Option<IpAddr> = text.parse().ok().or_else(bare).or_else(with_port);
+    ip.map(|ip| ip.to_canonical())
+}
+
 /// Adds to a list, which becomes one field.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
     let mut all: Vec<u8> = Vec::new();
@@ -233,6 +265,41 @@ mod tests {
             headers[header::FORWARDED],
             "for=6.6.6.6, for=192.168.1.1;host=\"a.org:8080\";proto=http"
         );
+    }
+
+    #[test]
+    fn the_client_behind_trusted_proxies_is_who_the_last_of_them_names() {
+        let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"]
+            .map(|n| n.parse().unwrap())
+            .into();
+        for (from, said, client) in [
+            // A stranger is itself, whatever it says.
+            ("192.0.2.1", &["6.6.6.6"][..], "192.0.2.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.7"], "192.0.2.7"),
+            // What a client itself has said stands before what the proxy adds.
+            ("10.0.0.1", &["6.6.6.6, 192.0.2.7"], "192.0.2.7"),
+            (
+                "10.0.0.1",
+                &["6.6.6.6", "192.0.2.7 , 10.0.0.2"],
+                "192.0.2.7",
+            ),
+            ("10.0.0.1", &["10.0.0.3,10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", &["6.6.6.6, unknown, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", &["6.6.6.6,"], "10.0.0.1"),
+            ("fd00::1", &["192.0.2.7:4711"], "192.0.2.7"),
+            ("fd00::1", &["[2001:db8::7]:4711"], "2001:db8::7"),
+            ("fd00::1", &["[2001:db8::7]"], "2001:db8::7"),
+            ("fd00::1", &["::ffff:192.0.2.7"], "192.0.2.7"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in said {
+                headers.append(FOR, HeaderValue::from_static(value));
+            }
+            let forwarded = Forwarded::new(from.parse().unwrap());
+            let found = forwarded.speaks_for(&headers, &trusted);
+            assert_eq!(found.to_string(), client, "{from} {said:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! HTTP services: a client's connection from its first byte to its last.
 
+mod admit;
 mod answer;
 pub(crate) mod auth;
 pub(crate) mod body;

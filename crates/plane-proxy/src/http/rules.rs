@@ -6,10 +6,12 @@ use plimsoll_model::{
 };
 
 use super::auth::Auth;
+use crate::door::Lists;
 
 /// [`RouteHttp`], ready.
 #[derive(Debug)]
 pub(crate) struct RouteRules {
+    pub(crate) lists: Option<Lists>,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) auth: Option<Auth>,
     pub(crate) prefix: PrefixChange,
@@ -20,6 +22,7 @@ pub(crate) struct RouteRules {
 impl RouteRules {
     pub(crate) fn new(http: &RouteHttp) -> Self {
         Self {
+            lists: Lists::new(&http.clients),
             redirect: http.redirect.clone(),
             auth: http.basic_auth.as_ref().map(Auth::new),
             prefix: http.prefix.clone(),

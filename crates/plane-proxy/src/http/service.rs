@@ -12,6 +12,7 @@ use http::{Method, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
+use super::admit::admit;
 use super::body::{RequestBody, ResponseBody};
 use super::cookie::Jar;
 use super::exchange::{Exchange, Options};
@@ -191,7 +192,7 @@ async fn pass_on(
     let (mut parts, body) = request.into_parts();
     let Found {
         service,
-        others,
+        mut others,
         rule,
     } = find_service(client, &mut parts).inspect_err(|failure| {
         let status = failure.status;
@@ -209,18 +210,20 @@ async fn pass_on(
     if let Some(counts) = service.shared.count(client.worker.id) {
         counts.total.add(1);
     }
+    let mut redirect = None;
     if rule.is_some() || service.http.is_some() {
         let ruled = Ruled::new(client, rule.clone(), &service, &parts);
-        let redirect = ruled.redirect();
+        redirect = ruled.redirect();
         client.ruled.replace(Some(Box::new(ruled)));
-        // Before anybody is asked for a password: it may be a redirect to TLS.
-        if let Some(redirect) = redirect {
-            return Err(redirect);
-        }
-        let rules = rule.as_ref().and_then(|rule| rule.http.as_ref());
-        if let Some(auth) = rules.and_then(|rules| rules.auth.as_ref()) {
-            Box::pin(auth.check(&client.worker, client.conn.client().ip(), &parts.headers)).await?;
-        }
+    }
+    admit(client, &service, &mut others, rule.as_deref(), &parts)?;
+    // Before anybody is asked for a password: it may be a redirect to TLS.
+    if let Some(redirect) = redirect {
+        return Err(redirect);
+    }
+    let rules = rule.as_ref().and_then(|rule| rule.http.as_ref());
+    if let Some(auth) = rules.and_then(|rules| rules.auth.as_ref()) {
+        Box::pin(auth.check(&client.worker, client.conn.client().ip(), &parts.headers)).await?;
     }
     let limit = match service.spec.max_body {
         0 => u64::MAX,

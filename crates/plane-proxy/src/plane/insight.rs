@@ -62,6 +62,7 @@ impl ProxyPlane {
                 total: counts.iter().map(|c| c.total.get()).sum(),
                 unserved: counts.iter().map(|c| c.unserved.get()).sum(),
                 failed: counts.iter().map(|c| c.failed.get()).sum(),
+                denied: counts.iter().map(|c| c.denied.get()).sum(),
                 persistence: self.persistence(name),
                 latency,
                 cookie: service.spec.cookie.as_ref().map(|_| cookies(counts)),

@@ -393,6 +393,12 @@ impl Hub {
         if worker.is_draining() {
             return None;
         }
+        if (service.door.as_ref()).is_some_and(|door| !door.admits(key.ip())) {
+            if let Some(counts) = service.shared.count(worker.id) {
+                counts.denied.add(1);
+            }
+            return None;
+        }
         let (all, ours) = (&worker.shared.udp, &service.shared.udp);
         let limits = service.spec.sessions;
         let enter = || quota::enter(all, ours, key.ip(), limits.limit, limits.per_source);

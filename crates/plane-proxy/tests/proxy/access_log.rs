@@ -169,6 +169,14 @@ async fn how_requests_end_is_told_in_haproxys_codes() {
     assert_eq!(proxy.get("a", "/refused").await.status, 502);
     let lines = log.lines(5).await;
     assert_eq!(code(&lines[4]), ("SC--", "502"));
+    // The client is not let in.
+    proxy.edit(|web| {
+        let spec = std::sync::Arc::make_mut(&mut web.spec);
+        spec.clients.deny = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    assert_eq!(proxy.get("a", "/denied").await.status, 403);
+    let lines = log.lines(6).await;
+    assert_eq!(code(&lines[5]), ("PR--", "403"));
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod auth;
 mod bad_backend;
 mod bodies;
 mod change;
+mod clients;
 mod close;
 mod close_hard;
 mod common;

@@ -153,6 +153,9 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         let failed = format!(", {} that failed (502 or 504)", service.failed);
         text.push_str(&paint.text(Colour::Red, &failed));
     }
+    if service.denied > 0 {
+        let _ = write!(text, ", {} denied", service.denied);
+    }
     for (n, what) in [
         (service.udp.evicted, "sessions put out for others"),
         (service.udp.dropped, "datagrams for which there was no room"),
@@ -505,9 +508,10 @@ mod tests {
             text
         };
         assert!(!shown(&service).contains("failed"));
-        (service.unserved, service.failed) = (1, 2);
+        (service.unserved, service.failed, service.denied) = (1, 2, 3);
         let text = shown(&service);
-        let words = "10 in all, 1 that no backend could serve, 2 that failed (502 or 504);";
+        let words =
+            "10 in all, 1 that no backend could serve, 2 that failed (502 or 504), 3 denied;";
         assert!(text.contains(words), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use plimsoll_model::{
     BasicAuth, FieldRules, PathPrefix, Redirect, RequestId, RouteHttp, ServiceHttp,
 };
 
-use super::{Difference, NONE, differ};
+use super::{Difference, NONE, differ, of_clients};
 
 fn shown<T: ToString>(value: &Option<T>) -> String {
     value.as_ref().map_or(NONE.into(), T::to_string)
@@ -77,6 +77,7 @@ pub(super) fn of_routes(
     let nothing = RouteHttp::default();
     let (first, second) = (first.unwrap_or(&nothing), second.unwrap_or(&nothing));
     let RouteHttp {
+        clients,
         redirect,
         basic_auth,
         prefix,
@@ -84,27 +85,28 @@ pub(super) fn of_routes(
         response_headers,
     } = first;
     let path = shown::<PathPrefix>;
-    None.or_else(|| {
-        let shown = shown::<Redirect>;
-        differ("redirect", redirect, &second.redirect, shown)
-    })
-    .or_else(|| {
-        let realm = |auth: &BasicAuth| auth.realm.to_string();
-        let (a, b) = (basic_auth.as_ref(), second.basic_auth.as_ref());
-        if a.is_some() && a.map(|auth| &auth.users) == b.map(|auth| &auth.users) {
-            let (a, b) = (a.map(realm), b.map(realm));
-            return differ("basic-auth.realm", &a, &b, shown::<String>);
-        }
-        // Names only: hashes are shown to nobody.
-        differ(
-            "basic-auth",
-            basic_auth,
-            &second.basic_auth,
-            shown::<BasicAuth>,
-        )
-    })
-    .or_else(|| differ("strip-prefix", &prefix.strip, &second.prefix.strip, path))
-    .or_else(|| differ("add-prefix", &prefix.add, &second.prefix.add, path))
-    .or_else(|| of_requests(request_headers, &second.request_headers))
-    .or_else(|| of_responses(response_headers, &second.response_headers))
+    None.or_else(|| of_clients(clients, &second.clients))
+        .or_else(|| {
+            let shown = shown::<Redirect>;
+            differ("redirect", redirect, &second.redirect, shown)
+        })
+        .or_else(|| {
+            let realm = |auth: &BasicAuth| auth.realm.to_string();
+            let (a, b) = (basic_auth.as_ref(), second.basic_auth.as_ref());
+            if a.is_some() && a.map(|auth| &auth.users) == b.map(|auth| &auth.users) {
+                let (a, b) = (a.map(realm), b.map(realm));
+                return differ("basic-auth.realm", &a, &b, shown::<String>);
+            }
+            // Names only: hashes are shown to nobody.
+            differ(
+                "basic-auth",
+                basic_auth,
+                &second.basic_auth,
+                shown::<BasicAuth>,
+            )
+        })
+        .or_else(|| differ("strip-prefix", &prefix.strip, &second.prefix.strip, path))
+        .or_else(|| differ("add-prefix", &prefix.add, &second.prefix.add, path))
+        .or_else(|| of_requests(request_headers, &second.request_headers))
+        .or_else(|| of_responses(response_headers, &second.response_headers))
 }

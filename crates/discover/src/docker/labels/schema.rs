@@ -42,6 +42,8 @@ pub const SERVICE: &[&str] = &[
     "cookie.key",
     "body-limit",
     "trusted",
+    "allow",
+    "deny",
     "accept-proxy",
     "send-proxy",
     "access-log",

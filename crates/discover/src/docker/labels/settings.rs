@@ -27,8 +27,8 @@ use crate::docker::share::{MAX_ROUTES, Share, routes};
 use crate::docker::view::Settings;
 use crate::docker::wire::Inspect;
 
-/// Trusted networks of one service at most.
-const MAX_TRUSTED: usize = 1024;
+/// Networks in one list of a service at most.
+const MAX_NETWORKS: usize = 1024;
 /// The greatest `mh` table, a prime. One takes memory by the megabyte and is filled again with every
 /// change of a backend, while other services wait; only a file may ask for more.
 const MAX_TABLE: u32 = 131_071;
@@ -268,13 +268,15 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
     }
     for (key, networks) in [
         ("trusted", &mut spec.trusted),
+        ("allow", &mut spec.clients.allow),
+        ("deny", &mut spec.clients.deny),
         ("accept-proxy", &mut spec.proxy_headers.accept),
     ] {
         if let Some(value) = group.get(key) {
-            let items = value.items(MAX_TRUSTED, faults);
+            let items = value.items(MAX_NETWORKS, faults);
             let read = items
                 .into_iter()
-                .filter_map(|item| trusted(value, item, faults));
+                .filter_map(|item| network_of(value, item, faults));
             *networks = read.collect();
         }
     }
@@ -364,7 +366,7 @@ fn persistence(group: &Group<'_>, faults: &mut Faults) -> Option<Persistence> {
     })
 }
 
-fn trusted(value: &Value<'_>, item: &str, faults: &mut Faults) -> Option<IpNet> {
+fn network_of(value: &Value<'_>, item: &str, faults: &mut Faults) -> Option<IpNet> {
     let single = || item.parse::<IpAddr>().ok().map(IpNet::from);
     let Some(net) = item.parse::<IpNet>().ok().or_else(single) else {
         let what = "expected networks (10.0.0.0/8, fd00::/8) or addresses";
