@@ -47,11 +47,12 @@ impl Exchange<'_> {
         if let Some(latency) = self.service.shared.latency(client.worker.id) {
             latency.first_byte.record(client.conn.taken());
         }
-        self.set_cookie(&mut head.headers, &place.backend().addr);
         head.version = Version::HTTP_11;
         if let Some(ruled) = client.ruled.take() {
             ruled.change_response(&mut head.headers);
         }
+        // Rules are for what backends say: they do not take our own cookie away.
+        self.set_cookie(&mut head.headers, &place.backend().addr);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = self.granted(place.backend(), hop.upgrade)?;
             place.backend().served();

@@ -15,6 +15,7 @@ use hyper::{Request, Response};
 use super::Client;
 use super::body::{Expect, RequestBody, ResponseBody, Upload, Uploading};
 use super::cookie::Visit;
+use super::fallback::Undressed;
 use super::pool::BackendConn;
 use super::service::Failure;
 use crate::backend::{LiveBackend, Place};
@@ -52,11 +53,13 @@ pub(super) struct Exchange<'a> {
     pub(super) service: Arc<LiveService>,
     others: std::vec::IntoIter<Arc<LiveService>>,
     pub(super) options: Options,
-    request: Option<Request<RequestBody>>,
-    body: Option<Incoming>,
+    pub(super) request: Option<Request<RequestBody>>,
+    pub(super) body: Option<Incoming>,
     pub(super) upload: Option<Rc<Cell<Upload>>>,
     /// What the request's cookie said, if the service has one.
     pub(super) visit: Option<Box<Visit>>,
+    /// What other services of the route would begin with.
+    pub(super) undressed: Option<Box<Undressed>>,
     tried: Tried,
     resent: u8,
     /// What to answer if no other backend is left to try.
@@ -102,6 +105,7 @@ impl<'a> Exchange<'a> {
             body: None,
             upload: None,
             visit: None,
+            undressed: None,
             tried: Tried::default(),
             resent: 0,
             failed: None,
@@ -163,12 +167,7 @@ impl<'a> Exchange<'a> {
                 Err(NoPlace::NoBackend) => match (self.failed.take(), self.others.next()) {
                     (Some(failure), _) => return Err(failure),
                     // Another service of the same route can.
-                    (None, Some(other)) => {
-                        client.conn.route(&other);
-                        // A cookie is of one service.
-                        let fresh = other.cookie.as_ref().map(|_| Box::default());
-                        (self.service, self.visit) = (other, fresh);
-                    }
+                    (None, Some(other)) => self.fall_back(other)?,
                     (None, None) => return Err(self.unserved("no backend can serve now")),
                 },
                 Err(NoPlace::QueuesFull) => {

@@ -55,7 +55,7 @@ fn is_lookalike(name: &HeaderName) -> bool {
 }
 
 /// The hop-by-hop fields of a message (RFC 9110 §7.6.1), taken out of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Hop {
     /// The value of `Upgrade`, if there is one and `Connection` names it.
     pub(crate) upgrade: Option<HeaderValue>,

@@ -7,6 +7,7 @@ pub(crate) mod body;
 pub(crate) mod cookie;
 pub(crate) mod engine;
 mod exchange;
+mod fallback;
 mod farewell;
 pub(crate) mod forwarded;
 pub(crate) mod framing;

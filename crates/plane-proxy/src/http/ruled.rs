@@ -143,9 +143,9 @@ impl Ruled {
 
     /// Changes what the client gets of a backend's response.
     pub(super) fn change_response(&self, headers: &mut HeaderMap) {
-        self.mark(headers);
         self.apply(self.of_service().map(|rules| &rules.response), headers);
         self.apply(self.of_route().map(|rules| &rules.response), headers);
+        self.mark(headers);
     }
 
     /// Puts the request's id into a response, if the client is to get it.

@@ -14,8 +14,9 @@ use hyper::{Request, Response};
 
 use super::admit::admit;
 use super::body::{RequestBody, ResponseBody};
-use super::cookie::Jar;
+use super::cookie::{Jar, Visit};
 use super::exchange::{Exchange, Options};
+use super::fallback::Undressed;
 use super::gate::REFUSED;
 use super::headers::{Hop, may_tunnel, take_hop};
 use super::ruled::Ruled;
@@ -225,10 +226,7 @@ async fn pass_on(
     if let Some(auth) = rules.and_then(|rules| rules.auth.as_ref()) {
         Box::pin(auth.check(&client.worker, client.conn.client().ip(), &parts.headers)).await?;
     }
-    let limit = match service.spec.max_body {
-        0 => u64::MAX,
-        limit => limit,
-    };
+    let limit = max_body(&service);
     if body.size_hint().lower() > limit {
         return Err(Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -242,12 +240,8 @@ async fn pass_on(
         .filter(|upgrade| no_body && parts.version == Version::HTTP_11 && may_tunnel(upgrade));
     let http10 = parts.version == Version::HTTP_10;
     let expects = expects_continue(&mut parts, http10)? && !no_body;
-    let visit =
-        (service.cookie.as_deref()).map(|jar| Box::new(jar.read(&mut parts.headers, wall(jar))));
-    set_fields(client, &service, &mut parts, &hop);
-    if let Some(ruled) = &*client.ruled.borrow() {
-        ruled.change_request(&mut parts);
-    }
+    let undressed = Undressed::keep((&service, &others), rule.as_ref(), &parts, &hop);
+    let visit = dress(client, &service, &mut parts, &hop);
     let repeatable = no_body && is_idempotent(&parts.method);
     let options = Options {
         repeatable,
@@ -258,12 +252,36 @@ async fn pass_on(
     };
     let request = Request::from_parts(parts, RequestBody::Empty);
     let mut exchange = Exchange::new(client, service, others, options);
-    exchange.visit = visit;
+    (exchange.visit, exchange.undressed) = (visit, undressed);
     let answer = exchange.run(request, (!no_body).then_some(body)).await;
     if let Err(failure) = &answer {
         exchange.count(failure.status);
     }
     answer
+}
+
+/// Bytes of a body at most.
+pub(super) fn max_body(service: &LiveService) -> u64 {
+    match service.spec.max_body {
+        0 => u64::MAX,
+        limit => limit,
+    }
+}
+
+/// Does to a request what a service wants, and reads its cookie.
+pub(super) fn dress(
+    client: &Client,
+    service: &LiveService,
+    parts: &mut Parts,
+    hop: &Hop,
+) -> Option<Box<Visit>> {
+    let jar = service.cookie.as_deref();
+    let visit = jar.map(|jar| Box::new(jar.read(&mut parts.headers, wall(jar))));
+    set_fields(client, service, parts, hop);
+    if let Some(ruled) = &*client.ruled.borrow() {
+        ruled.change_request(parts);
+    }
+    visit
 }
 
 /// The Unix time in seconds, if the cookie needs it.

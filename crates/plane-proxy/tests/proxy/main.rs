@@ -21,6 +21,7 @@ mod conformance;
 mod cookie;
 mod desync;
 mod drain;
+mod fallback;
 mod headers;
 mod insight;
 mod isolation;

@@ -8,7 +8,7 @@ use plimsoll_testkit::{Head, HttpBackend, HttpBehaviour, Response};
 use crate::common::{BOUND, Proxy, at, put_route, route};
 
 /// Changes as they are shown: `-NAME`, `NAME: VALUE`, `+NAME: VALUE`.
-fn fields(changes: &[&str]) -> FieldRules {
+pub(crate) fn fields(changes: &[&str]) -> FieldRules {
     let mut rules = FieldRules::default();
     for change in changes {
         let (name, value) = change.split_once(": ").unwrap_or((change, ""));
