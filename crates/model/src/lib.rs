@@ -10,6 +10,7 @@ mod backend;
 mod check;
 mod clients;
 mod cookie;
+mod datagrams;
 mod desired;
 mod http;
 mod listen;

@@ -165,8 +165,8 @@ impl ServiceSpec {
         if self.timeouts.connect < Duration::from_millis(1) {
             return bad("the connect timeout is at least 1ms".into());
         }
-        if self.sessions.limit == 0 {
-            return bad("the limit of sessions is at least 1".into());
+        if let Some(why) = self.fault_for_datagrams() {
+            return bad(why);
         }
         if let Err(error) = self.scheduler.validate() {
             return bad(error.0);
@@ -278,6 +278,9 @@ impl Service {
             backend
                 .validate()
                 .map_err(|e| Invalid(format!("service `{}`: {e}", self.spec.name)))?;
+            if let Some(why) = self.spec.beyond_datagrams(backend) {
+                return Err(Invalid(format!("service `{}`: {why}", self.spec.name)));
+            }
             if http && backend.forward != Forward::Proxy {
                 return Err(Invalid(format!(
                     "service `{}`: backend {}: an http listen needs forward = \"proxy\"",

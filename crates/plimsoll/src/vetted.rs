@@ -183,6 +183,26 @@ fn warnings(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>
             let key = format!("service `{}`", service.name());
             warnings.push(warning(text, &entry, key, message));
         }
+        for (keys, why) in [
+            (
+                service.spec.idle_for_datagrams(),
+                "for datagrams, which have no connections, requests or queue",
+            ),
+            (
+                service.spec.idle_without_datagrams(),
+                "where no listen is /udp",
+            ),
+        ] {
+            let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+            if keys.is_empty() {
+                continue;
+            }
+            let entry = format!("service {}", service.name());
+            let has = if keys.len() == 1 { "has" } else { "have" };
+            let message = format!("{} {has} no effect {why}", keys.join(", "));
+            let key = format!("service `{}`", service.name());
+            warnings.push(warning(text, &entry, key, message));
+        }
     }
     warnings.sort_by_key(|warning| warning.span.start);
     Ok(warnings)

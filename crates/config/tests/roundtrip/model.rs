@@ -292,6 +292,10 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                 let (queue, retries, trusted, sorry, mut backends, of_http) = rest;
                 spec.http = of_http;
                 (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);
+                let udp = spec.listens.iter().any(Listen::is_udp);
+                let fits = |b: &Backend| !(udp && matches!(b.addr, BackendAddr::Unix(_)));
+                // The shared listen may be taken away again.
+                let others = |l: &Listen| !l.is_udp() && l.to_string() != SHARED;
                 spec.proxy_headers = ProxyHeaders {
                     // Something that is there as often as not.
                     accept: spec.trusted.iter().rev().skip(1).copied().collect(),
@@ -305,6 +309,9 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                     allow: spec.trusted.iter().skip(1).copied().collect(),
                     deny: spec.trusted.iter().take(1).copied().collect(),
                 };
+                if udp && !spec.listens.iter().any(others) {
+                    spec.proxy_headers.accept.clear();
+                }
                 spec.access_log = match retries % 5 {
                     0 => None,
                     n => Some(AccessLog::NAMES[n as usize - 1].1),
@@ -318,7 +325,8 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                     },
                     responses: retries / 2,
                 };
-                spec.sorry = sorry.map(|mut b| {
+                backends.retain(fits);
+                spec.sorry = sorry.filter(fits).map(|mut b| {
                     b.origin = origin(&format!(", sorry {}", b.addr));
                     b
                 });

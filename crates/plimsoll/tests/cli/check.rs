@@ -106,6 +106,37 @@ fn what_no_plane_carries_is_a_warning() {
 }
 
 #[test]
+fn what_has_no_effect_on_datagrams_is_a_warning() {
+    for (listen, settings, expected) in [
+        (
+            "127.0.0.1:80/tcp+udp",
+            "send-proxy = \"v2\"\nbody-limit = 5\n",
+            Some("`send-proxy` has no effect for datagrams"),
+        ),
+        (
+            "127.0.0.1:80/udp",
+            "queue = 5\nbody-limit = 5\n",
+            Some("`queue`, `body-limit` have no effect for datagrams"),
+        ),
+        (
+            "127.0.0.1:80/http",
+            "timeouts = { udp = \"5s\" }\nsessions = 5\n",
+            Some("`timeouts.udp`, `sessions` have no effect where no listen is /udp"),
+        ),
+        ("127.0.0.1:80/udp", "sessions = 5\n", None),
+    ] {
+        let config = GOOD.replace("127.0.0.1:80/http", listen);
+        let config = config.replace("listen =", &format!("{settings}listen ="));
+        let file = file(&config);
+        let ended = plimsoll(&["check", "--strict", text(&file.path)]);
+        let code = if expected.is_some() { 2 } else { 0 };
+        assert_eq!(ended.code, Some(code), "{listen} {settings}: {}", ended.err);
+        let said = expected.unwrap_or("");
+        assert!(ended.err.contains(said), "{}", ended.err);
+    }
+}
+
+#[test]
 fn the_examples_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let files = std::fs::read_dir(folder)
