@@ -67,8 +67,8 @@ enum Watch {
 #[derive(Debug)]
 pub(crate) struct Conn {
     client: Cell<SocketAddr>,
-    /// What a PROXY header said of the client.
-    introduced: OnceCell<Box<ProxyHeader>>,
+    /// What a PROXY header said of the client, and from where it came.
+    introduced: OnceCell<Box<(ProxyHeader, IpAddr)>>,
     /// Idle connections to backends that are for this client alone.
     pool: OnceCell<Box<Pool>>,
     /// The address the client connected to; unspecified where no scheduler goes by it.
@@ -135,17 +135,23 @@ impl Conn {
 
     /// Takes the client for whom the header names, from the beginning of the connection on.
     pub(crate) fn introduce(&self, header: ProxyHeader) {
+        let peer = self.client.get().ip();
         if let Some(ends) = header.ends {
             let ip = ends.client.ip().to_canonical();
             self.client.set(SocketAddr::new(ip, ends.client.port()));
         }
         // There is one header to a connection.
-        let _ = self.introduced.set(Box::new(header));
+        let _ = self.introduced.set(Box::new((header, peer)));
     }
 
     /// The header that the connection began with.
     pub(crate) fn introduced(&self) -> Option<&ProxyHeader> {
-        self.introduced.get().map(|header| &**header)
+        self.introduced.get().map(|introduced| &introduced.0)
+    }
+
+    /// Who introduced the client by a header.
+    pub(crate) fn introducer(&self) -> Option<IpAddr> {
+        self.introduced.get().map(|introduced| introduced.1)
     }
 
     /// A request has come whole.

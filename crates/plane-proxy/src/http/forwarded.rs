@@ -7,11 +7,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use plimsoll_model::Scheme;
 
 use super::headers::take_forwarded;
+use super::scheme::PROTO;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What a client adds to its requests.
@@ -19,8 +20,9 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) struct Forwarded {
     ip: IpAddr,
     ip_value: HeaderValue,
-    /// The host of the last request with the `Forwarded` made for it: most connections ask for one.
-    last: RefCell<Option<(HeaderValue, HeaderValue)>>,
+    /// Host and scheme of the last request with the `Forwarded` made for it: most connections ask for
+    /// one.
+    last: RefCell<Option<(HeaderValue, Scheme, HeaderValue)>>,
 }
 
 impl Forwarded {
@@ -70,37 +72,38 @@ impl Forwarded {
     }
 
     /// Sets the fields. What the client says is believed if it is in one of `trusted`, and then
-    /// added to; otherwise all of it goes. `said` tells whether there is something.
+    /// added to; otherwise all of it goes. `said` tells whether there is something, `scheme` by which
+    /// it came itself.
     pub(crate) fn set(
         &self,
         headers: &mut HeaderMap,
         host: &HeaderValue,
         trusted: &[IpNet],
         said: bool,
+        scheme: Scheme,
     ) {
-        let own = self.element(host);
+        let own = self.element(host, scheme);
+        let proto = HeaderValue::from_static(scheme.as_str());
         if self.is_trusted(trusted) {
             append(headers, FOR, &self.ip_value);
             append(headers, header::FORWARDED, &own);
-            headers
-                .entry(PROTO)
-                .or_insert(HeaderValue::from_static("http"));
+            headers.entry(PROTO).or_insert(proto);
             headers.entry(HOST).or_insert_with(|| host.clone());
         } else {
             if said {
                 take_forwarded(headers);
             }
             headers.insert(FOR, self.ip_value.clone());
-            headers.insert(PROTO, HeaderValue::from_static("http"));
+            headers.insert(PROTO, proto);
             headers.insert(HOST, host.clone());
             headers.insert(header::FORWARDED, own);
         }
     }
 
-    fn element(&self, host: &HeaderValue) -> HeaderValue {
+    fn element(&self, host: &HeaderValue, scheme: Scheme) -> HeaderValue {
         let mut last = self.last.borrow_mut();
-        if let Some((of, element)) = &*last
-            && of == host
+        if let Some((of, by, element)) = &*last
+            && (of, *by) == (host, scheme)
         {
             return element.clone();
         }
@@ -128,12 +131,13 @@ impl Forwarded {
                 text.extend_from_slice(part);
             }
         }
-        text.extend_from_slice(b";proto=http");
+        text.extend_from_slice(b";proto=");
+        text.extend_from_slice(scheme.as_str().as_bytes());
         let element = HeaderValue::from_maybe_shared(Bytes::from(text))
             .unwrap_or(HeaderValue::from_static("for=unknown"));
         // A copy: the field itself is a part of the connection's read buffer, and would keep it.
         let of = HeaderValue::from_bytes(host.as_bytes()).unwrap_or_else(|_| host.clone());
-        *last = Some((of, element.clone()));
+        *last = Some((of, scheme, element.clone()));
         element
     }
 }
@@ -237,7 +241,7 @@ mod tests {
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
         let forwarded = Forwarded::new(ip.parse().unwrap());
         let host = HeaderValue::from_static(host);
-        forwarded.set(&mut headers, &host, &trusted, true);
+        forwarded.set(&mut headers, &host, &trusted, true, Scheme::Http);
         headers
     }
 

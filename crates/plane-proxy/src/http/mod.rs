@@ -20,6 +20,7 @@ pub(crate) mod quiet;
 mod redirect;
 mod ruled;
 pub(crate) mod rules;
+mod scheme;
 mod service;
 pub(crate) mod spare;
 mod target;

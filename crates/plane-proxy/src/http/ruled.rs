@@ -13,13 +13,13 @@ use super::Client;
 use super::forwarded::Forwarded;
 use super::redirect::{Site, location};
 use super::rules::{Changes, RouteRules, ServiceRules};
+use super::scheme::{self, PROTO, named};
 use super::service::Failure;
 use super::target::host_of;
 use crate::router::Rule;
 use crate::snapshot::LiveService;
 use crate::worker::Worker;
 
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Bytes of an id that is taken over at most.
@@ -32,6 +32,7 @@ pub(super) struct Ruled {
     client: Rc<Forwarded>,
     /// Whether the client is believed what it says of others.
     trusted: bool,
+    /// By which the client made the request.
     scheme: Scheme,
     host: HeaderValue,
     method: Method,
@@ -48,7 +49,7 @@ impl Ruled {
     ) -> Self {
         let trusted = client.forwarded.is_trusted(&service.spec.trusted);
         let said = |name: &HeaderName| parts.headers.get(name).filter(|_| trusted);
-        let is_https = |proto: &HeaderValue| proto.as_bytes().eq_ignore_ascii_case(b"https");
+        let own = || scheme::of(&client.conn, &parts.headers, &service.spec.trusted);
         let field = service
             .http
             .as_ref()
@@ -62,10 +63,7 @@ impl Ruled {
             service: service.clone(),
             client: client.forwarded.clone(),
             trusted,
-            scheme: match said(&PROTO).is_some_and(is_https) {
-                true => Scheme::Https,
-                false => Scheme::Http,
-            },
+            scheme: said(&PROTO).map_or_else(own, named),
             host: match parts.headers.get(header::HOST) {
                 Some(host) => host.clone(),
                 None => HeaderValue::from_static(""),

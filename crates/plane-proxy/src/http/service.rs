@@ -20,6 +20,7 @@ use super::fallback::Undressed;
 use super::gate::REFUSED;
 use super::headers::{Hop, may_tunnel, take_hop};
 use super::ruled::Ruled;
+use super::scheme;
 use super::target::{check_form, host_of};
 use super::{Client, finish};
 use crate::access::{End, Record};
@@ -432,6 +433,7 @@ fn is_idempotent(method: &Method) -> bool {
 
 /// The fields that a backend gets beside the client's own.
 fn set_fields(client: &Client, service: &LiveService, parts: &mut Parts, hop: &Hop) {
+    let scheme = scheme::of(&client.conn, &parts.headers, &service.spec.trusted);
     // At once what would else be made in two steps.
     parts.headers.reserve(ADDED);
     let host = match parts.headers.get(header::HOST) {
@@ -448,6 +450,7 @@ fn set_fields(client: &Client, service: &LiveService, parts: &mut Parts, hop: &H
         &host,
         &service.spec.trusted,
         hop.forwarded,
+        scheme,
     );
     parts.version = Version::HTTP_11;
     if hop.trailers {

@@ -28,6 +28,8 @@ mod kind {
     pub(super) const CRC32C: u8 = 0x03;
     /// Nothing, for alignment.
     pub(super) const NOOP: u8 = 0x04;
+    /// About TLS.
+    pub(super) const SSL: u8 = 0x20;
 }
 
 /// What a header says.
@@ -41,6 +43,25 @@ pub struct ProxyHeader {
     pub extras: Box<[u8]>,
     /// It had a checksum, which was right; or shall have one.
     pub checksum: bool,
+}
+
+/// In the first byte of [`kind::SSL`]: the client came over TLS (`PP2_CLIENT_SSL`).
+const CLIENT_SSL: u8 = 0x01;
+
+impl ProxyHeader {
+    /// Whether the client came over TLS (§2.2, `PP2_TYPE_SSL`); none if the header does not say.
+    pub fn is_tls(&self) -> Option<bool> {
+        let mut rest = &*self.extras;
+        while let [kind, high, low, after @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            let (value, after) = after.split_at_checked(length)?;
+            if *kind == kind::SSL {
+                return value.first().map(|flags| flags & CLIENT_SSL != 0);
+            }
+            rest = after;
+        }
+        None
+    }
 }
 
 /// The two ends of a client's connection.

@@ -187,6 +187,47 @@ fn what_is_written_is_what_others_write() {
     }
 }
 
+#[test]
+fn a_header_may_say_whether_the_client_came_over_tls() {
+    let ssl = |value: &[u8]| [&[0x20, 0, value.len() as u8], value].concat();
+    let noop = [4, 0, 1, 0];
+    let other = [0xE0, 0, 2, 7, 8];
+    for (extras, wanted) in [
+        (vec![], None),
+        (other.to_vec(), None),
+        (ssl(&[1, 0, 0, 0, 0]), Some(true)),
+        (
+            [
+                &other[..],
+                &noop,
+                &ssl(&[0x07, 0, 0, 0, 0, 0x21, 0, 1, b'x']),
+            ]
+            .concat(),
+            Some(true),
+        ),
+        (ssl(&[0x06, 0, 0, 0, 0]), Some(false)),
+        // The first counts.
+        (
+            [ssl(&[0, 0, 0, 0, 0]), ssl(&[1, 0, 0, 0, 0])].concat(),
+            Some(false),
+        ),
+        (ssl(&[]), None),
+    ] {
+        let bytes = v2(0x21, 0x11, &[&FOUR, &extras[..]].concat());
+        let Ok(Parsed::Whole(header, _)) = parse(&bytes) else {
+            panic!("{extras:?}");
+        };
+        assert_eq!(header.is_tls(), wanted, "{extras:?}");
+    }
+    // What nobody has read may be anything.
+    let extras = Box::new([0x20, 0, 9, 1]);
+    let cut = ProxyHeader {
+        extras,
+        ..ProxyHeader::default()
+    };
+    assert_eq!(cut.is_tls(), None);
+}
+
 fn address() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![
         any::<[u8; 4]>().prop_map(IpAddr::from),

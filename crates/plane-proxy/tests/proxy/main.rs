@@ -32,6 +32,7 @@ mod limits;
 mod patience;
 mod persistence;
 mod proxied;
+mod proxied_tls;
 mod retries;
 mod routing;
 mod rules;
