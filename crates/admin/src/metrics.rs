@@ -107,7 +107,7 @@ fn process(text: &mut Text, report: &Report) {
 
 fn services(text: &mut Text, status: &Status) {
     type Value = fn(&ServiceStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 9] = [
+    let families: [(&str, &str, &str, Value); 10] = [
         (
             "plimsoll_service_requests_total",
             "counter",
@@ -155,6 +155,12 @@ fn services(text: &mut Text, status: &Status) {
             "counter",
             "Requests or connections that lists of clients turned away.",
             |s| number(s.denied),
+        ),
+        (
+            "plimsoll_service_unretried_total",
+            "counter",
+            "Retries for which there was no budget.",
+            |s| number(s.unretried),
         ),
         (
             "plimsoll_service_in_force",

@@ -18,6 +18,7 @@ pub const SERVICE: &[&str] = &[
     "sessions",
     "queue",
     "retries",
+    "outlier",
     "body-limit",
     "trusted",
     "allow",
@@ -72,6 +73,12 @@ pub const TIMEOUTS: &[&str] = &[
 
 /// Keys of a `sessions` table.
 pub const SESSIONS: &[&str] = &["limit", "per-source", "responses"];
+
+/// Keys of a `retries` table.
+pub const RETRIES: &[&str] = &["attempts", "on", "budget", "floor"];
+
+/// Keys of an `outlier` table.
+pub const OUTLIER: &[&str] = &["errors", "consecutive", "time", "max-percent"];
 
 /// Keys of `[[route]]`.
 pub const ROUTE: &[&str] = &[
@@ -136,6 +143,8 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a check table", CHECK),
     ("a timeouts table", TIMEOUTS),
     ("a sessions table", SESSIONS),
+    ("a retries table", RETRIES),
+    ("an outlier table", OUTLIER),
     ("a route", ROUTE),
     ("a service of a route", WEIGHTED_SERVICE),
     ("a redirect table", REDIRECT),

@@ -17,6 +17,8 @@ use crate::health;
 use crate::http;
 use crate::nearest::nearest;
 use crate::networks;
+use crate::outlier;
+use crate::retry;
 use crate::schema;
 use crate::sockets::Sockets;
 
@@ -191,12 +193,16 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     if let Some(node) = table.get("sessions") {
         sessions(&mut spec.sessions, &node, faults);
     }
-    for (key, value) in [("queue", &mut spec.queue), ("retries", &mut spec.retries)] {
-        if let Some(node) = table.get(key) {
-            *value = node
-                .integer(0, i128::from(u32::MAX), faults)
-                .unwrap_or_default();
-        }
+    if let Some(node) = table.get("queue") {
+        spec.queue = node
+            .integer(0, i128::from(u32::MAX), faults)
+            .unwrap_or_default();
+    }
+    if let Some(node) = table.get("retries") {
+        retry::read(&node, spec, faults);
+    }
+    if let Some(node) = table.get("outlier") {
+        spec.outlier = outlier::read(&node, faults);
     }
     if let Some(node) = table.get("body-limit") {
         // The greatest whole number of TOML.

@@ -215,6 +215,27 @@ fn service() {
         &["5:11: service[0].retries: wrong type, a string"],
     );
     check_service(
+        r#"retries = { attempts = -1, on = ["502", "5xx", "502"], budget = "20" }"#,
+        &[
+            "5:24: service[0].retries.attempts: -1 is out of range",
+            "5:41: service[0].retries.on[1]: unknown cause of a retry `5xx` … did you mean `500`?",
+            "5:48: service[0].retries.on[2]: `502` is there twice",
+            "5:65: service[0].retries.budget: \"20\" is no such percentage … did you mean `20%`?",
+        ],
+    );
+    check_service(
+        r#"outlier = "5x""#,
+        &["5:11: service[0].outlier: unknown kind of errors `5x` … did you mean `5xx`?"],
+    );
+    check_service(
+        r#"outlier = { consecutive = 0, time = "2h", max-percent = 101, errors = "5xx" }"#,
+        &["5:27: service[0].outlier.consecutive: 0 is out of range"],
+    );
+    check_service(
+        r#"outlier = { time = "2h", errors = "5xx" }"#,
+        &["5:20: service[0].outlier.time: it is too long"],
+    );
+    check_service(
         "body-limit = -1",
         &["5:14: service[0].body-limit: -1 is out of range"],
     );

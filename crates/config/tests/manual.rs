@@ -58,6 +58,8 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::CHECK => ("### Check", 0),
         t if t == schema::TIMEOUTS => ("### Timeouts", 0),
         t if t == schema::SESSIONS => ("### Sessions", 0),
+        t if t == schema::RETRIES => ("### Retries", 0),
+        t if t == schema::OUTLIER => ("### Outliers", 0),
         t if t == schema::ROUTE => ("## `[[route]]`", 0),
         t if t == schema::WEIGHTED_SERVICE => ("## `[[route]]`", 1),
         t if t == schema::REDIRECT => ("### Redirects", 0),

@@ -139,6 +139,11 @@ impl Control {
                 backend,
                 reason,
             } => self.failure(now, &service, &backend, Failure::Reset, reason),
+            Event::Errors {
+                service,
+                backend,
+                reason,
+            } => self.failure(now, &service, &backend, Failure::Errors, reason),
             Event::Served { service, backend } => {
                 (self.overlay.served(now, &service, &backend)).then_some(service)
             }

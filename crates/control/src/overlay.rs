@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_health::{Counts, Failure, Passive, Verdict};
+use plimsoll_health::{Counts, Failure, Leave, Passive, Verdict};
 use plimsoll_model::{Backend, BackendAddr, Name, Service, State, Status};
 
 use crate::Halt;
@@ -96,7 +96,7 @@ impl Overlay {
     }
 
     /// A backend of this service failed. Whether its standing has changed. It is not put out if
-    /// no other backend could take its traffic.
+    /// no other backend could take its traffic, or as many are out as the service allows.
     pub fn failure(
         &mut self,
         now: Instant,
@@ -106,11 +106,34 @@ impl Overlay {
         reason: Arc<str>,
     ) -> bool {
         let name = service.name();
-        let others = service.backends.iter().filter(|(a, _)| *a != backend);
-        let mut others = others.filter(|(addr, _)| !self.passive.is_ejected(name, addr));
-        let may_eject = others.any(|(_, other)| self.could_serve(service, other));
+        let leave = self.may_leave(service, backend);
+        let of = (name, service.spec.outlier.as_ref());
         let passive = &mut self.passive;
-        passive.failure(now, name, backend, failure, reason, may_eject)
+        passive.failure(now, of, backend, failure, reason, leave)
+    }
+
+    /// Whether a backend may be put out.
+    fn may_leave(&self, service: &Service, backend: &BackendAddr) -> Leave {
+        let is_out = |addr: &BackendAddr| self.passive.is_ejected(service.name(), addr);
+        let others = service.backends.iter().filter(|(a, _)| *a != backend);
+        let mut others = others.filter(|(_, other)| self.could_serve(service, other));
+        let Some(outlier) = &service.spec.outlier else {
+            return match others.any(|(addr, _)| !is_out(addr)) {
+                true => Leave::Granted,
+                false => Leave::Last,
+            };
+        };
+        let (mut all, mut out) = (1, 0);
+        for (addr, _) in others {
+            all += 1;
+            out += usize::from(is_out(addr));
+        }
+        match (out + 1) * 100 <= all * usize::from(outlier.max_percent) {
+            _ if out + 1 == all => Leave::Last,
+            // One may always be.
+            false if out > 0 => Leave::Enough,
+            _ => Leave::Granted,
+        }
     }
 
     /// A backend has served. Whether its standing has changed.

@@ -130,6 +130,7 @@ impl Control {
             unserved: counters.map_or(0, |c| c.unserved),
             failed: counters.map_or(0, |c| c.failed),
             denied: counters.map_or(0, |c| c.denied),
+            unretried: counters.map_or(0, |c| c.unretried),
             latency: counters.map_or_else(Default::default, |c| (&c.latency).into()),
             persistence: counters.and_then(|c| c.persistence),
             cookie: counters.and_then(|c| c.cookie),

@@ -63,6 +63,9 @@ pub struct ServiceStatus {
     /// Of these, those that lists of clients turned away.
     #[serde(default)]
     pub denied: u64,
+    /// Retries for which there was no budget.
+    #[serde(default)]
+    pub unretried: u64,
     /// How long things took.
     #[serde(default)]
     pub latency: LatencyStatus,

@@ -33,7 +33,7 @@ pub use knock::{Door, run_knocks};
 pub use passive::Passive;
 pub use probe::probe;
 pub use schedule::{Finding, Job, Schedule};
-pub use tracker::{Counts, Failure, Settings, Standing, Tracker};
+pub use tracker::{Counts, Failure, Leave, Settings, Standing, Tracker};
 
 /// What a check says about a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_model::{BackendAddr, Name};
+use plimsoll_model::{BackendAddr, Name, Outlier};
 
-use crate::{Counts, Failure, Settings, Standing, Tracker};
+use crate::{Counts, Failure, Leave, Settings, Standing, Tracker};
 
 /// What traffic tells about every backend.
 #[derive(Clone, Debug)]
@@ -65,17 +65,17 @@ impl Passive {
         changed
     }
 
-    /// A backend failed; `may_eject` is false if no other backend of the service could take its
-    /// traffic. Whether its standing has changed.
+    /// A backend failed, of a service that says this of outliers. Whether its standing has changed.
     pub fn failure(
         &mut self,
         now: Instant,
-        service: &Name,
+        (service, outlier): (&Name, Option<&Outlier>),
         backend: &BackendAddr,
         failure: Failure,
         reason: Arc<str>,
-        may_eject: bool,
+        leave: Leave,
     ) -> bool {
+        let settings = self.settings.of(outlier);
         let tracker = self
             .services
             .entry(service.clone())
@@ -84,7 +84,7 @@ impl Passive {
             .or_default();
         let nth = tracker.counts().ejections;
         let jitter = crate::jitter(self.seed, service, backend, nth);
-        tracker.failure(now, failure, reason, may_eject, &self.settings, jitter)
+        tracker.failure(now, failure, reason, leave, &settings, jitter)
     }
 
     /// A backend has served. Whether its standing has changed.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_model::{State, Status};
+use plimsoll_model::{Outlier, State, Status};
 
 /// When a backend is put out, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,18 +12,22 @@ pub struct Settings {
     pub first: Duration,
     /// The longest ejection.
     pub longest: Duration,
-    /// So many resets without a success between put a backend out, at least 1.
+    /// So many failures without a success between put a backend out if the last was one to connect,
+    /// at least 1.
+    pub connects: u32,
+    /// The same if the last was a reset, at least 1.
     pub resets: u32,
     /// So long without a failure, while in use, and the past is forgotten.
     pub quiet: Duration,
 }
 
 impl Default for Settings {
-    /// 1 s, doubling up to 60 s; 3 resets; 60 s of quiet.
+    /// 1 s, doubling up to 60 s; at once if it cannot be connected to; 3 resets; 60 s of quiet.
     fn default() -> Self {
         Self {
             first: Duration::from_secs(1),
             longest: Duration::from_secs(60),
+            connects: 1,
             resets: 3,
             quiet: Duration::from_secs(60),
         }
@@ -31,6 +35,21 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// These, but for what a service says itself.
+    #[must_use]
+    pub fn of(self, outlier: Option<&Outlier>) -> Self {
+        let Some(outlier) = outlier else {
+            return self;
+        };
+        Self {
+            first: outlier.time,
+            longest: self.longest.max(outlier.time.saturating_mul(10)),
+            connects: outlier.consecutive,
+            resets: outlier.consecutive,
+            ..self
+        }
+    }
+
     /// The length of the `nth` ejection in succession, from 1 on, shortened by up to a fifth by
     /// `jitter`, so that backends that fell together do not come back together.
     pub fn length(&self, nth: u32, jitter: u64) -> Duration {
@@ -48,6 +67,19 @@ pub enum Failure {
     Connect,
     /// It reset or closed a connection before it answered: puts it out after a few in a row.
     Reset,
+    /// It answered with errors, as often in a row as its service takes: puts it out at once.
+    Errors,
+}
+
+/// Whether a backend may be put out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It may.
+    Granted,
+    /// No other backend of the service could take its traffic.
+    Last,
+    /// As many of the service are out already as may be.
+    Enough,
 }
 
 /// Where a backend stands. Reasons are those of the failure that led there.
@@ -72,11 +104,12 @@ pub enum Standing {
         /// Why it was out.
         reason: Arc<str>,
     },
-    /// It should be out but is the last of its service; the next failure puts it out if another
-    /// can serve by then.
+    /// It should be out but may not be; the next failure puts it out if it may by then.
     Spared {
         /// Why it should be out.
         reason: Arc<str>,
+        /// Whether it may not because it is the last; else because enough are out.
+        last: bool,
     },
 }
 
@@ -92,8 +125,11 @@ impl Standing {
             Standing::Probation { reason } => {
                 Status::new(State::Ready, format!("on probation after: {reason}"))
             }
-            Standing::Spared { reason } => {
+            Standing::Spared { reason, last: true } => {
                 Status::new(State::Ready, format!("{reason}: kept, it is the last"))
+            }
+            Standing::Spared { reason, .. } => {
+                Status::new(State::Ready, format!("{reason}: kept, enough are out"))
             }
         }
     }
@@ -112,8 +148,8 @@ pub struct Counts {
 #[derive(Clone, Debug, Default)]
 pub struct Tracker {
     standing: Standing,
-    /// Resets since the last success.
-    resets: u32,
+    /// Failures since the last success.
+    failures: u32,
     /// Ejections in succession.
     growth: u32,
     /// When the past is forgotten, unless something happens before; while in use only.
@@ -163,8 +199,7 @@ impl Tracker {
         changed
     }
 
-    /// The backend failed. `may_eject` is false if no other backend of the service could take its
-    /// traffic. Whether the standing has changed.
+    /// The backend failed. Whether the standing has changed.
     ///
     /// Failures while it is out are late news of connections made before, and ignored.
     pub fn failure(
@@ -172,7 +207,7 @@ impl Tracker {
         now: Instant,
         failure: Failure,
         reason: Arc<str>,
-        may_eject: bool,
+        leave: Leave,
         settings: &Settings,
         jitter: u64,
     ) -> bool {
@@ -180,14 +215,19 @@ impl Tracker {
         if self.is_ejected() {
             return ticked;
         }
-        if failure == Failure::Reset && self.standing == Standing::Good {
-            self.resets = self.resets.saturating_add(1);
-            if self.resets < settings.resets {
+        if self.standing == Standing::Good {
+            self.failures = self.failures.saturating_add(1);
+            let enough = match failure {
+                Failure::Connect => settings.connects,
+                Failure::Reset => settings.resets,
+                Failure::Errors => 0,
+            };
+            if self.failures < enough {
                 self.forget = Some(now + settings.quiet);
                 return ticked;
             }
         }
-        let standing = if may_eject {
+        let standing = if leave == Leave::Granted {
             self.counts.ejections += 1;
             self.growth = self.growth.saturating_add(1);
             self.forget = None;
@@ -201,7 +241,8 @@ impl Tracker {
         } else {
             self.counts.spared += 1;
             self.forget = Some(now + settings.quiet);
-            Standing::Spared { reason }
+            let last = leave == Leave::Last;
+            Standing::Spared { reason, last }
         };
         let changed = ticked || self.standing != standing;
         self.standing = standing;
@@ -254,6 +295,7 @@ impl Tracker {
         self.forget = Some(now + settings.quiet);
         self.standing = Standing::Spared {
             reason: reason.clone(),
+            last: true,
         };
         true
     }

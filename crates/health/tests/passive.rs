@@ -3,23 +3,45 @@
 
 use std::time::{Duration, Instant};
 
-use plimsoll_health::{Failure, Passive, Settings, Standing, Tracker};
-use plimsoll_model::{BackendAddr, Name, State};
+use plimsoll_health::{Failure, Leave, Passive, Settings, Standing, Tracker};
+use plimsoll_model::{BackendAddr, Name, Outlier, OutlierErrors, State};
 use proptest::prelude::*;
 
 const SETTINGS: Settings = Settings {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(60),
+    connects: 1,
     resets: 3,
     quiet: Duration::from_secs(60),
 };
 
 fn refused(tracker: &mut Tracker, now: Instant) -> bool {
-    tracker.failure(now, Failure::Connect, "refused".into(), true, &SETTINGS, 0)
+    tracker.failure(
+        now,
+        Failure::Connect,
+        "refused".into(),
+        Leave::Granted,
+        &SETTINGS,
+        0,
+    )
 }
 
 fn reset(tracker: &mut Tracker, now: Instant) -> bool {
-    tracker.failure(now, Failure::Reset, "reset".into(), true, &SETTINGS, 0)
+    tracker.failure(
+        now,
+        Failure::Reset,
+        "reset".into(),
+        Leave::Granted,
+        &SETTINGS,
+        0,
+    )
+}
+
+fn leave(may: bool) -> Leave {
+    match may {
+        true => Leave::Granted,
+        false => Leave::Last,
+    }
 }
 
 fn length(tracker: &Tracker) -> u64 {
@@ -111,6 +133,51 @@ fn three_resets_in_a_row() {
 }
 
 #[test]
+fn a_service_says_how_many_errors_and_how_long() {
+    let outlier = Outlier {
+        consecutive: 4,
+        time: Duration::from_secs(30),
+        ..Outlier::new(OutlierErrors::Server)
+    };
+    let settings = SETTINGS.of(Some(&outlier));
+    let (mut tracker, now) = (Tracker::default(), Instant::now());
+    let fail = |tracker: &mut Tracker, failure| {
+        tracker.failure(now, failure, "x".into(), Leave::Granted, &settings, 0)
+    };
+    // Failures of either kind, in a row.
+    for failure in [Failure::Connect, Failure::Reset, Failure::Connect] {
+        assert!(!fail(&mut tracker, failure));
+    }
+    assert!(!tracker.served(now, &settings));
+    for failure in [Failure::Connect, Failure::Reset, Failure::Connect] {
+        assert!(!fail(&mut tracker, failure));
+    }
+    assert!(fail(&mut tracker, Failure::Reset));
+    assert_eq!(length(&tracker), 30);
+    // Of answers the plane has counted enough, and what follows is longer, up to ten times as long.
+    let mut at = now;
+    for seconds in [60, 120, 240, 300, 300] {
+        at = tracker.next_deadline().unwrap();
+        assert!(tracker.tick(at, &settings));
+        let errors = Failure::Errors;
+        assert!(tracker.failure(at, errors, "x".into(), Leave::Granted, &settings, 0));
+        assert_eq!(length(&tracker), seconds);
+    }
+    assert!(!tracker.is_unreached() && at > now);
+    let mut tracker = Tracker::default();
+    assert!(tracker.failure(
+        now,
+        Failure::Errors,
+        "x".into(),
+        Leave::Enough,
+        &settings,
+        0
+    ));
+    let status = tracker.standing().status();
+    assert_eq!(&*status.reason, "x: kept, enough are out");
+}
+
+#[test]
 fn resets_are_forgotten_in_quiet_time() {
     let (mut tracker, now) = (Tracker::default(), Instant::now());
     reset(&mut tracker, now);
@@ -123,7 +190,14 @@ fn resets_are_forgotten_in_quiet_time() {
 fn the_last_is_spared_until_another_can_serve() {
     let (mut tracker, now) = (Tracker::default(), Instant::now());
     let last = |tracker: &mut Tracker| {
-        tracker.failure(now, Failure::Connect, "refused".into(), false, &SETTINGS, 0)
+        tracker.failure(
+            now,
+            Failure::Connect,
+            "refused".into(),
+            Leave::Last,
+            &SETTINGS,
+            0,
+        )
     };
     assert!(last(&mut tracker));
     assert!(!last(&mut tracker), "the same again is no change");
@@ -144,7 +218,14 @@ fn sparing_takes_the_one_that_would_be_back_first() {
     let mut passive = Passive::new(SETTINGS, 7);
     for (i, addr) in addrs.iter().enumerate() {
         let at = now + Duration::from_millis(300 * ((i as u64 + 1) % 3));
-        passive.failure(at, &service, addr, Failure::Connect, "x".into(), true);
+        passive.failure(
+            at,
+            (&service, None),
+            addr,
+            Failure::Connect,
+            "x".into(),
+            Leave::Granted,
+        );
     }
     let spared = passive.spare_one(now, &service, &addrs).cloned();
     assert_eq!(spared.as_ref(), addrs.get(2));
@@ -193,9 +274,9 @@ proptest! {
             let before = tracker.standing().clone();
             let changed = match step {
                 Step::Connect(may) =>
-                    tracker.failure(now, Failure::Connect, "c".into(), may, &SETTINGS, seed),
+                    tracker.failure(now, Failure::Connect, "c".into(), leave(may), &SETTINGS, seed),
                 Step::Reset(may) =>
-                    tracker.failure(now, Failure::Reset, "r".into(), may, &SETTINGS, seed),
+                    tracker.failure(now, Failure::Reset, "r".into(), leave(may), &SETTINGS, seed),
                 Step::Served => tracker.served(now, &SETTINGS),
                 Step::Wait(ms) => {
                     now += Duration::from_millis(ms);

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::{
     AccessLog, Backend, BackendAddr, Check, ClientRules, Cookie, Forward, Invalid, Listen, Name,
-    Origin, Ports, ProxyHeaders, Scheduler, ServiceHttp, Sessions, Timeouts,
+    Origin, Outlier, OutlierErrors, Ports, ProxyHeaders, Retry, Scheduler, ServiceHttp, Sessions,
+    Timeouts,
 };
 
 /// Keep a client on the backend it had first.
@@ -91,6 +92,10 @@ pub struct ServiceSpec {
     pub queue: u32,
     /// Other backends tried at most for one request or connection.
     pub retries: u32,
+    /// After what, and how often over all.
+    pub retry: Retry,
+    /// When backends are put out after errors in traffic; none: as [`Outlier`] says.
+    pub outlier: Option<Outlier>,
     /// Bytes of a request's body at most, else 413; 0 is no limit.
     pub max_body: u64,
     /// Clients from these networks may say in `X-Forwarded-*` and `Forwarded` whom they speak for.
@@ -129,6 +134,8 @@ impl ServiceSpec {
             sessions: Sessions::default(),
             queue: Self::DEFAULT_QUEUE,
             retries: Self::DEFAULT_RETRIES,
+            retry: Retry::default(),
+            outlier: None,
             max_body: 0,
             trusted: Vec::new(),
             clients: ClientRules::default(),
@@ -186,6 +193,23 @@ impl ServiceSpec {
         }
         if let Err(error) = self.clients.validate() {
             return bad(error.0);
+        }
+        if let Err(error) = self.retry.validate() {
+            return bad(error.0);
+        }
+        if let Some(outlier) = &self.outlier {
+            if let Err(error) = outlier.validate() {
+                return bad(error.0);
+            }
+            let mut listens = self.listens.iter();
+            if let Some(listen) = listens.find(|listen| !listen.is_http())
+                && outlier.errors != OutlierErrors::Connect
+            {
+                return bad(format!(
+                    "outlier = \"{}\" is for http, and listen {listen} is not: say \"connect\"",
+                    outlier.errors
+                ));
+            }
         }
         if let Some(check) = &self.check
             && let Err(error) = check.validate()

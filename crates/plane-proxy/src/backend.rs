@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use plimsoll_balance::PeakEwma;
-use plimsoll_model::{Backend, BackendAddr, Name};
+use plimsoll_model::{Backend, BackendAddr, Name, Outlier};
 use plimsoll_plane::{BackendCounters, Event};
 use tokio::sync::mpsc;
 
@@ -48,6 +48,8 @@ pub(crate) struct LiveBackend {
     gone: AtomicBool,
     /// It failed, and has not served since.
     suspect: AtomicBool,
+    /// Answers in a row that were errors; counted where the service puts outliers out.
+    errors: AtomicU32,
     pub(crate) whereabouts: Whereabouts,
     counts: Box<[BackendCounts]>,
     /// Of a worker that is not there; always 0.
@@ -76,6 +78,7 @@ impl LiveBackend {
             latency: PeakEwma::default(),
             gone: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
+            errors: AtomicU32::new(0),
             whereabouts: Whereabouts::default(),
             counts: per_worker(workers),
             nobody: BackendCounts::default(),
@@ -183,6 +186,28 @@ impl LiveBackend {
             backend,
             reason,
         });
+    }
+
+    /// It answered, for a service that puts outliers out.
+    pub(crate) fn answered(&self, outlier: &Outlier, status: u16) {
+        if !outlier.errors.has(status) {
+            if self.errors.load(Ordering::Relaxed) != 0 {
+                self.errors.store(0, Ordering::Relaxed);
+            }
+            return;
+        }
+        let count = self.errors.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if count.is_multiple_of(outlier.consecutive) {
+            self.suspect.store(true, Ordering::Relaxed);
+            let (service, backend) = (self.service.clone(), self.addr.clone());
+            let reason = format!("{count} answers in a row with errors, the last with {status}");
+            // Lost if nobody reads them: as many errors again say it again.
+            let _ = self.events.try_send(Event::Errors {
+                service,
+                backend,
+                reason,
+            });
+        }
     }
 
     /// It served. Costs a load where there is no news.

@@ -77,6 +77,8 @@ pub(crate) struct ServiceCounts {
     pub(crate) failed: Count,
     /// Turned away by the lists of clients.
     pub(crate) denied: Count,
+    /// Retries for which there was no budget.
+    pub(crate) unretried: Count,
     /// Answers by what the cookie of their requests said, in the order of [`Found`].
     pub(crate) cookies: [Count; FOUND],
     pub(crate) latency: LatencyCounts,

@@ -9,6 +9,7 @@ mod accept;
 mod access;
 mod admission;
 mod backend;
+mod budget;
 mod check;
 mod choose;
 mod conn;

@@ -9,11 +9,12 @@ use std::time::Instant;
 use ipnet::IpNet;
 use plimsoll_balance::{Balancer, Candidate, Shared, SlowStart};
 use plimsoll_model::{
-    AccessLog, Backend, BackendAddr, Cookie, Desired, Listen, Name, Route, Service, ServiceSpec,
-    State,
+    AccessLog, Backend, BackendAddr, Cookie, Desired, Listen, Name, RetryOn, Route, Service,
+    ServiceSpec, State,
 };
 
 use crate::backend::LiveBackend;
+use crate::budget::Budget;
 use crate::counts::{LatencyCounts, ServiceCounts, per_worker};
 use crate::door::Door;
 use crate::http::cookie::Jar;
@@ -21,6 +22,10 @@ use crate::http::rules::ServiceRules;
 use crate::router::Router;
 use crate::sticky::{Clients, Sticky};
 use crate::udp;
+
+/// A request that was sent and got no answer is sent again at most so many times where the service
+/// does not say after what.
+const RESENT: u32 = 2;
 
 /// One backend as a service sees it now.
 #[derive(Debug)]
@@ -59,6 +64,7 @@ pub(crate) struct LiveService {
 pub(crate) struct SharedService {
     pub(crate) balance: Arc<Shared>,
     pub(crate) counts: Box<[ServiceCounts]>,
+    budget: Budget,
     /// There from the first time that the service has persistence.
     clients: OnceLock<Arc<Clients>>,
     /// Its UDP sessions.
@@ -71,6 +77,7 @@ impl SharedService {
         Self {
             balance: Arc::default(),
             counts: per_worker(workers),
+            budget: Budget::default(),
             clients: OnceLock::new(),
             udp: Arc::default(),
         }
@@ -217,6 +224,26 @@ impl LiveService {
     /// Whether clients stay on their backend.
     pub(crate) fn clients_stay(&self) -> bool {
         self.sticky.is_some() || self.cookie.is_some()
+    }
+
+    /// How often a request may be sent again that was sent and got no answer.
+    pub(crate) fn resent(&self) -> u32 {
+        match self.spec.retry.on == RetryOn::default() {
+            true => RESENT,
+            false => self.spec.retries,
+        }
+    }
+
+    /// Whether there may be another retry now, `now` being that of the plane's clock in ms. Counts
+    /// it, for this worker, if there may not.
+    pub(crate) fn may_retry(&self, worker: usize, now: u64) -> bool {
+        let counts = &self.shared.counts;
+        let requests = counts.iter().map(|counts| counts.total.get()).sum();
+        let may = self.shared.budget.take(&self.spec.retry, now, requests);
+        if !may && let Some(counts) = self.shared.count(worker) {
+            counts.unretried.add(1);
+        }
+        may
     }
 
     /// Whether a connection to a backend is for one client alone, since the backend is told of whom.

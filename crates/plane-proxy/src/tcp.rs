@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
+use plimsoll_model::RetryOn;
 use tokio::net::TcpStream;
 
 use crate::access::{End, Record};
@@ -119,7 +120,10 @@ pub(crate) async fn serve(
             Err(error) => {
                 timed(&worker, conn, &service, backend, false);
                 let refused = matches!(error, ConnectError::Refused | ConnectError::Itself);
-                if !tried.failed(backend, refused, service.spec.retries) {
+                let again = service.spec.retry.on.has(RetryOn::CONNECT_FAILURE)
+                    && tried.failed(backend, refused, service.spec.retries)
+                    && (refused || service.may_retry(worker.id, worker.now()));
+                if !again {
                     let code = match error {
                         ConnectError::TimedOut => *b"sC",
                         _ => *b"SC",

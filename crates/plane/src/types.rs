@@ -73,6 +73,16 @@ pub enum Event {
         /// Why, e.g. `connection reset before a response`.
         reason: String,
     },
+    /// A backend has answered with errors, as often in a row as its service takes
+    /// ([`plimsoll_model::Outlier`]).
+    Errors {
+        /// The service.
+        service: Name,
+        /// The backend.
+        backend: BackendAddr,
+        /// What kind, e.g. `5 answers in a row with errors, the last with 503`.
+        reason: String,
+    },
     /// A backend that had failed before has served.
     Served {
         /// The service.
@@ -179,6 +189,8 @@ pub struct ServiceCounters {
     pub failed: u64,
     /// Those that its lists of clients, or those of a route to it, turned away.
     pub denied: u64,
+    /// Retries for which there was no budget.
+    pub unretried: u64,
     /// Of its persistence by source address; none if it has none.
     pub persistence: Option<PersistenceCounters>,
     /// How long things took.

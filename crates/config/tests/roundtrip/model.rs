@@ -292,6 +292,26 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                 let (queue, retries, trusted, sorry, mut backends, of_http) = rest;
                 spec.http = of_http;
                 (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);
+                if retries % 4 != 0 {
+                    let causes = RetryOn::NAMES.iter().skip(retries as usize % 13);
+                    spec.retry = Retry {
+                        on: causes.fold(RetryOn::none(), |all, (_, cause)| all.and(*cause)),
+                        budget: queue % (Retry::MAX_BUDGET + 1),
+                        floor: queue,
+                    };
+                }
+                if retries % 3 == 0 {
+                    let mut outlier = Outlier::new(OutlierErrors::Connect);
+                    if spec.listens.iter().all(Listen::is_http) {
+                        outlier.errors = OutlierErrors::NAMES[queue as usize % 3].1;
+                    }
+                    if queue % 2 == 0 {
+                        outlier.consecutive = 1 + queue % Outlier::MAX_CONSECUTIVE;
+                        outlier.max_percent = 1 + (queue % 100) as u8;
+                        outlier.time = Duration::from_millis(100 + u64::from(queue % 3_000_000));
+                    }
+                    spec.outlier = Some(outlier);
+                }
                 let udp = spec.listens.iter().any(Listen::is_udp);
                 let fits = |b: &Backend| !(udp && matches!(b.addr, BackendAddr::Unix(_)));
                 // The shared listen may be taken away again.

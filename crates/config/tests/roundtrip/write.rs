@@ -124,6 +124,19 @@ pub(crate) fn clients(rules: &ClientRules, short: bool, parts: &mut Parts) {
     }
 }
 
+fn retries(spec: &ServiceSpec, short: bool) -> String {
+    if short && spec.retry == Retry::default() {
+        return spec.retries.to_string();
+    }
+    let mut table = Parts::default();
+    table.add(true, "attempts", spec.retries.to_string());
+    let causes = spec.retry.on.names().map(text).collect();
+    table.add(true, "on", one_or_many(causes, short));
+    table.add(true, "budget", text(format!("{}%", spec.retry.budget)));
+    table.add(true, "floor", spec.retry.floor.to_string());
+    table.inline()
+}
+
 fn service(service: &Service, short: bool) -> String {
     let spec = &service.spec;
     let plain = ServiceSpec::new(spec.name.clone(), spec.origin.clone(), vec![]);
@@ -169,8 +182,20 @@ fn service(service: &Service, short: bool) -> String {
         "queue",
         spec.queue.to_string(),
     );
-    let differs = spec.retries != plain.retries;
-    parts.add(!short || differs, "retries", spec.retries.to_string());
+    let differs = (spec.retries, spec.retry) != (plain.retries, plain.retry);
+    parts.add(!short || differs, "retries", retries(spec, short));
+    if let Some(o) = &spec.outlier {
+        let mut table = Parts::default();
+        table.add(true, "errors", text(o.errors));
+        table.add(true, "consecutive", o.consecutive.to_string());
+        table.add(true, "time", text(format_duration(o.time)));
+        table.add(true, "max-percent", o.max_percent.to_string());
+        let value = match short && *o == Outlier::new(o.errors) {
+            true => text(o.errors),
+            false => table.inline(),
+        };
+        parts.add(true, "outlier", value);
+    }
     let differs = spec.max_body != plain.max_body;
     parts.add(!short || differs, "body-limit", spec.max_body.to_string());
     if let Some(format) = spec.access_log {

@@ -127,6 +127,8 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         timeouts,
         queue,
         retries,
+        retry,
+        outlier,
         trusted,
         clients,
         proxy_headers,
@@ -147,6 +149,8 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         .or_else(|| of_sessions(sessions, &second.sessions))
         .or_else(|| differ("queue", queue, &second.queue, ToString::to_string))
         .or_else(|| differ("retries", retries, &second.retries, ToString::to_string))
+        .or_else(|| http::of_retries(retry, &second.retry))
+        .or_else(|| http::of_outliers(outlier.as_ref(), second.outlier.as_ref()))
         .or_else(|| {
             differ(
                 "body-limit",

@@ -11,6 +11,7 @@ mod checks;
 mod convergence;
 mod fragments;
 mod order;
+mod outlier;
 mod overlay;
 mod quarantine;
 mod reconcile;

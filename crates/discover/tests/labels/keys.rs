@@ -18,6 +18,7 @@ fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
         "check.path" | "check.host" | "check.status" => &[("plimsoll.check", "http")],
         key if key.starts_with("check.") => &[("plimsoll.check", "tcp")],
         key if key.starts_with("cookie.") => &[("plimsoll.cookie", "SRV")],
+        key if key.starts_with("outlier.") => &[("plimsoll.outlier", "5xx")],
         key if key.starts_with("persistence.") => &[("plimsoll.persistence", "5m")],
         "accept-proxy" => &[("plimsoll.protocol", "tcp")],
         "priority" => &[("plimsoll.host", "a.example")],
@@ -53,7 +54,41 @@ fn cookie(service: &Service) -> &plimsoll_model::Cookie {
     service.spec.cookie.as_ref().unwrap()
 }
 
+fn outlier(service: &Service) -> plimsoll_model::Outlier {
+    service.spec.outlier.unwrap()
+}
+
 const KEYS: &[Key] = &[
+    Key {
+        key: "outlier",
+        good: "gateway",
+        seen: |s| outlier(s).errors.as_str() == "gateway",
+        bad: &[(
+            "gatway",
+            "expected one of connect, gateway, 5xx: did you mean `gateway`?",
+        )],
+    },
+    Key {
+        key: "outlier.consecutive",
+        good: "3",
+        seen: |s| outlier(s).consecutive == 3,
+        bad: &[("0", "expected a whole number from 1 to 1000000")],
+    },
+    Key {
+        key: "outlier.time",
+        good: "5s",
+        seen: |s| outlier(s).time == Duration::from_secs(5),
+        bad: &[
+            ("10ms", "expected a time of at least 100ms"),
+            ("2h", "expected a time of at most 1h"),
+        ],
+    },
+    Key {
+        key: "outlier.max-percent",
+        good: "100",
+        seen: |s| outlier(s).max_percent == 100,
+        bad: &[("0", "expected a whole number from 1 to 100")],
+    },
     Key {
         key: "enable",
         good: "true",
@@ -182,6 +217,31 @@ const KEYS: &[Key] = &[
         good: "0",
         seen: |s| s.spec.retries == 0,
         bad: &[("1.5", U32)],
+    },
+    Key {
+        key: "retries.on",
+        good: "connect-failure,503",
+        seen: |s| s.spec.retry.on.to_string() == "connect-failure, 503",
+        bad: &[(
+            "conect-failure",
+            "expected one of connect-failure, reset-before-response, response-timeout, 404, 408, \
+             425, 429, 500, 501, 502, 503, 504: did you mean `connect-failure`?",
+        )],
+    },
+    Key {
+        key: "retries.budget",
+        good: "50%",
+        seen: |s| s.spec.retry.budget == 50,
+        bad: &[(
+            "50",
+            "`50` is no such percentage; expected 0% to 1000% of the requests",
+        )],
+    },
+    Key {
+        key: "retries.floor",
+        good: "3",
+        seen: |s| s.spec.retry.floor == 3,
+        bad: &[("3/s", U32)],
     },
     Key {
         key: "scheduler",

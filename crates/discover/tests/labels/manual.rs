@@ -76,6 +76,7 @@ fn every_key_has_an_example_that_works() {
             "check.path" | "check.host" | "check.status" => Some(("check", "http")),
             key if key.starts_with("check.") => Some(("check", "tcp")),
             key if key.starts_with("cookie.") => Some(("cookie", "SRV")),
+            key if key.starts_with("outlier.") => Some(("outlier", "5xx")),
             key if key.starts_with("persistence.") => Some(("persistence", "5m")),
             "accept-proxy" => Some(("protocol", "tcp")),
             "priority" => Some(("host", "a.example")),

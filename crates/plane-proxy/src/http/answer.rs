@@ -103,6 +103,7 @@ impl Exchange<'_> {
             keepalive: client.keepalive.get(),
             upload: self.upload.take(),
             until_close,
+            errored: (self.service.spec.outlier.as_ref()).is_some_and(|o| o.errors.has(status)),
             flow: Some((driven, place)),
             broken: None,
         });

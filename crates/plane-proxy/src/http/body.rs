@@ -201,6 +201,8 @@ pub(crate) struct Download {
     pub(crate) upload: Option<Rc<Cell<Upload>>>,
     /// The end of the connection tells the client where the body ends.
     pub(crate) until_close: bool,
+    /// The response is an error of the backend: it does not make it good again.
+    pub(crate) errored: bool,
     pub(crate) flow: Option<(Driven, Place)>,
     /// It broke off; said once what came before is on its way to the client.
     pub(crate) broken: Option<hyper::Error>,
@@ -329,7 +331,9 @@ impl Download {
                 pool.give(conn, self.worker.now());
             }
             // Not before: one that breaks off every body would be good again with every head.
-            place.backend().served();
+            if !self.errored {
+                place.backend().served();
+            }
             drop(place);
             self.client.note(|record, _| record.end(End::CLEAN));
             self.client.log(&self.worker);

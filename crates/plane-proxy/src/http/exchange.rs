@@ -16,6 +16,7 @@ use super::Client;
 use super::body::{Expect, RequestBody, ResponseBody, Upload, Uploading};
 use super::cookie::Visit;
 use super::fallback::Undressed;
+use super::kept::Kept;
 use super::pool::BackendConn;
 use super::service::Failure;
 use crate::backend::{LiveBackend, Place};
@@ -29,9 +30,6 @@ use crate::worker::{Command, TICK};
 /// A request that must not be sent twice goes only on a connection used this recently, in ms: the
 /// older it is the likelier the backend is closing it at this moment.
 const FRESH: u64 = 1_000;
-
-/// A request that was sent and got no answer is sent again at most so many times.
-const RESENT: u8 = 2;
 
 /// What is to be known of a request besides itself.
 pub(super) struct Options {
@@ -60,14 +58,16 @@ pub(super) struct Exchange<'a> {
     pub(super) visit: Option<Box<Visit>>,
     /// What other services of the route would begin with.
     pub(super) undressed: Option<Box<Undressed>>,
-    tried: Tried,
-    resent: u8,
+    pub(super) tried: Tried,
+    pub(super) resent: u32,
     /// What to answer if no other backend is left to try.
-    failed: Option<Failure>,
+    pub(super) failed: Option<Failure>,
+    /// A response that is kept for the same.
+    pub(super) kept: Option<Box<Kept>>,
 }
 
 /// How an attempt ended without a response.
-enum Attempt {
+pub(super) enum Attempt {
     /// Nothing was sent: head and body are back.
     Unsent { reused: bool },
     /// The connection ended before the head of the response was complete.
@@ -84,7 +84,7 @@ enum Attempt {
 }
 
 /// What to do after an attempt.
-enum Next {
+pub(super) enum Next {
     SameBackend,
     OtherBackend,
 }
@@ -109,6 +109,7 @@ impl<'a> Exchange<'a> {
             tried: Tried::default(),
             resent: 0,
             failed: None,
+            kept: None,
         }
     }
 
@@ -120,6 +121,18 @@ impl<'a> Exchange<'a> {
     ) -> Result<Response<ResponseBody>, Failure> {
         self.request = Some(request);
         self.body = body;
+        let answer = self.attempts().await;
+        match (self.kept.take(), answer) {
+            (Some(kept), Err(_)) => self.answer_kept(*kept),
+            (Some(kept), answer) => {
+                self.let_go(*kept);
+                answer
+            }
+            (None, answer) => answer,
+        }
+    }
+
+    async fn attempts(&mut self) -> Result<Response<ResponseBody>, Failure> {
         loop {
             let place = self.choose().await?;
             let backend = place.backend().clone();
@@ -139,7 +152,13 @@ impl<'a> Exchange<'a> {
                     }
                 };
                 let ended = match self.attempt(conn, &backend).await {
-                    Ok((conn, response)) => return self.answer(conn, place, response),
+                    Ok((conn, response)) if !self.is_tried_again(&backend, &response) => {
+                        return self.answer(conn, place, response);
+                    }
+                    Ok((conn, response)) => {
+                        self.keep(conn, place, response);
+                        break;
+                    }
                     Err(ended) => ended,
                 };
                 // A second attempt at the same backend keeps its place.
@@ -182,7 +201,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn unserved(&self, why: &'static str) -> Failure {
+    pub(super) fn unserved(&self, why: &'static str) -> Failure {
         if let Some(counts) = self.service.shared.count(self.client.worker.id) {
             counts.unserved.add(1);
         }
@@ -254,54 +273,6 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn connect_failed(
-        &mut self,
-        backend: &LiveBackend,
-        error: &ConnectError,
-    ) -> Result<(), Failure> {
-        let failure = match error {
-            ConnectError::Local => {
-                let why = "no connection to a backend can be opened now";
-                return Err(self.unserved(why).ending(*b"RC"));
-            }
-            // It could never serve: as if there were one backend fewer.
-            ConnectError::Itself => {
-                let retries = self.service.spec.retries;
-                if !self.tried.failed(backend, true, retries) {
-                    return Err(self.unserved("no backend can serve now"));
-                }
-                backend.count(self.client.worker.id).retries.add(1);
-                return Ok(());
-            }
-            ConnectError::Refused | ConnectError::Unreachable => {
-                Failure::new(StatusCode::BAD_GATEWAY, "no backend could be connected to")
-            }
-            ConnectError::TimedOut => Failure::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "no backend took a connection in time",
-            ),
-        };
-        let refused = matches!(error, ConnectError::Refused);
-        self.elsewhere(backend, refused, failure)
-    }
-
-    /// Goes on to another backend, unless enough were tried.
-    fn elsewhere(
-        &mut self,
-        backend: &LiveBackend,
-        refused: bool,
-        failure: Failure,
-    ) -> Result<(), Failure> {
-        let retries = self.service.spec.retries;
-        if !self.tried.failed(backend, refused, retries) {
-            return Err(failure);
-        }
-        backend.count(self.client.worker.id).retries.add(1);
-        self.client.conn.note(|record, _| record.fail());
-        self.failed = Some(failure);
-        Ok(())
-    }
-
     /// Sends the request and waits for the head of the response.
     async fn attempt(
         &mut self,
@@ -313,7 +284,7 @@ impl<'a> Exchange<'a> {
         let Some(mut request) = self.request.take() else {
             return Err(Attempt::Cut);
         };
-        if self.options.repeatable && self.resent < RESENT {
+        if self.options.repeatable && self.resent < self.service.resent() {
             client.spare.borrow_mut().save(&request);
         } else {
             client.spare.borrow_mut().clear();
@@ -343,6 +314,9 @@ impl<'a> Exchange<'a> {
             Waited::Answered(Ok(response)) => {
                 let well = !response.status().is_server_error();
                 timed(&client.worker, &client.conn, &self.service, backend, well);
+                if let Some(outlier) = &self.service.spec.outlier {
+                    backend.answered(outlier, response.status().as_u16());
+                }
                 return Ok((conn, response));
             }
             Waited::Answered(Err(mut error)) => match error.take_message() {
@@ -406,100 +380,6 @@ impl<'a> Exchange<'a> {
             self.body = Some(upload.incoming);
         }
         self.request = Some(request);
-    }
-
-    /// What to do after an attempt that gave no response.
-    fn after(&mut self, backend: &LiveBackend, ended: Attempt) -> Result<Next, Failure> {
-        let counts = backend.count(self.client.worker.id);
-        match ended {
-            Attempt::Unsent { reused: true } => Ok(Next::SameBackend),
-            Attempt::Unsent { reused: false } => {
-                counts.failures.add(1);
-                backend.was_reset("connection closed at once".into());
-                let failure = Failure::new(
-                    StatusCode::BAD_GATEWAY,
-                    "the backend closed a fresh connection",
-                );
-                self.elsewhere(backend, false, failure)?;
-                Ok(Next::OtherBackend)
-            }
-            Attempt::Cut => {
-                counts.failures.add(1);
-                Err(
-                    Failure::new(StatusCode::BAD_GATEWAY, "the backend was taken out of use")
-                        .ending(*b"KH"),
-                )
-            }
-            Attempt::TimedOut => {
-                counts.failures.add(1);
-                self.timed_out(backend);
-                backend.was_reset("no response in time".into());
-                Err(Failure::new(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "the backend did not answer in time",
-                ))
-            }
-            Attempt::Closed {
-                received,
-                invalid,
-                reused,
-                why,
-            } => {
-                if let Some(failure) = self.clients_fault() {
-                    return Err(failure);
-                }
-                let spare = self.client.spare.borrow_mut().take().filter(|_| !received);
-                if reused && spare.is_some() {
-                    // The backend closed it as idle at this very moment, which is its right.
-                    self.resent += 1;
-                    self.request = spare;
-                    self.client.conn.note(|record, _| record.retry());
-                    return Ok(Next::SameBackend);
-                }
-                counts.failures.add(1);
-                let when = if received {
-                    "in the middle of a response"
-                } else {
-                    "before a response"
-                };
-                backend.was_reset(format!("{when}: {why}"));
-                let failure = Failure::new(
-                    StatusCode::BAD_GATEWAY,
-                    "the backend gave no valid response",
-                )
-                .ending(if invalid { *b"PH" } else { *b"SH" });
-                match spare {
-                    Some(_) => {
-                        self.elsewhere(backend, false, failure)?;
-                        self.resent += 1;
-                        self.request = spare;
-                        Ok(Next::OtherBackend)
-                    }
-                    None => Err(failure),
-                }
-            }
-        }
-    }
-
-    /// The backend did not answer, for as long as it was waited for.
-    fn timed_out(&self, backend: &LiveBackend) {
-        let client = self.client;
-        timed(&client.worker, &client.conn, &self.service, backend, false);
-    }
-
-    /// Whether the request broke off on the client's side.
-    fn clients_fault(&self) -> Option<Failure> {
-        match self.upload.as_ref().map(|upload| upload.get()) {
-            Some(Upload::TooLarge) => Some(Failure::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is larger than allowed",
-            )),
-            Some(Upload::Failed) => Some(Failure::new(
-                StatusCode::BAD_REQUEST,
-                "the body broke off or is malformed",
-            )),
-            _ => None,
-        }
     }
 }
 

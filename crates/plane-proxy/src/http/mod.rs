@@ -1,6 +1,7 @@
 //! HTTP services: a client's connection from its first byte to its last.
 
 mod admit;
+mod again;
 mod answer;
 pub(crate) mod auth;
 pub(crate) mod body;
@@ -13,6 +14,7 @@ pub(crate) mod forwarded;
 pub(crate) mod framing;
 pub(crate) mod gate;
 pub(crate) mod headers;
+mod kept;
 mod password;
 pub(crate) mod plain;
 pub(crate) mod pool;

@@ -63,6 +63,7 @@ impl ProxyPlane {
                 unserved: counts.iter().map(|c| c.unserved.get()).sum(),
                 failed: counts.iter().map(|c| c.failed.get()).sum(),
                 denied: counts.iter().map(|c| c.denied.get()).sum(),
+                unretried: counts.iter().map(|c| c.unretried.get()).sum(),
                 persistence: self.persistence(name),
                 latency,
                 cookie: service.spec.cookie.as_ref().map(|_| cookies(counts)),

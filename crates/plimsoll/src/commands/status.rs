@@ -164,6 +164,10 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
             text.push_str(&paint.text(Colour::Yellow, &format!(", {n} {what}")));
         }
     }
+    if service.unretried > 0 {
+        let unretried = format!(", {} not tried again for want of budget", service.unretried);
+        text.push_str(&paint.text(Colour::Yellow, &unretried));
+    }
     let _ = writeln!(
         text,
         "; from {} ({})",

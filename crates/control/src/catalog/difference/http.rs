@@ -1,10 +1,11 @@
 //! Where services and routes differ in what they do with HTTP.
 
 use plimsoll_model::{
-    BasicAuth, FieldRules, PathPrefix, Redirect, RequestId, RouteHttp, ServiceHttp,
+    BasicAuth, FieldRules, Outlier, PathPrefix, Redirect, RequestId, Retry, RouteHttp, ServiceHttp,
 };
 
 use super::{Difference, NONE, differ, of_clients};
+use crate::catalog::words::time as shown_time;
 
 fn shown<T: ToString>(value: &Option<T>) -> String {
     value.as_ref().map_or(NONE.into(), T::to_string)
@@ -47,6 +48,37 @@ fn of_responses(first: &FieldRules, second: &FieldRules) -> Option<Difference> {
         "response-headers.add",
     ];
     of_fields(what, first, second)
+}
+
+/// The first setting in which two services differ when they try again.
+pub(super) fn of_retries(first: &Retry, second: &Retry) -> Option<Difference> {
+    let Retry { on, budget, floor } = first;
+    let percent = |budget: &u32| format!("{budget}%");
+    differ("retries.on", on, &second.on, ToString::to_string)
+        .or_else(|| differ("retries.budget", budget, &second.budget, percent))
+        .or_else(|| differ("retries.floor", floor, &second.floor, ToString::to_string))
+}
+
+/// The first setting in which two services differ when they put backends out.
+pub(super) fn of_outliers(first: Option<&Outlier>, second: Option<&Outlier>) -> Option<Difference> {
+    let (Some(a), Some(b)) = (first, second) else {
+        let show = |o: &Option<&Outlier>| o.map_or(NONE.into(), |o| o.errors.to_string());
+        return differ("outlier", &first, &second, show);
+    };
+    let Outlier {
+        consecutive,
+        errors,
+        time,
+        max_percent,
+    } = a;
+    let number = |n: &u32| n.to_string();
+    differ("outlier", errors, &b.errors, ToString::to_string)
+        .or_else(|| differ("outlier.consecutive", consecutive, &b.consecutive, number))
+        .or_else(|| differ("outlier.time", time, &b.time, shown_time))
+        .or_else(|| {
+            let percent = |n: &u8| n.to_string();
+            differ("outlier.max-percent", max_percent, &b.max_percent, percent)
+        })
 }
 
 /// The first setting in which two services differ.

@@ -20,7 +20,9 @@ use super::host;
 use super::http;
 use super::listen::{self, Listens};
 use super::naming::Base;
+use super::outlier;
 use super::reserved;
+use super::retry;
 use super::value::{Faults, Value, cut};
 use crate::docker::port;
 use crate::docker::share::{MAX_ROUTES, Share, routes};
@@ -261,6 +263,8 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
             *number = read;
         }
     }
+    spec.retry = retry::read(group, faults);
+    spec.outlier = outlier::read(group, faults);
     // The greatest number of the file.
     let greatest = i64::MAX.unsigned_abs();
     if let Some(value) = group.get("body-limit") {

@@ -80,6 +80,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// One item of a list, with the same key.
+    pub(crate) fn item(&self, text: &'a str) -> Self {
+        Self { text, ..*self }
+    }
+
     /// What is wrong with it, after its name.
     pub(crate) fn fault(&self, what: impl Display) -> String {
         // Nobody's password goes into a log, nor where its key is mistyped.
