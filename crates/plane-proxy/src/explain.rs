@@ -115,9 +115,10 @@ fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tup
     }
     for (weight, service) in rule.shares() {
         let name = &service.spec.name;
-        let but = match can_serve(service) {
-            true => "",
-            false => ", but no backend of it can serve",
+        let but = match serves(service) {
+            Serves::Anyone => "",
+            Serves::Staying => ", but it serves only clients that stay on a backend of weight 0",
+            Serves::Nobody => ", but no backend of it can serve",
         };
         let step = format!("to service `{name}` by weight {weight}{but}");
         told.steps.push(step);
@@ -126,7 +127,19 @@ fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tup
     match (shares.next(), shares.next()) {
         (Some((_, only)), None) => to_service(told, snapshot, only, tuple, now),
         (Some(_), Some(_)) => {
-            if !rule.shares().any(|(_, service)| can_serve(service)) {
+            let mut served = false;
+            for (_, service) in rule.shares() {
+                let (step, member) = stays_on(service, tuple).unzip();
+                let name = &service.spec.name;
+                let step = step.map(|step| format!("service `{name}`: {step}"));
+                told.steps.extend(step);
+                served |= match serves(service) {
+                    Serves::Anyone => true,
+                    Serves::Staying => service.cookie.is_some() || member.flatten().is_some(),
+                    Serves::Nobody => false,
+                };
+            }
+            if !served {
                 told.nowhere = Some("no backend of these services can serve".into());
             }
         }
@@ -138,8 +151,23 @@ fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tup
     }
 }
 
-fn can_serve(service: &LiveService) -> bool {
-    !service.members.is_empty() || service.sorry.is_some()
+/// Whom a service can serve.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    Anyone,
+    /// Clients that stay on a backend of weight 0.
+    Staying,
+    Nobody,
+}
+
+fn serves(service: &LiveService) -> Serves {
+    if !service.members.is_empty() || service.sorry.is_some() {
+        Serves::Anyone
+    } else if service.clients_stay() && !service.resting.is_empty() {
+        Serves::Staying
+    } else {
+        Serves::Nobody
+    }
 }
 
 /// A backend for people: its address, and its name if it has one.
@@ -198,7 +226,7 @@ fn to_service(
         .into_iter()
         .flat_map(|service| service.backends.values());
     for backend in backends.filter(|backend| !backend.takes_new()) {
-        told.steps.push(unused(backend));
+        told.steps.push(unused(backend, service.clients_stay()));
     }
     if let Some(jar) = &service.cookie {
         let cookie = jar.name();
@@ -210,12 +238,14 @@ fn to_service(
         port: tuple.client.port(),
         destination: tuple.destination.ip(),
     };
+    let (step, stays) = stays_on(service, tuple).unzip();
+    told.steps.extend(step);
     let hashed = service.balancer.hashed(&client, now);
     let decided = match (
         hashed.and_then(|at| service.members.get(at)),
         &service.sorry,
     ) {
-        _ if let Some(member) = stays_on(told, service, tuple) => member,
+        _ if let Some(member) = stays.flatten() => member,
         (Some(member), _) => {
             let of = match kind.needs_destination() {
                 true => tuple.destination,
@@ -231,8 +261,19 @@ fn to_service(
             sorry
         }
         _ => {
-            if service.members.is_empty() {
-                told.nowhere = Some(format!("no backend of service `{name}` can serve"));
+            match serves(service) {
+                Serves::Anyone => {}
+                Serves::Staying if service.cookie.is_some() => {
+                    let step = "only clients with the cookie of a backend of weight 0 are served";
+                    told.steps.push(step.into());
+                }
+                Serves::Staying => {
+                    let why = format!("service `{name}` serves only clients that stay there");
+                    told.nowhere = Some(why);
+                }
+                Serves::Nobody => {
+                    told.nowhere = Some(format!("no backend of service `{name}` can serve"));
+                }
             }
             return;
         }
@@ -241,42 +282,41 @@ fn to_service(
     told.backend_name = decided.backend.name.to_string();
 }
 
-/// The backend that the client stays on, if it does.
-fn stays_on<'a>(
-    told: &mut Explanation,
-    service: &'a LiveService,
-    tuple: &Tuple,
-) -> Option<&'a Member> {
+/// What persistence does with the client, and the backend that it stays on, if it does; none if the
+/// service has no persistence.
+fn stays_on<'a>(service: &'a LiveService, tuple: &Tuple) -> Option<(String, Option<&'a Member>)> {
     let sticky = service.sticky.as_ref()?;
     let client = sticky.net(tuple.client.ip());
     let Some(stays) = sticky.find(client) else {
         let step = format!("persistence: {client} is not remembered, and stays where it goes now");
-        told.steps.push(step);
-        return None;
+        return Some((step, None));
     };
     let Some(member) = service.member(&stays.backend) else {
-        told.steps.push(format!(
+        let step = format!(
             "persistence: {client} stayed on {}, which takes nothing new: it moves",
             stays.backend
-        ));
-        return None;
+        );
+        return Some((step, None));
     };
     let backend = called(&member.backend);
-    told.steps.push(match stays.open {
+    let step = match stays.open {
         0 => format!(
             "persistence: {client} stays on {backend} for {} s more",
             stays.left.div_ceil(1000)
         ),
         open => format!("persistence: {client} stays on {backend}, where it has {open} open"),
-    });
-    Some(member)
+    };
+    Some((step, Some(member)))
 }
 
-/// Why a backend gets nothing new.
-fn unused(backend: &Backend) -> String {
+/// Why a backend gets nothing new; `stay`: its clients come back to it all the same.
+fn unused(backend: &Backend, stay: bool) -> String {
     let status = &backend.status;
     let called = called(backend);
     match (status.state, &*status.reason) {
+        (State::Ready, _) if stay => {
+            format!("backend {called}: gets only what clients that stay there bring: weight 0")
+        }
         (State::Ready, _) => format!("backend {called}: gets nothing new: weight 0"),
         (state, "") => format!("backend {called}: {state}"),
         (state, reason) => format!("backend {called}: {state}: {reason}"),

@@ -1,14 +1,14 @@
 //! Weight 0: nothing new, and what is there goes on.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_model::{Backend, Persistence, Proto, State, Status};
-use plimsoll_plane::{Plane, Tuple};
-use plimsoll_testkit::{Raw, TcpAnswer, TcpBackend, TcpBehaviour, wait_until_async};
+use plimsoll_model::{Backend, Cookie, CookieMode, Persistence, Proto, State, Status};
+use plimsoll_plane::{Explanation, Plane, Tuple};
+use plimsoll_testkit::{HttpBackend, Raw, TcpAnswer, TcpBackend, TcpBehaviour, wait_until_async};
 
-use crate::common::{BOUND, Proxy, at, limited, ms};
+use crate::common::{BOUND, Proxy, at, limited, ms, put, put_route, route, service};
 
 /// Greets, and then says what it hears.
 fn echo(id: &str) -> TcpBackend {
@@ -23,6 +23,17 @@ async fn say(raw: &mut Raw, word: &str) {
         raw.read_exact(word.len(), BOUND).await.unwrap(),
         word.as_bytes()
     );
+}
+
+/// Where HTTP from there would go.
+fn explain(proxy: &Proxy, client: IpAddr) -> Explanation {
+    proxy.plane.explain(&Tuple {
+        client: (client, 1).into(),
+        destination: proxy.address(),
+        proto: Proto::Http,
+        host: Some("a".into()),
+        path: None,
+    })
 }
 
 /// Sets weights and states of several backends in one step.
@@ -120,5 +131,51 @@ async fn a_backend_that_had_weight_0_starts_slowly() {
             starts(&proxy, it)
         };
         assert!(wait_until_async(BOUND, comes_back).await, "{persistence:?}");
+    }
+}
+
+#[tokio::test]
+async fn explain_knows_who_is_served_by_backends_of_weight_0() {
+    let backend = HttpBackend::start("b").unwrap();
+    let (stays, stranger) = ([127, 0, 0, 1].into(), [127, 0, 0, 99].into());
+    for shares in [&[("web", 1)][..], &[("web", 1), ("empty", 1)]] {
+        let mut proxy = Proxy::http_with(vec![at(backend.address())], |spec| {
+            spec.persistence = Some(Persistence::new(ms(600_000)));
+        });
+        proxy.change(|desired| {
+            put(desired, service("empty", Vec::new()));
+            put_route(desired, route("all", "*", "/", shares));
+        });
+        assert_eq!(proxy.get("a", "/").await.status, 200);
+        set(&mut proxy, |backend| backend.weight = 0);
+        let told = explain(&proxy, stays);
+        assert_eq!(
+            (told.nowhere, told.status),
+            (None, None),
+            "{:?}",
+            told.steps
+        );
+        assert_eq!(proxy.get("a", "/").await.status, 200);
+        if shares.len() == 1 {
+            assert_eq!(told.backend, Some(backend.address().into()));
+        }
+        let told = explain(&proxy, stranger);
+        assert_eq!(told.status, Some(503), "{:?}", told.steps);
+        // By a cookie it may be anybody.
+        proxy.edit(|web| {
+            let spec = Arc::make_mut(&mut web.spec);
+            spec.persistence = None;
+            spec.cookie = Some(Cookie::new("SRV".into(), CookieMode::Insert));
+        });
+        let told = explain(&proxy, stranger);
+        assert_eq!(
+            (told.nowhere, told.status),
+            (None, None),
+            "{:?}",
+            told.steps
+        );
+        // And without either it is nobody.
+        proxy.edit(|web| Arc::make_mut(&mut web.spec).cookie = None);
+        assert_eq!(explain(&proxy, stays).status, Some(503));
     }
 }
