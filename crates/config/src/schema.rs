@@ -65,6 +65,7 @@ pub const TIMEOUTS: &[&str] = &[
     "keepalive",
     "queue",
     "response",
+    "stall",
     "idle",
     "peer",
     "udp",

@@ -331,6 +331,7 @@ fn timeouts(timeouts: &mut Timeouts, node: &Node<'_>, faults: &mut Faults) {
         ("keepalive", zero, &mut timeouts.keepalive),
         ("queue", zero, &mut timeouts.queue),
         ("response", zero, &mut timeouts.response),
+        ("stall", zero, &mut timeouts.stall),
         ("idle", zero, &mut timeouts.idle),
         ("peer", zero, &mut timeouts.peer),
         ("udp", zero, &mut timeouts.udp),

@@ -17,6 +17,8 @@ pub struct Timeouts {
     pub queue: Duration,
     /// For the head of a backend's response, from the end of the request.
     pub response: Duration,
+    /// For an HTTP client to send more of a request's body, or to take more of an answer.
+    pub stall: Duration,
     /// For a byte in either direction on a TCP connection or a tunnel (WebSocket).
     pub idle: Duration,
     /// For the host at the other end of a connection to acknowledge what was sent, and to make room
@@ -37,6 +39,7 @@ impl Default for Timeouts {
             keepalive: Duration::from_secs(75),
             queue: Duration::from_secs(10),
             response: Duration::from_secs(120),
+            stall: Duration::from_secs(60),
             idle: Duration::from_secs(3600),
             peer: Duration::from_secs(120),
             udp: Duration::from_secs(60),

@@ -87,6 +87,9 @@ pub(crate) struct Conn {
     phase: Cell<Phase>,
     deadline: Cell<u64>,
     expired: Cell<bool>,
+    /// When an HTTP client has been waited for in the middle of a body for too long.
+    patience: Cell<u64>,
+    stalled: Cell<bool>,
     cut: Cell<bool>,
     watch: Cell<Watch>,
     /// When the backend was asked, in µs of the plane's clock; 0 where nobody wants to know.
@@ -119,6 +122,8 @@ impl Conn {
             phase: Cell::new(phase),
             deadline: Cell::new(NEVER),
             expired: Cell::new(false),
+            patience: Cell::new(NEVER),
+            stalled: Cell::new(false),
             cut: Cell::new(false),
             watch: Cell::new(Watch::Not),
             asked: Cell::new(0),
@@ -305,6 +310,31 @@ impl Conn {
         self.expired.replace(false)
     }
 
+    /// The client is waited for in the middle of a body, for `limit` ms from `now` on at most, or from
+    /// the time on at which it was said first; 0 is no limit.
+    pub(crate) fn await_client(&self, now: u64, limit: u64) {
+        if limit != 0 && self.patience.get() == NEVER && !self.stalled.get() {
+            let until = now.saturating_add(limit).saturating_add(TICK_MS);
+            self.patience.set(until);
+        }
+    }
+
+    /// The client has gone on.
+    pub(crate) fn client_went_on(&self) {
+        self.patience.set(NEVER);
+        self.stalled.set(false);
+    }
+
+    /// Whether the client was waited for in vain.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.get()
+    }
+
+    /// The same. Says so once.
+    pub(crate) fn take_stalled(&self) -> bool {
+        self.stalled.replace(false)
+    }
+
     /// Whether this phase has lasted for longer than a tick. If not, the task is woken when it has.
     pub(crate) fn is_slow(&self) -> bool {
         if self.watch.get() == Watch::Not {
@@ -397,11 +427,16 @@ impl Conn {
         if cut {
             self.cut.set(true);
         }
+        let stalled = self.patience.get() <= now;
+        if stalled {
+            self.patience.set(NEVER);
+            self.stalled.set(true);
+        }
         let asked = self.watch.get() == Watch::Asked;
         if asked {
             self.watch.set(Watch::Slow);
         }
-        if expired || cut || asked {
+        if expired || cut || stalled || asked {
             self.wake();
         }
     }

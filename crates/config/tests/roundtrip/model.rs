@@ -142,15 +142,16 @@ fn timeouts() -> BoxedStrategy<Timeouts> {
         millis(0),
         millis(0),
         millis(0),
-        (millis(0), millis(0), millis(0)),
+        (millis(0), millis(0), millis(0), millis(0)),
     );
     let some = some.prop_map(
-        |(connect, header, keepalive, queue, response, idle, (peer, udp, drain))| Timeouts {
+        |(connect, header, keepalive, queue, response, idle, (stall, peer, udp, drain))| Timeouts {
             connect,
             header,
             keepalive,
             queue,
             response,
+            stall,
             idle,
             peer,
             udp,

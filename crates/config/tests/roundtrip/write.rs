@@ -348,6 +348,7 @@ fn timeouts(timeouts: &Timeouts) -> String {
         ("keepalive", timeouts.keepalive),
         ("queue", timeouts.queue),
         ("response", timeouts.response),
+        ("stall", timeouts.stall),
         ("idle", timeouts.idle),
         ("peer", timeouts.peer),
         ("udp", timeouts.udp),

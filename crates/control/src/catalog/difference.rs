@@ -343,6 +343,7 @@ fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {
         keepalive,
         queue,
         response,
+        stall,
         idle,
         peer,
         udp,
@@ -353,6 +354,7 @@ fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {
         .or_else(|| differ("timeouts.keepalive", keepalive, &second.keepalive, time))
         .or_else(|| differ("timeouts.queue", queue, &second.queue, time))
         .or_else(|| differ("timeouts.response", response, &second.response, time))
+        .or_else(|| differ("timeouts.stall", stall, &second.stall, time))
         .or_else(|| differ("timeouts.idle", idle, &second.idle, time))
         .or_else(|| differ("timeouts.peer", peer, &second.peer, time))
         .or_else(|| differ("timeouts.udp", udp, &second.udp, time))

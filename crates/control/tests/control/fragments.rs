@@ -63,6 +63,7 @@ fn the_first_differing_setting_is_named() {
         ("scheduler.seed", |s| s.scheduler.seed = 1),
         ("scheduler.table", |s| s.scheduler.table = 307),
         ("drain", |s| s.timeouts.drain = Duration::ZERO),
+        ("timeouts.stall", |s| s.timeouts.stall = Duration::ZERO),
         ("timeouts.idle", |s| s.timeouts.idle = Duration::ZERO),
         ("timeouts.udp", |s| s.timeouts.udp = Duration::ZERO),
         ("sessions", |s| s.sessions.limit = 9),

@@ -99,6 +99,11 @@ impl Exchange<'_> {
                         .ending(*b"KH"),
                 )
             }
+            Attempt::Stalled => Err(Failure::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the rest of the request did not come in time",
+            )
+            .ending(*b"cH")),
             Attempt::TimedOut => {
                 counts.failures.add(1);
                 self.timed_out(backend);

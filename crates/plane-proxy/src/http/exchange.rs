@@ -79,6 +79,8 @@ pub(super) enum Attempt {
     },
     /// No response in time.
     TimedOut,
+    /// The client did not send the rest of the request in time.
+    Stalled,
     /// The backend's drain time-out has passed.
     Cut,
 }
@@ -294,6 +296,7 @@ impl<'a> Exchange<'a> {
         backend.count(client.worker.id).requests.add(1);
         time(&client.worker, &client.conn, &self.service);
         let mut answer = std::pin::pin!(conn.send.try_send_request(request));
+        let over = |attempt| Poll::Ready(Waited::Over(attempt));
         let mut step = |cx: &mut Context<'_>| {
             let ended = conn.poll_drive(cx).is_ready();
             // Nobody but this task brings the answer: it needs no waker.
@@ -303,8 +306,9 @@ impl<'a> Exchange<'a> {
             {
                 Poll::Ready(answered) => Poll::Ready(Waited::Answered(answered)),
                 Poll::Pending if ended => Poll::Ready(Waited::Ended),
-                Poll::Pending if client.conn.take_expired() => Poll::Ready(Waited::TimedOut),
-                Poll::Pending if client.conn.is_cut() => Poll::Ready(Waited::Cut),
+                Poll::Pending if client.conn.take_expired() => over(Attempt::TimedOut),
+                Poll::Pending if client.conn.take_stalled() => over(Attempt::Stalled),
+                Poll::Pending if client.conn.is_cut() => over(Attempt::Cut),
                 Poll::Pending => Poll::Pending,
             }
         };
@@ -330,8 +334,7 @@ impl<'a> Exchange<'a> {
                 }
             },
             Waited::Ended => (conn.has_received(), false, "connection closed".into()),
-            Waited::TimedOut => return Err(Attempt::TimedOut),
-            Waited::Cut => return Err(Attempt::Cut),
+            Waited::Over(attempt) => return Err(attempt),
         };
         Err(Attempt::Closed {
             received,
@@ -391,6 +394,5 @@ impl<'a> Exchange<'a> {
 enum Waited {
     Answered(Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>>),
     Ended,
-    TimedOut,
-    Cut,
+    Over(Attempt),
 }

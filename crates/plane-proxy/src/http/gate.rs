@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
@@ -55,6 +55,18 @@ pub(crate) struct Gate {
     farewell: Cell<Farewell>,
     /// The kernel may hold back what was written.
     corked: Cell<bool>,
+    awaited: Cell<Awaited>,
+    /// How long the client is waited for in the middle of a body, in ms; 0 is no limit.
+    patience: Cell<u64>,
+}
+
+/// What the client is waited for in the middle of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Awaited {
+    /// More of its request.
+    bytes: bool,
+    /// Room for more of the answer.
+    room: bool,
 }
 
 /// Whether the client has sent a request that is the last by its own word, and has no body.
@@ -122,6 +134,36 @@ impl Gate {
             last: Cell::new(Last::No),
             farewell: Cell::default(),
             corked: Cell::new(false),
+            awaited: Cell::default(),
+            patience: Cell::new(0),
+        }
+    }
+
+    /// How long the client is waited for in the middle of a body from now on, in ms; 0 is no limit.
+    pub(crate) fn set_patience(&self, limit: u64) {
+        self.patience.set(limit);
+    }
+
+    /// The client is waited for. Whatever it does, in either direction, is progress.
+    fn wait(&self, wait: impl FnOnce(&mut Awaited)) {
+        let mut awaited = self.awaited.get();
+        wait(&mut awaited);
+        self.awaited.set(awaited);
+        self.conn
+            .await_client(self.worker.now(), self.patience.get());
+    }
+
+    /// The client has gone on.
+    fn went_on(&self, end: impl FnOnce(&mut Awaited)) {
+        let mut awaited = self.awaited.get();
+        if awaited == Awaited::default() {
+            return;
+        }
+        end(&mut awaited);
+        self.awaited.set(awaited);
+        self.conn.client_went_on();
+        if awaited != Awaited::default() {
+            self.wait(|_| {});
         }
     }
 
@@ -298,11 +340,18 @@ impl Gate {
                 continue;
             }
             let before = buf.filled().len();
-            ready!(
-                self.socket
-                    .borrow_mut()
-                    .poll_read(cx, buf, &self.worker.scratch)
-            )?;
+            let mut socket = self.socket.borrow_mut();
+            match socket.poll_read(cx, buf, &self.worker.scratch) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => {
+                    if inlet.framing.in_body() {
+                        self.wait(|awaited| awaited.bytes = true);
+                    }
+                    return Poll::Pending;
+                }
+            }
+            drop(socket);
+            self.went_on(|awaited| awaited.bytes = false);
             let read = buf.filled().get(before..).unwrap_or_default();
             if read.is_empty() {
                 if inlet.framing.in_body() {
@@ -347,11 +396,18 @@ impl Gate {
         let mut write =
             |bufs: &[io::IoSlice<'_>]| socket.poll_write(cx, bufs, cork, &self.worker.scratch);
         let mut farewell = self.farewell.get();
-        if farewell.is_over() {
-            return write(bufs);
+        let written = if farewell.is_over() {
+            write(bufs)
+        } else {
+            let written = farewell.poll_write(bufs, write);
+            self.farewell.set(farewell);
+            written
+        };
+        if written.is_pending() {
+            self.wait(|awaited| awaited.room = true);
+        } else {
+            self.went_on(|awaited| awaited.room = false);
         }
-        let written = farewell.poll_write(bufs, write);
-        self.farewell.set(farewell);
         written
     }
 

@@ -45,6 +45,7 @@ use self::gate::Gate;
 use self::pool::BackendConn;
 use self::ruled::Ruled;
 use self::spare::Spare;
+use crate::access::End;
 use crate::backend::{Open, Place};
 use crate::conn::{Conn, Phase};
 use crate::relay::{Ended, relay};
@@ -254,6 +255,12 @@ fn drive(
         let _ = client
             .conn
             .poll_quietly(cx, |cx| driven.borrow_mut().poll_drive(cx));
+    }
+    // While there is no answer yet, the service answers that.
+    if client.conn.is_stalled() && client.conn.phase() != Phase::Request {
+        client.conn.note(|record, _| record.end(End::new(*b"cD")));
+        client.gate.break_off();
+        return Poll::Ready(Served::Over);
     }
     match client.conn.phase() {
         Phase::Request | Phase::Response if client.gate.is_gone(cx) => Poll::Ready(Served::Over),

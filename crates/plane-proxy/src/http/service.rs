@@ -209,6 +209,7 @@ async fn pass_on(
     client.conn.route(&service);
     client.keepalive.set(service.timeouts.keepalive);
     client.idle.set(service.timeouts.idle);
+    client.gate.set_patience(service.timeouts.stall);
     if let Some(counts) = service.shared.count(client.worker.id) {
         counts.total.add(1);
     }

@@ -40,6 +40,7 @@ mod routing;
 mod rules;
 mod schedulers;
 mod slow_start;
+mod stall;
 mod strict;
 mod tcp;
 mod tcp_limits;

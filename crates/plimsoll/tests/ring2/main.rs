@@ -12,6 +12,7 @@
 )]
 
 mod access_log;
+mod attackers;
 mod churn;
 mod clients;
 mod config;

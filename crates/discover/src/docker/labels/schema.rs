@@ -70,6 +70,7 @@ pub const SERVICE: &[&str] = &[
     "timeouts.connect",
     "timeouts.queue",
     "timeouts.response",
+    "timeouts.stall",
     "timeouts.idle",
     "timeouts.udp",
     "sessions",

@@ -240,6 +240,7 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
         ),
         ("timeouts.queue", zero, &mut timeouts.queue),
         ("timeouts.response", zero, &mut timeouts.response),
+        ("timeouts.stall", zero, &mut timeouts.stall),
         ("timeouts.idle", zero, &mut timeouts.idle),
         ("timeouts.udp", zero, &mut timeouts.udp),
         ("drain", zero, &mut timeouts.drain),
