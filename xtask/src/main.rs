@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod soak;
 
 /// Chores of the workspace.
 #[derive(Parser)]
@@ -24,10 +25,13 @@ struct Cli {
 enum Chore {
     /// Measure plimsoll: beside HAProxy and nginx on the same core, or in front of containers.
     Bench(bench::Args),
+    /// Keep one plimsoll busy and changing for an hour, and see whether anything grows.
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().chore {
         Chore::Bench(args) => bench::run(&args),
+        Chore::Soak(args) => soak::run(&args),
     }
 }

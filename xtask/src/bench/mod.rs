@@ -18,6 +18,9 @@ mod report;
 mod rows;
 mod udp;
 
+pub(crate) use measure::{median, raise_file_limit, rss_kib};
+pub(crate) use proxies::target_folder;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;

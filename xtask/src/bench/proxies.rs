@@ -56,6 +56,12 @@ pub(crate) struct Paths {
     _lock: File,
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
 impl Paths {
     /// Finds the peers and takes the bench's folder.
     ///
@@ -86,9 +92,7 @@ impl Paths {
                 )));
             }
         }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        let target = target_folder();
         let dir = target.join("bench");
         let made = fs::create_dir_all(&dir).and_then(|()| fs::canonicalize(&dir));
         let dir = made.map_err(|error| Error::Io("making target/bench", error))?;

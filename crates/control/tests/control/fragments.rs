@@ -57,7 +57,7 @@ fn a_fragment_of_another_spec() {
 #[test]
 fn the_first_differing_setting_is_named() {
     type Change = fn(&mut ServiceSpec);
-    let cases: [(&str, Change); 14] = [
+    let cases: [(&str, Change); 15] = [
         ("listen", |s| s.listens.clear()),
         ("plane", |s| s.plane = PlaneChoice::Proxy),
         ("scheduler.seed", |s| s.scheduler.seed = 1),

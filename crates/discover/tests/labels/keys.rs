@@ -660,6 +660,12 @@ const KEYS: &[Key] = &[
         bad: &[("-5s", TIME)],
     },
     Key {
+        key: "timeouts.stall",
+        good: "30s",
+        seen: |s| s.spec.timeouts.stall == Duration::from_secs(30),
+        bad: &[("30", TIME)],
+    },
+    Key {
         key: "timeouts.idle",
         good: "0",
         seen: |s| s.spec.timeouts.idle == Duration::ZERO,
