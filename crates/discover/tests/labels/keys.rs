@@ -663,7 +663,7 @@ const KEYS: &[Key] = &[
         key: "timeouts.stall",
         good: "30s",
         seen: |s| s.spec.timeouts.stall == Duration::from_secs(30),
-        bad: &[("30", TIME)],
+        bad: &[("soon", TIME)],
     },
     Key {
         key: "timeouts.idle",
