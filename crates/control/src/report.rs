@@ -161,6 +161,7 @@ impl Control {
                 services: services
                     .map(|s| (s.service.to_string(), s.weight))
                     .collect(),
+                does: (route.http.as_ref()).map_or_else(Vec::new, |http| http.summary()),
                 error: error(name, plane),
             }
         };

@@ -241,6 +241,9 @@ pub struct RouteStatus {
     pub priority: i32,
     /// Where it leads: services and their weights.
     pub services: Vec<(String, u32)>,
+    /// What it does with its requests, for people; empty if it only passes them on.
+    #[serde(default)]
+    pub does: Vec<String>,
     /// Why its plane does not hold it as it should, if so.
     pub error: Option<String>,
 }

@@ -1,10 +1,13 @@
 //! Where a request would go now, and why.
 
+mod http;
+
 use std::collections::BTreeMap;
 
 use plimsoll_model::{Backend, ClientRules, Listen, Ports, State, Verdict};
 use plimsoll_plane::{Explanation, Tuple};
 
+use crate::http::target::host_of;
 use crate::listener::Bound;
 use crate::router::{Routed, Rule};
 use crate::snapshot::{LiveService, Member, Snapshot, Table};
@@ -46,13 +49,18 @@ pub(crate) fn explain(
             told.status = None;
         }
         Some(Table::Http(http)) => {
-            let host = tuple
-                .host
-                .as_deref()
-                .unwrap_or_default()
-                .to_ascii_lowercase();
+            let said = tuple.host.as_deref().unwrap_or_default();
+            let mut lower = [0; 255];
+            let host = host_of(said.as_bytes(), &mut lower).unwrap_or_default();
             let path = tuple.path.as_deref().unwrap_or("/");
-            match http.router.route(&host, path) {
+            if http.router.is_evasive(host, path) {
+                let why = format!("path {path:?} may be read as one of another route");
+                told.steps.push(format!("{why}, which is guarded: 400"));
+                told.nowhere = Some(why);
+                told.status = Some(400);
+                return told;
+            }
+            match http.router.route(host, path) {
                 Routed::Rule(rule) => {
                     told.route = Some(rule.name.clone());
                     told.steps.push(format!(
@@ -110,6 +118,11 @@ fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tup
     let route = snapshot.held.routes.get(&rule.name);
     if let Some(http) = route.and_then(|route| route.http.as_ref())
         && !admits(told, &http.clients, format!("route `{}`", rule.name), tuple)
+    {
+        return;
+    }
+    if let Some(http) = route.and_then(|route| route.http.as_ref())
+        && !http::by_route(told, http, &rule.path, tuple)
     {
         return;
     }
@@ -190,6 +203,9 @@ fn to_service(
     let rules = &service.spec.clients;
     if !admits(told, rules, format!("service `{name}`"), tuple) {
         return;
+    }
+    if let Some(http) = &service.spec.http {
+        http::by_service(told, name.as_str(), http);
     }
     let kind = service.spec.scheduler.kind;
     let over = match service.members.len() {

@@ -5,6 +5,7 @@ mod fields;
 mod prefix;
 mod redirect;
 mod request_id;
+mod summary;
 mod template;
 
 pub use auth::{BasicAuth, HashKind, PasswordHash, looks_secret};

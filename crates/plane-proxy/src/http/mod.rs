@@ -19,13 +19,13 @@ mod password;
 pub(crate) mod plain;
 pub(crate) mod pool;
 pub(crate) mod quiet;
-mod redirect;
+pub(crate) mod redirect;
 mod ruled;
 pub(crate) mod rules;
 mod scheme;
 mod service;
 pub(crate) mod spare;
-mod target;
+pub(crate) mod target;
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;

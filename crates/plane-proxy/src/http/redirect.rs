@@ -6,12 +6,12 @@ use plimsoll_model::{PathPrefix, Redirect, RedirectHost, Scheme};
 use super::target::host_of;
 
 /// Where a request came from, as a redirect sees it.
-pub(super) struct Site<'a> {
-    pub(super) scheme: Scheme,
+pub(crate) struct Site<'a> {
+    pub(crate) scheme: Scheme,
     /// `Host` as the client sent it.
-    pub(super) authority: &'a [u8],
+    pub(crate) authority: &'a [u8],
     /// The same in lower case, without port.
-    pub(super) host: &'a str,
+    pub(crate) host: &'a str,
 }
 
 impl Site<'_> {
@@ -44,7 +44,7 @@ fn port(authority: &[u8]) -> Option<u16> {
 
 /// Where a redirect of a route with this path leads; none if the request is there already. `Err` if
 /// that cannot be said without a host.
-pub(super) fn location(
+pub(crate) fn location(
     redirect: &Redirect,
     path: &PathPrefix,
     site: &Site<'_>,

@@ -22,7 +22,7 @@ pub(super) fn check_form(method: &Method, uri: &Uri) -> Result<(), &'static str>
 }
 
 /// The host in lower case without port and final dot; none if it has what no host has.
-pub(super) fn host_of<'a>(authority: &[u8], lower: &'a mut [u8; 255]) -> Option<&'a str> {
+pub(crate) fn host_of<'a>(authority: &[u8], lower: &'a mut [u8; 255]) -> Option<&'a str> {
     let name = match authority {
         [b'[', ..] => {
             let end = authority.iter().position(|b| *b == b']')?;

@@ -1,8 +1,10 @@
 //! What routes and services do with requests and responses on their way.
 
 use plimsoll_model::{
-    FieldRules, PrefixChange, Redirect, RequestId, Route, RouteHttp, ServiceHttp, ServiceSpec,
+    BasicAuth, FieldRules, PrefixChange, Proto, Redirect, RequestId, Route, RouteHttp, ServiceHttp,
+    ServiceSpec,
 };
+use plimsoll_plane::{Plane, Tuple};
 use plimsoll_testkit::{Head, HttpBackend, HttpBehaviour, Response};
 
 use crate::common::{BOUND, Proxy, at, put_route, route};
@@ -317,4 +319,88 @@ async fn answers_of_our_own_have_the_id_too() {
         ids.insert(all(&answer.head, "x-request-id")[0].to_owned());
     }
     assert_eq!(ids.len(), 3);
+}
+
+#[tokio::test]
+async fn explanations_say_what_rules_do() {
+    let user = format!("alice:$apr1$salt${}", "a".repeat(22));
+    let guarded = RouteHttp {
+        basic_auth: Some(BasicAuth {
+            realm: "cave".into(),
+            users: [BasicAuth::user(&user).unwrap()].into(),
+        }),
+        ..prefix("/cave", "/gold")
+    };
+    let routes = vec![
+        with("tls", "tls.example", "/", redirect("https")),
+        with("port", "port.example", "/", redirect("http://{host}:81/x")),
+        with("there", "there.example", "/", redirect("http://{host}/x")),
+        with("cave", "*", "/cave", guarded),
+        with("rest", "*", "/", prefix("/", "/app")),
+    ];
+    let stage = Stage::new(routes, |spec| {
+        spec.http = Some(id(true).into());
+    });
+    let explain = |host: &str, path: &str| {
+        stage.proxy.plane.explain(&Tuple {
+            client: "127.0.0.1:4711".parse().unwrap(),
+            destination: stage.proxy.address(),
+            proto: Proto::Http,
+            host: Some(host.to_owned()),
+            path: Some(path.to_owned()),
+        })
+    };
+    for (host, path, step) in [
+        (
+            "TLS.example:8080",
+            "/a?b",
+            "redirects to https://tls.example/a?b: 307",
+        ),
+        (
+            "port.example",
+            "/a",
+            "redirects to http://port.example:81/x/a: 307",
+        ),
+        ("there.example", "/x/a", "would lead here: it is passed on"),
+        (
+            "a",
+            "//cave",
+            "may be read as one of another route, which is guarded: 400",
+        ),
+        (
+            "a",
+            "/cave/x",
+            "path \"/cave/x\" becomes \"/gold/x\" for the backend",
+        ),
+        ("a", "/b", "path \"/b\" becomes \"/app/b\" for the backend"),
+        (
+            "a",
+            "/b",
+            "service `web` changes request-id x-request-id, in the response, too",
+        ),
+    ] {
+        let told = explain(host, path);
+        assert!(
+            told.steps.iter().any(|said| said.contains(step)),
+            "{host}{path}: {told:?}"
+        );
+        let answer = stage.proxy.get(host, path).await;
+        let location = answer.head.get("location");
+        match told.status {
+            Some(status) => assert_eq!(answer.status, status, "{host}{path}"),
+            None => assert!([200, 401].contains(&answer.status), "{host}{path}"),
+        }
+        assert_eq!(location.is_some(), told.status == Some(307), "{told:?}");
+        if let (Some(location), Some(why)) = (location, &told.nowhere) {
+            assert!(why.ends_with(location), "{why}, {location}");
+        }
+    }
+    let guarded = explain("a", "/cave");
+    assert!(
+        guarded
+            .steps
+            .iter()
+            .any(|step| step.contains("401 for others"))
+    );
+    assert!(!format!("{guarded:?}").contains("$apr1$"));
 }

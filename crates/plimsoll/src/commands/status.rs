@@ -302,6 +302,7 @@ fn routes(text: &mut String, routes: &[RouteStatus], paint: Paint) {
         ("SERVICE", Side::Left),
         ("LISTEN", Side::Left),
         ("PRIORITY", Side::Right),
+        ("DOES", Side::Left),
         ("ERROR", Side::Left),
     ]);
     for route in routes {
@@ -325,6 +326,7 @@ fn routes(text: &mut String, routes: &[RouteStatus], paint: Paint) {
             (services, Colour::None),
             (route.listens.join(", "), Colour::None),
             (priority, Colour::None),
+            (route.does.join("; "), Colour::None),
             (route.error.clone().unwrap_or_default(), Colour::Red),
         ]);
     }

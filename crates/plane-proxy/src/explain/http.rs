@@ -1,0 +1,82 @@
+//! What a route or a service does with a request beside passing it on.
+
+use http::Uri;
+use plimsoll_model::{PathPrefix, RouteHttp, Scheme, ServiceHttp};
+use plimsoll_plane::{Explanation, Tuple};
+
+use crate::http::redirect::{Site, location};
+use crate::http::target::host_of;
+
+/// Says what a route does with a request. False if it answers the request itself.
+pub(super) fn by_route(
+    told: &mut Explanation,
+    http: &RouteHttp,
+    path: &PathPrefix,
+    tuple: &Tuple,
+) -> bool {
+    let asked = tuple.path.as_deref().unwrap_or("/");
+    let host = tuple.host.as_deref().unwrap_or_default();
+    let mut lower = [0; 255];
+    if let Some(redirect) = &http.redirect {
+        let site = Site {
+            scheme: Scheme::Http,
+            authority: host.as_bytes(),
+            host: host_of(host.as_bytes(), &mut lower).unwrap_or_default(),
+        };
+        let to = asked
+            .parse::<Uri>()
+            .map(|uri| location(redirect, path, &site, &uri));
+        let status = match to {
+            Ok(Ok(Some(to))) => {
+                let to = String::from_utf8_lossy(&to);
+                told.nowhere = Some(format!("the route redirects to {to}"));
+                redirect.status
+            }
+            Ok(Ok(None)) => {
+                let step = "the redirect of the route would lead here: it is passed on";
+                told.steps.push(step.into());
+                0
+            }
+            Ok(Err(())) => {
+                let why = "the route redirects to the host that was asked for, and none was";
+                told.nowhere = Some(why.into());
+                400
+            }
+            Err(_) => 0,
+        };
+        if let Some(why) = &told.nowhere {
+            told.steps.push(format!("{why}: {status}"));
+            told.status = Some(status);
+            return false;
+        }
+    }
+    if let Some(auth) = &http.basic_auth {
+        told.steps.push(format!(
+            "the route asks for a user and a password of {:?}: 401 for others",
+            auth.realm
+        ));
+    }
+    if !http.prefix.is_empty() {
+        let becomes = http.prefix.apply(asked);
+        let step = format!("path {asked:?} becomes {becomes:?} for the backend");
+        told.steps.push(step);
+    }
+    fields(told, "the route", &http.summary());
+    true
+}
+
+/// Says what a service does with requests.
+pub(super) fn by_service(told: &mut Explanation, name: &str, http: &ServiceHttp) {
+    fields(told, &format!("service `{name}`"), &http.summary());
+}
+
+/// The changes of headers among what is done.
+fn fields(told: &mut Explanation, who: &str, does: &[String]) {
+    for done in does.iter().filter(|done| {
+        ["request-", "response-"]
+            .iter()
+            .any(|begin| done.starts_with(begin))
+    }) {
+        told.steps.push(format!("{who} changes {done}"));
+    }
+}
