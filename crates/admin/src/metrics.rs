@@ -243,7 +243,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 fn backends(text: &mut Text, status: &Status) {
     type Value = fn(&BackendStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 13] = [
+    let families: [(&str, &str, &str, Value); 14] = [
         (
             "plimsoll_backend_weight",
             "gauge",
@@ -261,6 +261,12 @@ fn backends(text: &mut Text, status: &Status) {
             "gauge",
             "Requests or connections waiting for a place below maxconn.",
             |b| number(b.counters.queued),
+        ),
+        (
+            "plimsoll_backend_overloaded",
+            "gauge",
+            "1 if it reached its upper threshold and was not below its lower one since, else 0.",
+            |b| number(b.counters.overloaded.into()),
         ),
         (
             "plimsoll_backend_requests_total",

@@ -108,6 +108,8 @@ impl Control {
                 weight: backend.weight,
                 weight_configured: source.map_or(backend.weight, |b| b.weight),
                 maxconn: backend.maxconn,
+                upper: backend.upper,
+                lower: backend.lower,
                 node: backend.node.to_string(),
                 zone: backend.zone.to_string(),
                 ejections: counts.ejections,

@@ -191,6 +191,12 @@ pub struct BackendStatus {
     pub weight_configured: u32,
     /// In flight at most; 0 is no limit.
     pub maxconn: u32,
+    /// With so many in flight and waiting it gets nothing new; 0 is no such threshold.
+    #[serde(default)]
+    pub upper: u32,
+    /// With less than so many it gets something again; 0 is ¾ of `upper`.
+    #[serde(default)]
+    pub lower: u32,
     /// The node it runs on; empty if unknown.
     pub node: String,
     /// The zone of that node; empty if unknown.

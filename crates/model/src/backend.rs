@@ -148,7 +148,7 @@ pub struct Backend {
     pub forward: Forward,
     /// Requests (HTTP) or connections (TCP) in flight at most, over all cores; 0 is no limit.
     pub maxconn: u32,
-    /// Upper connection threshold as in IPVS: above it the backend gets nothing new; 0 is none.
+    /// Upper connection threshold as in IPVS: at it the backend gets nothing new; 0 is none.
     pub upper: u32,
     /// Lower connection threshold as in IPVS: below it the backend is used again; 0 is ¾ of `upper`.
     pub lower: u32,

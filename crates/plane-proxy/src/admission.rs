@@ -1,4 +1,4 @@
-//! Places at a backend: `maxconn` exact over all cores, and one queue in arrival order.
+//! Places at a backend: `maxconn` and thresholds exact over all cores, and one queue in arrival order.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -6,14 +6,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::thresholds::Thresholds;
+
 const WAITING: u64 = 1 << 32;
 
+/// It has reached its upper threshold, and not been below its lower one since.
+const OVERLOADED: u64 = 1 << 31;
+
 fn active(state: u64) -> u32 {
-    (state & u64::from(u32::MAX)) as u32
+    (state & (OVERLOADED - 1)) as u32
 }
 
 fn waiting(state: u64) -> u32 {
     (state >> 32) as u32
+}
+
+fn one_less(state: u64) -> u64 {
+    match active(state) {
+        0 => state,
+        _ => state - 1,
+    }
 }
 
 /// The places of one backend, shared by all workers.
@@ -23,11 +35,21 @@ fn waiting(state: u64) -> u32 {
 /// take a freed place past those who wait.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    /// Low half: places taken. High half: requests in the queue.
+    /// Bits 0 to 30: places taken. Bit 31: [`OVERLOADED`]. High half: requests in the queue.
     state: AtomicU64,
     /// Most places; 0 is no limit.
     limit: AtomicU32,
+    thresholds: Thresholds,
     queue: Mutex<Queue>,
+}
+
+/// Who asks for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comer {
+    /// One that the scheduler has sent: not while the backend is overloaded.
+    New,
+    /// A client that stays on this backend. As in IPVS it comes all the same.
+    Staying,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +85,7 @@ impl Admission {
         Self {
             state: AtomicU64::new(0),
             limit: AtomicU32::new(limit),
+            thresholds: Thresholds::default(),
             queue: Mutex::default(),
         }
     }
@@ -83,70 +106,89 @@ impl Admission {
         active(state).saturating_add(waiting(state))
     }
 
-    /// Whether a place is likely free now.
+    /// Whether a place is likely free now for somebody new.
     pub(crate) fn has_room(&self) -> bool {
-        self.room(self.state.load(Ordering::Relaxed))
+        self.room(self.state.load(Ordering::Relaxed), Comer::New)
+    }
+
+    /// Whether it has reached its upper threshold, and not been below its lower one since.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & OVERLOADED != 0
     }
 
     pub(crate) fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    fn room(&self, state: u64) -> bool {
+    fn room(&self, state: u64, comer: Comer) -> bool {
         let limit = self.limit();
-        waiting(state) == 0 && (limit == 0 || active(state) < limit)
+        waiting(state) == 0
+            && (limit == 0 || active(state) < limit)
+            && (comer == Comer::Staying || state & OVERLOADED == 0)
+    }
+
+    /// Changes the counts in one step, and whether it is overloaded by them. Whether they were.
+    fn change(&self, mut next: impl FnMut(u64) -> Option<u64>) -> bool {
+        let change = |s| next(s).map(|s| self.settled(s));
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
+        self.state.fetch_update(order.0, order.1, change).is_ok()
+    }
+
+    fn settled(&self, state: u64) -> u64 {
+        let load = u64::from(active(state)) + u64::from(waiting(state));
+        match self.thresholds.overloads(load, state & OVERLOADED != 0) {
+            true => state | OVERLOADED,
+            false => state & !OVERLOADED,
+        }
     }
 
     /// Takes a place if one is free and nobody waits for it.
     pub(crate) fn try_enter(&self) -> bool {
-        self.state
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |s| {
-                self.room(s).then_some(s + 1)
-            })
-            .is_ok()
+        self.change(|s| self.room(s, Comer::New).then_some(s + 1))
+    }
+
+    /// The same for a client that stays.
+    pub(crate) fn try_return(&self) -> bool {
+        self.change(|s| self.room(s, Comer::Staying).then_some(s + 1))
     }
 
     /// Takes a place, or one in the queue of at most `longest`.
-    pub(crate) fn enter_or_wait(&self, longest: u32) -> Result<Entered, QueueFull> {
+    pub(crate) fn enter_or_wait(&self, longest: u32, comer: Comer) -> Result<Entered, QueueFull> {
         let mut queue = self.lock();
         // Under the lock the queue does not change, so `waiting` can be tested and raised in one
         // step with the count of places.
         let mut admitted = false;
-        let entered = self
-            .state
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |s| {
-                admitted = self.room(s);
-                if admitted {
-                    Some(s + 1)
-                } else if waiting(s) < longest {
-                    Some(s + WAITING)
-                } else {
-                    None
-                }
-            });
+        let entered = self.change(|s| {
+            admitted = self.room(s, comer);
+            if admitted {
+                Some(s + 1)
+            } else if comer == Comer::New && s & OVERLOADED != 0 {
+                None
+            } else if waiting(s) < longest {
+                Some(s + WAITING)
+            } else {
+                None
+            }
+        });
         match entered {
-            Ok(_) if admitted => Ok(Entered::Admitted),
-            Ok(_) => {
+            true if admitted => Ok(Entered::Admitted),
+            true => {
                 let number = queue.next;
                 queue.next += 1;
                 let (call, turn) = oneshot::channel();
                 queue.waiters.push_back((number, call));
                 Ok(Entered::Waiting(Ticket { number, turn }))
             }
-            Err(_) => Err(QueueFull),
+            false => Err(QueueFull),
         }
     }
 
     /// Gives a place back: to the first in the queue, if there is one.
     pub(crate) fn leave_place(&self) {
-        let freed = self
-            .state
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |s| {
-                (waiting(s) == 0).then(|| s.saturating_sub(1))
-            });
-        if freed.is_err() {
+        let freed = self.change(|s| (waiting(s) == 0).then(|| one_less(s)));
+        if !freed {
             let mut queue = self.lock();
-            self.state.fetch_sub(1, Ordering::AcqRel);
+            self.change(|s| Some(one_less(s)));
             self.hand_over(&mut queue);
         }
     }
@@ -163,7 +205,7 @@ impl Admission {
             {
                 Some(at) => {
                     queue.waiters.remove(at);
-                    self.state.fetch_sub(WAITING, Ordering::AcqRel);
+                    self.change(|s| Some(s - WAITING));
                     false
                 }
                 None => ticket.turn.try_recv().is_ok(),
@@ -182,23 +224,30 @@ impl Admission {
         }
     }
 
+    /// Sets the thresholds: who has `upper` in flight and waiting gets nothing new, 0 for no such
+    /// thing; until it has less than `lower`, 0 for ¾ of `upper`.
+    pub(crate) fn set_thresholds(&self, upper: u32, lower: u32) {
+        if let Some(pardoned) = self.thresholds.set(upper, lower) {
+            let kept = if pardoned { !OVERLOADED } else { u64::MAX };
+            self.change(|s| Some(s & kept));
+        }
+    }
+
     /// Sends everybody in the queue away: they choose another backend.
     pub(crate) fn dissolve_queue(&self) {
         let mut queue = self.lock();
         let sent_away = queue.waiters.len() as u64;
         queue.waiters.clear();
-        self.state.fetch_sub(sent_away * WAITING, Ordering::AcqRel);
+        self.change(|s| Some(s - sent_away * WAITING));
     }
 
     fn hand_over(&self, queue: &mut MutexGuard<'_, Queue>) {
         loop {
             let limit = self.limit();
-            let admitted = self
-                .state
-                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |s| {
-                    (waiting(s) > 0 && (limit == 0 || active(s) < limit)).then(|| s - WAITING + 1)
-                });
-            if admitted.is_err() {
+            let admitted = self.change(|s| {
+                (waiting(s) > 0 && (limit == 0 || active(s) < limit)).then(|| s - WAITING + 1)
+            });
+            if !admitted {
                 return;
             }
             let called = queue
@@ -207,7 +256,7 @@ impl Admission {
                 .is_some_and(|(_, call)| call.send(()).is_ok());
             if !called {
                 // Whoever waited is gone without a word: the place is free again.
-                self.state.fetch_sub(1, Ordering::AcqRel);
+                self.change(|s| Some(one_less(s)));
             }
         }
     }
@@ -225,7 +274,7 @@ mod tests {
     use super::*;
 
     fn ticket(admission: &Admission) -> Ticket {
-        match admission.enter_or_wait(10) {
+        match admission.enter_or_wait(10, Comer::New) {
             Ok(Entered::Waiting(ticket)) => ticket,
             other => panic!("expected to wait: {other:?}"),
         }
@@ -277,10 +326,13 @@ mod tests {
     fn the_queue_is_bounded_and_can_be_dissolved() {
         let admission = Admission::new(1);
         assert!(admission.try_enter());
-        let Ok(Entered::Waiting(mut waiting)) = admission.enter_or_wait(1) else {
+        let Ok(Entered::Waiting(mut waiting)) = admission.enter_or_wait(1, Comer::New) else {
             panic!()
         };
-        assert!(matches!(admission.enter_or_wait(1), Err(QueueFull)));
+        assert!(matches!(
+            admission.enter_or_wait(1, Comer::New),
+            Err(QueueFull)
+        ));
         admission.dissolve_queue();
         assert!(matches!(
             waiting.turn.try_recv(),
@@ -309,6 +361,80 @@ mod tests {
     }
 
     #[test]
+    fn who_is_overloaded_takes_nobody_new_but_who_stays() {
+        let admission = Admission::new(2);
+        admission.set_thresholds(3, 2);
+        assert!(admission.try_enter() && admission.try_enter());
+        // Who waits counts as well.
+        let mut first = ticket(&admission);
+        assert!(admission.is_overloaded() && !admission.has_room());
+        let new = admission.enter_or_wait(10, Comer::New);
+        assert!(matches!(new, Err(QueueFull)));
+        let staying = admission.enter_or_wait(10, Comer::Staying);
+        let Ok(Entered::Waiting(mut second)) = staying else {
+            panic!("{staying:?}");
+        };
+        admission.leave_place();
+        assert!(first.turn.try_recv().is_ok());
+        admission.leave_place();
+        assert!(second.turn.try_recv().is_ok());
+        admission.leave_place();
+        assert_eq!((admission.active(), admission.waiting()), (1, 0));
+        assert!(!admission.is_overloaded() && admission.try_enter());
+        // Below what it has; then back above it.
+        admission.set_thresholds(2, 1);
+        assert!(admission.is_overloaded());
+        admission.set_thresholds(5, 1);
+        assert!(!admission.is_overloaded());
+        admission.set_thresholds(1, 1);
+        admission.set_thresholds(0, 0);
+        assert!(!admission.is_overloaded() && admission.has_room() == (admission.active() < 2));
+        (0..2).for_each(|_| admission.leave_place());
+        assert_eq!((admission.active(), admission.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn a_queue_that_is_left_counts_no_more() {
+        let admission = Admission::new(1);
+        admission.set_thresholds(3, 2);
+        assert!(admission.try_enter());
+        let (first, _second) = (ticket(&admission), ticket(&admission));
+        assert!(admission.is_overloaded());
+        admission.leave_queue(first);
+        assert!(admission.is_overloaded(), "as many as the lower threshold");
+        admission.dissolve_queue();
+        assert!(!admission.is_overloaded());
+    }
+
+    #[test]
+    fn never_more_than_the_threshold_over_many_threads() {
+        let admission = Arc::new(Admission::new(0));
+        admission.set_thresholds(5, 3);
+        let inside = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let (admission, inside) = (admission.clone(), inside.clone());
+                std::thread::spawn(move || {
+                    let mut entered = 0u32;
+                    for _ in 0..5000 {
+                        if admission.try_enter() {
+                            entered += 1;
+                            assert!(inside.fetch_add(1, Ordering::SeqCst) < 5);
+                            std::thread::yield_now();
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            admission.leave_place();
+                        }
+                    }
+                    entered
+                })
+            })
+            .collect();
+        let entered: u32 = threads.into_iter().map(|t| t.join().unwrap()).sum();
+        assert!(entered > 0 && !admission.is_overloaded());
+        assert_eq!((admission.active(), admission.waiting()), (0, 0));
+    }
+
+    #[test]
     fn never_more_than_the_limit_over_many_threads() {
         let admission = Arc::new(Admission::new(3));
         let inside = Arc::new(AtomicUsize::new(0));
@@ -317,7 +443,7 @@ mod tests {
                 let (admission, inside) = (admission.clone(), inside.clone());
                 std::thread::spawn(move || {
                     for round in 0..2000 {
-                        match admission.enter_or_wait(100).unwrap() {
+                        match admission.enter_or_wait(100, Comer::New).unwrap() {
                             Entered::Admitted => {}
                             Entered::Waiting(ticket) if (round + n) % 7 == 0 => {
                                 admission.leave_queue(ticket);

@@ -106,6 +106,7 @@ impl LiveBackend {
         let mut sum = BackendCounters {
             active: self.admission.active().into(),
             queued: self.admission.waiting().into(),
+            overloaded: self.admission.is_overloaded(),
             ..BackendCounters::default()
         };
         self.counts

@@ -25,12 +25,6 @@ pub(crate) fn backend(backend: &Backend) -> Result<(), Unsupported> {
             "leave `forward` out",
         ));
     }
-    if backend.upper != 0 || backend.lower != 0 {
-        return Err(unsupported(
-            format!("thresholds (backend {})", backend.addr),
-            "use `maxconn`, which queues instead of refusing",
-        ));
-    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use plimsoll_model::BackendAddr;
 
 use self::patience::Patience;
 use crate::access::End;
-use crate::admission::{Admission, Entered, Ticket};
+use crate::admission::{Admission, Comer, Entered, Ticket};
 use crate::backend::{LiveBackend, Place};
 use crate::conn::Conn;
 use crate::snapshot::{LiveService, Member};
@@ -143,11 +143,7 @@ async fn schedule(
     if let Some(place) = choose_now(worker, service, &conn.whom(), tried) {
         return Ok(place);
     }
-    if service
-        .members
-        .iter()
-        .all(|m| tried.has(&m.live) || !m.live.takes_new())
-    {
+    if nobody_takes(service, tried) {
         return choose_sorry(service, tried);
     }
     Box::pin(wait(worker, service, conn, tried, patience)).await
@@ -174,11 +170,18 @@ fn schedule_at_once(
     tried: &Tried,
 ) -> Option<Place> {
     let place = choose_now(worker, service, client, tried);
-    let passed = |m: &Member| tried.has(&m.live) || m.live.is_retired();
-    place.or_else(|| match service.members.iter().all(passed) {
+    place.or_else(|| match nobody_takes(service, tried) {
         true => choose_sorry(service, tried).ok(),
         false => None,
     })
+}
+
+/// Whether no backend takes anything new, be it after a wait.
+fn nobody_takes(service: &LiveService, tried: &Tried) -> bool {
+    let takes = |live: &LiveBackend| {
+        !tried.has(live) && live.takes_new() && !live.admission.is_overloaded()
+    };
+    !service.members.iter().any(|m| takes(&m.live))
 }
 
 fn choose_sorry(service: &LiveService, tried: &Tried) -> Result<Place, NoPlace> {
@@ -236,16 +239,12 @@ async fn wait(
         loop {
             let current = now.as_deref().unwrap_or(service);
             let Some(live) = queue_at(worker, current, conn, tried, longest) else {
-                let none = current
-                    .members
-                    .iter()
-                    .all(|m| tried.has(&m.live) || !m.live.takes_new());
-                if none {
+                if nobody_takes(current, tried) {
                     return choose_sorry(current, tried);
                 }
                 return Err(NoPlace::QueuesFull);
             };
-            match live.admission.enter_or_wait(longest) {
+            match live.admission.enter_or_wait(longest, Comer::New) {
                 Ok(Entered::Admitted) => return Ok(Place::admitted(live)),
                 Ok(Entered::Waiting(ticket)) => {
                     if Queued::new(&live, ticket).turn(worker, service).await {
@@ -280,6 +279,7 @@ fn queue_at(
         let admission: &Admission = &m.live.admission;
         !tried.has(&m.live)
             && m.live.takes_new()
+            && !admission.is_overloaded()
             && (admission.has_room() || admission.waiting() < longest)
     };
     let hashed = service.balancer.hashed(&conn.whom(), worker.now());

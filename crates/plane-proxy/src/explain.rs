@@ -225,6 +225,9 @@ fn to_service(
             member.live.admission.waiting(),
             member.live.admission.limit(),
         );
+        if member.live.admission.is_overloaded() {
+            step += ", nothing new until it is below its lower threshold";
+        }
         if kind.needs_latency() {
             let decay = service.spec.scheduler.decay;
             step += &match member.live.latency.estimate(now, decay) {

@@ -31,6 +31,7 @@ mod socket;
 mod splice;
 mod sticky;
 mod tcp;
+mod thresholds;
 mod timing;
 mod udp;
 mod unix;

@@ -334,6 +334,7 @@ impl ProxyPlane {
             live
         });
         live.admission.set_limit(backend.maxconn);
+        live.admission.set_thresholds(backend.upper, backend.lower);
         live.restore(now, backend.weight);
         live
     }

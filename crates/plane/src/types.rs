@@ -122,6 +122,9 @@ pub struct BackendCounters {
     pub failures: u64,
     /// Requests tried again elsewhere after it failed.
     pub retries: u64,
+    /// Whether it has reached its upper threshold, and not been below its lower one since.
+    #[serde(default)]
+    pub overloaded: bool,
     /// During its slow start: how much of its share it has come to by now, in percent, 0..=99.
     #[serde(default)]
     pub slow_start: Option<u8>,

@@ -136,6 +136,8 @@ impl Entries {
             name: self.name.clone(),
             weight: share.weight,
             maxconn: share.maxconn,
+            upper: share.thresholds.0,
+            lower: share.thresholds.1,
             status,
             ..Backend::new(place.addr.into(), self.origin.clone())
         }))

@@ -26,6 +26,8 @@ pub(crate) struct Share {
     pub(crate) weight: u32,
     /// The container's `maxconn`.
     pub(crate) maxconn: u32,
+    /// The container's upper and lower threshold; the lower one is not above the upper one.
+    pub(crate) thresholds: (u32, u32),
     /// The network to reach it by, if one is named.
     pub(crate) network: Option<Arc<str>>,
 }

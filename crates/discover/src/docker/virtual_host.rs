@@ -163,6 +163,7 @@ impl Shared {
             transport: Proto::Tcp,
             weight: 1,
             maxconn: 0,
+            thresholds: (0, 0),
             network: common.network.clone(),
         })
     }

@@ -20,6 +20,7 @@ fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
         key if key.starts_with("cookie.") => &[("plimsoll.cookie", "SRV")],
         key if key.starts_with("outlier.") => &[("plimsoll.outlier", "5xx")],
         key if key.starts_with("persistence.") => &[("plimsoll.persistence", "5m")],
+        "lower" => &[("plimsoll.upper", "8")],
         "accept-proxy" => &[("plimsoll.protocol", "tcp")],
         "priority" => &[("plimsoll.host", "a.example")],
         "network" | "drain" => &[("plimsoll.port", "80")],
@@ -205,6 +206,21 @@ const KEYS: &[Key] = &[
         good: "32",
         seen: |s| backend(s).maxconn == 32,
         bad: &[("-1", U32)],
+    },
+    Key {
+        key: "upper",
+        good: "8",
+        seen: |s| (backend(s).upper, backend(s).lower) == (8, 0),
+        bad: &[("4294967296", U32)],
+    },
+    Key {
+        key: "lower",
+        good: "3",
+        seen: |s| (backend(s).upper, backend(s).lower) == (8, 3),
+        bad: &[
+            ("no", U32),
+            ("9", "the lower threshold 9 is above `upper`, which is 8"),
+        ],
     },
     Key {
         key: "queue",

@@ -5,7 +5,7 @@ use plimsoll_model::BackendAddr;
 
 use super::patience::Patience;
 use super::{NoPlace, Queued, Tried, newest, schedule, schedule_at_once};
-use crate::admission::Entered;
+use crate::admission::{Comer, Entered};
 use crate::backend::Place;
 use crate::conn::Conn;
 use crate::snapshot::LiveService;
@@ -18,7 +18,7 @@ const FOLLOWED: usize = 4;
 /// Chooses the backend that the client stays on, or by the scheduler, and has it stay there.
 ///
 /// As with IPVS a backend of weight 0 keeps its clients (there: without `expire_quiescent_template`);
-/// one that drains or is down does not.
+/// one that drains or is down does not. One at its upper threshold keeps them as well, as with IPVS.
 pub(super) async fn choose(
     worker: &Worker,
     service: &LiveService,
@@ -74,7 +74,7 @@ pub(super) fn choose_at_once(
     let stays = sticky.find(net).map(|stays| stays.backend);
     let back = stays.as_ref().and_then(|addr| {
         let live = &service.member(addr)?.live;
-        let fits = !tried.has(live) && !live.is_retired() && live.admission.try_enter();
+        let fits = !tried.has(live) && !live.is_retired() && live.admission.try_return();
         fits.then(|| Place::admitted(live.clone()))
     });
     let unfit = match &back {
@@ -111,7 +111,7 @@ pub(super) async fn come_back(
     if tried.has(live) || live.is_retired() {
         return Ok(None);
     }
-    let ticket = match live.admission.enter_or_wait(service.spec.queue) {
+    let ticket = match (live.admission).enter_or_wait(service.spec.queue, Comer::Staying) {
         Ok(Entered::Admitted) => return Ok(Some(Place::admitted(live.clone()))),
         Ok(Entered::Waiting(ticket)) => ticket,
         Err(_) => return Ok(None),

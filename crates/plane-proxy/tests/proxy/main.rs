@@ -44,6 +44,7 @@ mod stall;
 mod strict;
 mod tcp;
 mod tcp_limits;
+mod thresholds;
 mod timeouts;
 mod udp;
 mod udp_limits;

@@ -268,9 +268,14 @@ fn cells(backend: &BackendStatus) -> Vec<(String, Colour)> {
         max => format!("{}/{max}", counters.active),
     };
     let mut reason = backend.error.as_ref().unwrap_or(&backend.reason).clone();
-    if let Some(percent) = counters.slow_start {
+    let overloaded = counters.overloaded.then(|| match backend.lower {
+        0 => format!("nothing new until below ¾ of {}", backend.upper),
+        lower => format!("nothing new until below {lower}"),
+    });
+    let slow = (counters.slow_start).map(|percent| format!("slow start: {percent} % of its share"));
+    for more in overloaded.into_iter().chain(slow) {
         let comma = if reason.is_empty() { "" } else { ", " };
-        reason += &format!("{comma}slow start: {percent} % of its share");
+        reason += &format!("{comma}{more}");
     }
     vec![
         plain(backend.addr.clone()),
@@ -486,6 +491,20 @@ mod tests {
         let lines = text.lines().filter(|line| line.contains(" of "));
         let order: Vec<&str> = lines.filter_map(|l| l.split_whitespace().nth(1)).collect();
         assert_eq!(order, ["e3", "`e1`", "`e2`", "`e2-b`", "`e10`"]);
+    }
+
+    #[test]
+    fn who_is_overloaded_is_shown() {
+        let mut backend = BackendStatus {
+            upper: 10,
+            ..BackendStatus::default()
+        };
+        let reason = |backend: &BackendStatus| cells(backend).pop().unwrap().0;
+        assert_eq!(reason(&backend), "");
+        backend.counters.overloaded = true;
+        assert_eq!(reason(&backend), "nothing new until below ¾ of 10");
+        backend.lower = 4;
+        assert_eq!(reason(&backend), "nothing new until below 4");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub const SERVICE: &[&str] = &[
     "priority",
     "weight",
     "maxconn",
+    "upper",
+    "lower",
     "queue",
     "retries",
     "retries.on",

@@ -146,6 +146,12 @@ impl Maker<'_> {
             number("weight", MAX_WEIGHT, 1),
             number("maxconn", u32::MAX, 0),
         );
+        let (upper, lower) = (number("upper", u32::MAX, 0), number("lower", u32::MAX, 0));
+        if let Some(value) = group.get("lower").filter(|_| lower > upper) {
+            faults.push(value.fault(format!(
+                "the lower threshold {lower} is above `upper`, which is {upper}"
+            )));
+        }
         let network = match group.get("network") {
             Some(value) => network(value, faults),
             None => self.common.network.clone(),
@@ -167,6 +173,7 @@ impl Maker<'_> {
             transport: proto.transport(),
             weight,
             maxconn,
+            thresholds: (upper, lower),
             network,
         })
     }
