@@ -39,8 +39,7 @@ pub(crate) struct LiveBackend {
     /// When what it has is cut, in milliseconds of the plane's clock, if it is draining or gone;
     /// [`RESTING`]; or [`NEVER`].
     cut_at: AtomicU64,
-    /// Since when the scheduler may give it something, in milliseconds of the plane's clock; [`NEVER`]
-    /// while its weight is 0.
+    /// Since when the scheduler may give it something, in milliseconds of the plane's clock.
     ready_since: AtomicU64,
     /// How long it takes to answer; only where the scheduler wants to know.
     pub(crate) latency: PeakEwma,
@@ -136,13 +135,10 @@ impl LiveBackend {
         self.cut_at.store(RESTING, Ordering::Release);
     }
 
-    /// Takes it back into use, if it is not, with this weight.
-    pub(crate) fn restore(&self, now: u64, weight: u32) {
+    /// Takes it back into use, if it is not.
+    pub(crate) fn restore(&self, now: u64) {
         self.set_gone(false);
-        let was_out = self.cut_at.swap(NEVER, Ordering::AcqRel) != NEVER;
-        if weight == 0 {
-            self.ready_since.store(NEVER, Ordering::Relaxed);
-        } else if was_out || self.ready_since() == NEVER {
+        if self.cut_at.swap(NEVER, Ordering::AcqRel) != NEVER {
             self.ready_since.store(now, Ordering::Relaxed);
         }
     }

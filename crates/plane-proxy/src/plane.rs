@@ -335,7 +335,7 @@ impl ProxyPlane {
         });
         live.admission.set_limit(backend.maxconn);
         live.admission.set_thresholds(backend.upper, backend.lower);
-        live.restore(now, backend.weight);
+        live.restore(now);
         live
     }
 
