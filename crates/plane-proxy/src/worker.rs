@@ -377,4 +377,4 @@ async fn tick(worker: Rc<Worker>) {
 
 #[cfg(test)]
 #[path = "worker_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -5,13 +5,14 @@ use crate::counts::{ListenCounts, per_worker};
 use plimsoll_model::{Backend, Listen, Name, Origin, Proto};
 use std::net::Ipv4Addr;
 
-fn worker() -> Rc<Worker> {
+/// A worker of a plane that is not there.
+pub(crate) fn worker() -> Rc<Worker> {
     let shared = Shared {
         open: Box::default(),
         logging: AtomicBool::new(false),
         access_log: AccessLog::default(),
         snapshot: ArcSwap::default(),
-        udp: Arc::new(udp::All::new(0)),
+        udp: Arc::new(udp::All::new(16)),
         epoch: Instant::now(),
         workers: std::sync::OnceLock::new(),
         guards: crate::http::auth::Guards::default(),
@@ -19,7 +20,7 @@ fn worker() -> Rc<Worker> {
     Rc::new(Worker::new(0, Arc::new(shared)))
 }
 
-fn port() -> Rc<Port> {
+pub(crate) fn port() -> Rc<Port> {
     Rc::new(Port {
         index: 0,
         listen: Listen::socket(std::net::IpAddr::from(Ipv4Addr::LOCALHOST), 80, Proto::Http),

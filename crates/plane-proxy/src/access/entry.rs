@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use plimsoll_model::{BackendAddr, Listen};
 
+use crate::listener::Port;
+use crate::snapshot::LiveService;
+use crate::worker::Worker;
+
 /// How a request or connection ended: the first two of HAProxy's termination codes (its manual, 8.5
 /// "Session state at disconnection").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +71,12 @@ pub(crate) struct Entry<'a> {
     pub(crate) listen: &'a Listen,
     pub(crate) service: Option<&'a str>,
     pub(crate) backend: Option<&'a BackendAddr>,
-    /// When the request, or the connection, began: the time since 1970 in UTC.
+    /// When the request, connection or session began: the time since 1970 in UTC.
     pub(crate) since: Duration,
-    /// None for TCP.
+    /// None for TCP and UDP.
     pub(crate) asked: Option<Asked<'a>>,
+    /// Of a UDP session: from the client, and to it.
+    pub(crate) datagrams: Option<(u64, u64)>,
     /// Of the body, or of the connection: from the client, and to it.
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -88,7 +94,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) load: Load,
 }
 
-/// How much there was to do when it ended.
+/// How much there was to do when it ended. A connection is one of TCP, or a session of UDP.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Load {
     /// Connections of clients of this process, as of the last tick of each worker.
@@ -101,4 +107,24 @@ pub(crate) struct Load {
     pub(crate) backend: u64,
     /// Waiting for a place at the backend.
     pub(crate) waiting: u64,
+}
+
+impl Load {
+    /// As it is now. Walks over all backends of the service. `place` is what is in flight and what
+    /// waits at the backend.
+    pub(crate) fn new(
+        worker: &Worker,
+        port: &Port,
+        service: Option<&LiveService>,
+        place: (u32, u32),
+    ) -> Self {
+        let members = service.map_or(&[][..], |s| &s.members).iter();
+        Self {
+            process: worker.connections(),
+            listen: port.connections(),
+            service: members.map(|m| u64::from(m.live.admission.active())).sum(),
+            backend: place.0.into(),
+            waiting: place.1.into(),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::entry::{Entry, NoTime};
 use super::escape;
 
 /// Adds an entry as one line.
-pub(super) fn line(format: AccessLog, entry: &Entry<'_>, out: &mut Vec<u8>) {
+pub(crate) fn line(format: AccessLog, entry: &Entry<'_>, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
     let _ = match (format, entry.asked.is_some()) {
         (AccessLog::Off, _) => return,
@@ -23,7 +23,7 @@ pub(super) fn line(format: AccessLog, entry: &Entry<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// As Apache's and nginx's `combined`: no user is known. A TCP connection has no request.
+/// As Apache's and nginx's `combined`: no user is known. Connections and sessions have no request.
 fn combined(entry: &Entry<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     write!(out, "{} - - [", entry.client.ip())?;
     Civil::new(entry.since).combined(out)?;
@@ -139,7 +139,11 @@ fn load(entry: &Entry<'_>, out: &mut Vec<u8>) -> io::Result<()> {
 fn json(entry: &Entry<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     out.extend_from_slice(b"{\"time\":\"");
     Civil::new(entry.since).rfc3339(out)?;
-    let protocol = if entry.asked.is_some() { "http" } else { "tcp" };
+    let protocol = match (&entry.asked, &entry.datagrams) {
+        (Some(_), _) => "http",
+        (None, Some(_)) => "udp",
+        (None, None) => "tcp",
+    };
     write!(out, "\",\"kind\":\"{protocol}\"")?;
     let client = entry.client;
     write!(out, ",\"client\":\"{}\"", client.ip())?;
@@ -169,12 +173,15 @@ fn json(entry: &Entry<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     }
     write!(out, ",\"bytes_in\":{}", entry.bytes_in)?;
     write!(out, ",\"bytes_out\":{}", entry.bytes_out)?;
-    let http = entry.asked.is_some();
+    if let Some((received, sent)) = entry.datagrams {
+        write!(out, ",\"datagrams_in\":{received},\"datagrams_out\":{sent}")?;
+    }
+    let (http, udp) = (entry.asked.is_some(), entry.datagrams.is_some());
     let times = [
         ("head_ms", http, Some(entry.head)),
-        ("queue_ms", true, entry.queue),
-        ("connect_ms", true, entry.connect),
-        ("response_ms", http, entry.response),
+        ("queue_ms", !udp, entry.queue),
+        ("connect_ms", !udp, entry.connect),
+        ("response_ms", http || udp, entry.response),
         ("total_ms", true, Some(entry.total)),
     ];
     for (key, _, time) in times.into_iter().filter(|(_, wanted, _)| *wanted) {

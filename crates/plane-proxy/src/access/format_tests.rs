@@ -30,6 +30,7 @@ fn with_entry<T>(asked: Option<Asked<'_>>, then: impl FnOnce(Entry<'_>) -> T) ->
         backend: Some(&backend),
         since: ms(971_186_136_007),
         asked,
+        datagrams: None,
         bytes_in: 3,
         bytes_out: 1234,
         head: ms(1),
@@ -54,6 +55,41 @@ fn written(format: AccessLog, asked: Option<Asked<'_>>) -> String {
     let mut out = Vec::new();
     with_entry(asked, |entry| line(format, &entry, &mut out));
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn sessions_in_every_format() {
+    let listen = "*:53/udp".parse().unwrap();
+    let of = |format| {
+        let mut out = Vec::new();
+        with_entry(None, |entry| {
+            let entry = Entry {
+                listen: &listen,
+                datagrams: Some((5, 6)),
+                head: Duration::ZERO,
+                ..entry
+            };
+            line(format, &entry, &mut out);
+        });
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        of(AccessLog::Combined),
+        "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"-\" - 1234 \"-\" \"-\"\n"
+    );
+    assert_eq!(
+        of(AccessLog::Httplog),
+        "192.0.2.7:4711 [10/Oct/2000:13:55:36.007] *:53/udp web/10.0.0.1:8080 2/3/12 1234 -- \
+         9/8/7/6/+1 5/0\n"
+    );
+    assert_eq!(
+        of(AccessLog::Json),
+        "{\"time\":\"2000-10-10T13:55:36.007Z\",\"kind\":\"udp\",\"client\":\"192.0.2.7\",\
+         \"client_port\":4711,\"listen\":\"*:53/udp\",\"service\":\"web\",\
+         \"backend\":\"10.0.0.1:8080\",\"bytes_in\":3,\"bytes_out\":1234,\"datagrams_in\":5,\
+         \"datagrams_out\":6,\"response_ms\":4.500,\"total_ms\":12.000,\"retries\":1,\
+         \"end\":\"--\"}\n"
+    );
 }
 
 #[test]

@@ -196,6 +196,7 @@ impl Record {
             backend: backend.map(|b| -> &BackendAddr { &b.addr }),
             since: (self.since.duration_since(SystemTime::UNIX_EPOCH)).unwrap_or_default(),
             asked: self.ask.as_ref().map(Ask::shown),
+            datagrams: None,
             bytes_in: received,
             bytes_out: sent,
             head: self.head,
@@ -214,18 +215,11 @@ impl Record {
         worker.journal.add(|out| format::line(format, &entry, out));
     }
 
-    /// Walks over all backends of the service: for the format that says it only.
+    /// For the format that says it only.
     fn load(&self, worker: &Worker, conn: &Conn) -> Load {
-        let members = self.service.as_deref().map_or(&[][..], |s| &s.members);
-        let busy = members.iter().map(|m| u64::from(m.live.admission.active()));
         let place = self.backend.as_deref().map(|backend| &backend.admission);
-        Load {
-            process: worker.connections(),
-            listen: conn.port.connections(),
-            service: busy.sum(),
-            backend: place.map_or(0, |place| place.active().into()),
-            waiting: place.map_or(0, |place| place.waiting().into()),
-        }
+        let place = place.map_or((0, 0), |p| (p.active(), p.waiting()));
+        Load::new(worker, &conn.port, self.service.as_deref(), place)
     }
 
     /// The format of the service; of what was not routed, that of the listen's first.

@@ -4,23 +4,28 @@
 //! All its sockets are in a polling set of their own (epoll, edge-triggered), which the runtime
 //! watches as one: so a session costs no task and no entry in the runtime.
 
+mod answers;
+mod clients;
+mod deliver;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use plimsoll_plane::{Flow, FlowFilter};
 use rustix::event::{Timespec, epoll};
 
-use super::quota::{self, Full};
 use super::session::{Key, Session};
 use super::sys::{BATCH, Mailbox, Outgoing, Received};
 use super::table::{GENERATIONS, Id, Table};
-use super::train::{Piece, couple};
+use super::train::Piece;
+use crate::access::End;
 use crate::listener::Port;
-use crate::snapshot::{LiveService, Snapshot, Table as Behind};
+use crate::snapshot::{LiveService, Snapshot};
 use crate::worker::Worker;
 
 /// Sockets looked at in one pass.
@@ -29,8 +34,11 @@ const EVENTS: usize = 128;
 /// Batches read from one socket in one pass: others want their turn.
 const ROUNDS: usize = 4;
 
-/// Slots a backend's answers find free at least, or what is there is sent first.
-const FREE: usize = 8;
+/// How a session ends whose client waits for an answer, one whose listen is closed or whose plane
+/// stops, and one that a defect of our own ends.
+const UNANSWERED: End = End::new(*b"sD");
+const CLOSED: End = End::new(*b"KD");
+const DEFECT: End = End::new(*b"ID");
 
 /// A listening socket.
 struct Listening {
@@ -55,6 +63,8 @@ pub(crate) struct Hub {
     answers: Vec<(u32, Outgoing)>,
     /// Sockets from which not all was read.
     unread: Vec<u64>,
+    /// Whose datagrams are being passed on.
+    at_work: Option<Id>,
     got: Vec<Received>,
     pieces: Vec<Piece>,
     outgoing: Vec<Outgoing>,
@@ -91,6 +101,7 @@ impl Hub {
             filled: 0,
             answers: Vec::new(),
             unread: Vec::new(),
+            at_work: None,
             got: Vec::with_capacity(BATCH),
             pieces: Vec::with_capacity(BATCH),
             outgoing: Vec::with_capacity(BATCH),
@@ -150,22 +161,24 @@ impl Hub {
             .filter(|(_, key, session)| is(key, session));
         let ids: Vec<Id> = matching.map(|(id, ..)| id).collect();
         for id in ids {
-            self.end(worker, id);
+            self.end(worker, id, CLOSED);
         }
     }
 
-    fn end(&mut self, worker: &Worker, id: Id) {
-        if let Some((_, session)) = self.table.remove(id)
-            && let Some(counts) = session.port.counts.get(worker.id)
-        {
-            counts.closed.add(1);
+    fn end(&mut self, worker: &Worker, id: Id, end: End) {
+        if let Some((key, session)) = self.table.remove(id) {
+            session.close(worker, &key, end);
         }
     }
 
     /// Ends what has been quiet for too long.
     pub(crate) fn tick(&mut self, worker: &Worker, now: u64) {
         while let Some(id) = self.table.expired(now) {
-            self.end(worker, id);
+            let end = match self.table.waits_since(id) {
+                Some(_) => UNANSWERED,
+                None => End::CLEAN,
+            };
+            self.end(worker, id, end);
         }
     }
 
@@ -188,9 +201,10 @@ impl Hub {
         let now = worker.now();
         let ids: Vec<Id> = self.table.iter().map(|(id, ..)| id).collect();
         for id in ids {
-            let waits = |since: u64| now < since.saturating_add(patience);
-            if !self.table.waits_since(id).is_some_and(waits) {
-                self.end(worker, id);
+            match self.table.waits_since(id) {
+                Some(since) if now < since.saturating_add(patience) => {}
+                Some(_) => self.end(worker, id, CLOSED),
+                None => self.end(worker, id, End::CLEAN),
             }
         }
     }
@@ -201,6 +215,27 @@ impl Hub {
         flows.extend(found.filter_map(|(_, key, session)| session.flow(key, filter, now)));
     }
 
+    /// Reads from a socket. A panic there ends the one session that was at work, and is counted; what
+    /// else there is to read is read in the next pass.
+    fn contain(&mut self, worker: &Worker, tag: u64, read: impl FnOnce(&mut Self)) {
+        self.at_work = None;
+        // What is lent out in the middle of it is only room that is made anew.
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| read(self)));
+        if done.is_ok() {
+            return;
+        }
+        self.unread.push(tag);
+        let Some(id) = self.at_work.take() else {
+            return;
+        };
+        if let Some(session) = self.table.get_mut(id)
+            && let Some(counts) = session.port.counts.get(worker.id)
+        {
+            counts.panicked.add(1);
+        }
+        self.end(worker, id, DEFECT);
+    }
+
     /// Serves the sockets that have something. Whether more is left.
     pub(crate) fn pass(&mut self, worker: &Worker) -> bool {
         self.events.clear();
@@ -209,6 +244,8 @@ impl Hub {
             tv_nsec: 0,
         };
         let mut events = std::mem::take(&mut self.events);
+        // After a panic it is a new one.
+        events.reserve(EVENTS);
         let room = rustix::buffer::spare_capacity(&mut events);
         // An interrupted call is a pass without anything new; the set stays as it was.
         let interrupted = epoll::wait(&self.set, room, Some(&at_once)).is_err();
@@ -219,13 +256,13 @@ impl Hub {
         };
         for tag in tags() {
             if let Ok(id) = of_tag(tag) {
-                self.hear_backend(worker, id);
+                self.contain(worker, tag, |hub| hub.hear_backend(worker, id));
             }
         }
         self.answer(worker);
         for tag in tags() {
             if let Err(port) = of_tag(tag) {
-                self.hear_clients(worker, port);
+                self.contain(worker, tag, |hub| hub.hear_clients(worker, port));
             }
         }
         let all_seen = events.len() < EVENTS && !interrupted;
@@ -236,272 +273,6 @@ impl Hub {
         self.events = events;
         !all_seen || !self.unread.is_empty()
     }
-
-    /// Reads what a backend sent to a client.
-    fn hear_backend(&mut self, worker: &Worker, id: Id) {
-        for _ in 0..ROUNDS {
-            if self.filled + FREE > BATCH {
-                self.answer(worker);
-            }
-            let Some(session) = self.table.get_mut(id) else {
-                return;
-            };
-            let Some(link) = &session.link else {
-                return;
-            };
-            let room = BATCH - self.filled;
-            self.got.clear();
-            match self
-                .mailbox
-                .receive(link.socket(), self.filled, room, &mut self.got)
-            {
-                Ok(n) => {
-                    self.pieces.clear();
-                    self.pieces.extend(self.got.iter().map(|got| got.piece));
-                    let datagrams: usize = self.pieces.iter().map(Piece::count).sum();
-                    let bytes = self.pieces.iter().map(|piece| piece.len).sum();
-                    session.count_out(worker, datagrams as u64, bytes);
-                    let done = session.is_done();
-                    self.table.heard_backend(id, worker.now());
-                    self.put_answers(id, n);
-                    if done {
-                        // What it has sent is on its way without it.
-                        self.end(worker, id);
-                        return;
-                    }
-                    if n < room {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return session.fail(worker, &error),
-            }
-        }
-        self.unread.push(tag_of(id));
-    }
-
-    /// Puts what was just received into the answers, in `n` slots.
-    fn put_answers(&mut self, id: Id, n: usize) {
-        self.filled += n;
-        let Some(key) = self.table.key(id).copied() else {
-            return;
-        };
-        couple(&self.pieces, |train| {
-            let (to, from) = (Some(key.client), key.local);
-            self.answers.push((key.port, Outgoing { train, to, from }));
-        });
-    }
-
-    /// Sends the answers that are there.
-    fn answer(&mut self, worker: &Worker) {
-        self.filled = 0;
-        let mut answers = std::mem::take(&mut self.answers);
-        for run in answers.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some((number, _)) = run.first() else {
-                continue;
-            };
-            let Some(open) = self.ports.get(number) else {
-                continue;
-            };
-            self.outgoing.clear();
-            self.outgoing.extend(run.iter().map(|(_, out)| out.clone()));
-            let (lost, _) = deliver(&mut self.mailbox, open.socket.as_fd(), &self.outgoing);
-            if lost > 0
-                && let Some(counts) = open.port.counts.get(worker.id)
-            {
-                counts.unsent.add(lost);
-            }
-        }
-        answers.clear();
-        self.answers = answers;
-    }
-
-    /// Reads what clients sent to a port.
-    fn hear_clients(&mut self, worker: &Worker, number: u32) {
-        let snapshot = worker.shared.snapshot.load();
-        for _ in 0..ROUNDS {
-            let Some(open) = self.ports.get(&number) else {
-                return;
-            };
-            let behind = snapshot.tables.get(&open.port.index).map(|table| &**table);
-            let service = match behind {
-                Some(Behind::Udp(service)) => Some(service.clone()),
-                _ => None,
-            };
-            let (any, port) = (open.any, open.port.clone());
-            let mut got = std::mem::take(&mut self.got);
-            got.clear();
-            let n = match self.mailbox.receive(&open.socket, 0, BATCH, &mut got) {
-                Ok(n) => n,
-                Err(error) => {
-                    self.got = got;
-                    if error.kind() == io::ErrorKind::WouldBlock {
-                        return;
-                    }
-                    // What the kernel has to tell of an earlier answer.
-                    continue;
-                }
-            };
-            if let Some(service) = service {
-                let key = |got: &Received| Key {
-                    port: number,
-                    client: got.from,
-                    local: got.to.filter(|_| any),
-                };
-                for run in got.chunk_by(|a, b| key(a) == key(b)) {
-                    let Some(first) = run.first() else {
-                        continue;
-                    };
-                    self.pieces.clear();
-                    self.pieces.extend(run.iter().map(|got| got.piece));
-                    self.take(worker, &service, &port, key(first));
-                }
-            }
-            self.got = got;
-            if n < BATCH {
-                return;
-            }
-        }
-        self.unread.push(tag_of_port(number));
-    }
-
-    /// Sends the pieces at hand on for a client.
-    fn take(&mut self, worker: &Worker, service: &LiveService, port: &Rc<Port>, key: Key) {
-        let known = self.table.find(&key);
-        let Some(id) = known.or_else(|| self.begin(worker, service, port, key)) else {
-            return;
-        };
-        if known.is_some() {
-            self.table.heard_client(id, worker.now());
-        }
-        if !self.forward(worker, service, id, &key) {
-            if let Some(counts) = service.shared.count(worker.id) {
-                counts.unserved.add(1);
-            }
-            self.end(worker, id);
-        }
-    }
-
-    /// Begins a session, if there is room or somebody can be put out for it.
-    fn begin(
-        &mut self,
-        worker: &Worker,
-        service: &LiveService,
-        port: &Rc<Port>,
-        key: Key,
-    ) -> Option<Id> {
-        if worker.is_draining() {
-            return None;
-        }
-        if (service.door.as_ref()).is_some_and(|door| !door.admits(key.ip())) {
-            if let Some(counts) = service.shared.count(worker.id) {
-                counts.denied.add(1);
-            }
-            return None;
-        }
-        let (all, ours) = (&worker.shared.udp, &service.shared.udp);
-        let limits = service.spec.sessions;
-        let enter = || quota::enter(all, ours, key.ip(), limits.limit, limits.per_source);
-        let counts = service.shared.count(worker.id);
-        let mut entered = enter();
-        // Each limit may have to be met in turn.
-        for _ in 0..3 {
-            let Err(full) = &entered else {
-                break;
-            };
-            let lane = lane(service);
-            let source = quota::source(key.ip());
-            let spare = match full {
-                Full::All => self.table.spare_of_all(),
-                Full::Service => self.table.spare(lane),
-                Full::Source => self
-                    .table
-                    .spare_of(lane, |other| quota::source(other.ip()) == source),
-            };
-            let Some(spare) = spare else {
-                break;
-            };
-            if let Some(counts) = counts {
-                counts.evicted.add(1);
-            }
-            self.end(worker, spare);
-            entered = enter();
-        }
-        let Ok(room) = entered else {
-            if let Some(counts) = counts {
-                counts.no_room.add(1);
-            }
-            return None;
-        };
-        if let Some(counts) = counts {
-            counts.total.add(1);
-        }
-        if let Some(counts) = port.counts.get(worker.id) {
-            counts.accepted.add(1);
-        }
-        let now = worker.now();
-        let session = Session::new(service, port, room, now);
-        let idle = service.timeouts.udp;
-        Some(self.table.insert(key, lane(service), idle, session, now))
-    }
-
-    /// Sends the pieces at hand to the session's backend, or to another if that is gone. False if there
-    /// is none.
-    fn forward(&mut self, worker: &Worker, service: &LiveService, id: Id, key: &Key) -> bool {
-        let mut outgoing = std::mem::take(&mut self.outgoing);
-        outgoing.clear();
-        couple(&self.pieces, |train| {
-            outgoing.push(Outgoing {
-                train,
-                to: None,
-                from: None,
-            });
-        });
-        let mut rest = outgoing.as_slice();
-        let mut served = false;
-        // The kernel tells of an earlier datagram when the next is to be sent, which then has not been.
-        for _ in 0..=service.spec.retries.min(8) + 1 {
-            let Some(session) = self.table.get_mut(id) else {
-                break;
-            };
-            session.leave_gone(worker.now());
-            if session.link.is_none() {
-                if !session.bind(worker, service, key) {
-                    break;
-                }
-                let Some(link) = &session.link else {
-                    break;
-                };
-                let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-                let data = epoll::EventData::new_u64(tag_of(id));
-                if epoll::add(&self.set, link.socket(), data, flags).is_err() {
-                    break;
-                }
-            }
-            let Some(link) = &session.link else {
-                break;
-            };
-            served = true;
-            let (lost, stopped) = deliver(&mut self.mailbox, link.socket(), rest);
-            if lost > 0
-                && let Some(counts) = session.port.counts.get(worker.id)
-            {
-                counts.unsent.add(lost);
-            }
-            let sent = stopped.as_ref().map_or(rest.len(), |(at, _)| *at);
-            let (gone, left) = rest.split_at_checked(sent).unwrap_or((rest, &[]));
-            let datagrams: usize = gone.iter().map(|out| out.train.count()).sum();
-            let bytes = gone.iter().map(|out| out.train.bytes()).sum();
-            session.count_in(worker, (datagrams as u64).saturating_sub(lost), bytes);
-            rest = left;
-            match stopped {
-                Some((_, error)) => session.fail(worker, &error),
-                None => break,
-            }
-        }
-        self.outgoing = outgoing;
-        served
-    }
 }
 
 /// The list of a service's sessions, by what its sessions keep alive.
@@ -509,48 +280,5 @@ fn lane(service: &LiveService) -> u64 {
     Arc::as_ptr(&service.shared.udp).addr() as u64
 }
 
-/// Sends all messages that can be sent: how many datagrams could not, and for a connected socket the
-/// error and the message at which its peer turned out not to be there.
-fn deliver(
-    mailbox: &mut Mailbox,
-    socket: impl AsFd + Copy,
-    messages: &[Outgoing],
-) -> (u64, Option<(usize, io::Error)>) {
-    let (mut at, mut lost) = (0, 0);
-    while let Some(rest @ [first, ..]) = messages.get(at..) {
-        match mailbox.send(socket, rest) {
-            Ok(n) => at += n.max(1),
-            Err(error) if first.to.is_none() && is_of_peer(&error) => {
-                return (lost, Some((at, error)));
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                lost += rest.iter().map(|m| m.train.count() as u64).sum::<u64>();
-                break;
-            }
-            Err(_) if first.train.segment.is_some() => {
-                // Larger than the link carries, or a device that cannot: one by one they may pass.
-                for train in first.train.uncouple() {
-                    let (to, from) = (first.to, first.from);
-                    let alone = [Outgoing { train, to, from }];
-                    lost += u64::from(mailbox.send(socket, &alone).is_err());
-                }
-                at += 1;
-            }
-            Err(_) => {
-                lost += 1;
-                at += 1;
-            }
-        }
-    }
-    (lost, None)
-}
-
-/// Whether an error says that nothing is there, or no way leads to it.
-fn is_of_peer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-    )
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! that was started again and another director send the client to the same backend as before.
 
 mod hub;
+mod note;
 mod quota;
 mod session;
 mod sys;
@@ -77,7 +78,7 @@ impl Udp {
             slot => {
                 let hub = Hub::new()?;
                 let set = sys::watched(hub.set())?;
-                tokio::task::spawn_local(serve(worker.clone(), set));
+                tokio::task::spawn_local(serve_on(worker.clone(), Rc::new(set)));
                 slot.insert(Box::new(hub))
             }
         };
@@ -126,8 +127,15 @@ impl Udp {
     }
 }
 
+/// Serves for ever: a panic ends a session at most, and never those of all others.
+async fn serve_on(worker: Rc<Worker>, set: Rc<AsyncFd<Rc<OwnedFd>>>) {
+    while let Err(error) = tokio::task::spawn_local(serve(worker.clone(), set.clone())).await
+        && error.is_panic()
+    {}
+}
+
 /// Serves all sockets of a worker.
-async fn serve(worker: Rc<Worker>, set: AsyncFd<Rc<OwnedFd>>) {
+async fn serve(worker: Rc<Worker>, set: Rc<AsyncFd<Rc<OwnedFd>>>) {
     while let Ok(mut ready) = set.readable().await {
         while worker.udp.with(|hub| hub.pass(&worker)) == Some(true) {
             tokio::task::yield_now().await;

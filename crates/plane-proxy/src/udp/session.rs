@@ -4,14 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plimsoll_balance::Client;
 use plimsoll_model::Listen;
 use plimsoll_plane::{Flow, FlowFilter};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::note::Note;
 use super::quota::Room;
 use super::sys::{self, Local};
+use crate::access::End;
 use crate::backend::{LiveBackend, Place};
 use crate::choose::{Tried, choose_at_once};
 use crate::connect::{describe, is_local};
@@ -26,6 +29,10 @@ const LONG: u64 = 8;
 
 /// Bytes that wait to be read of a long session; the kernel caps it at `net.core.rmem_max`.
 const ROOM: usize = 2 << 20;
+
+/// How a session ends that no backend can take, and one for which this host has no socket.
+pub(crate) const NO_BACKEND: End = End::new(*b"SC");
+pub(crate) const NO_ROOM: End = End::new(*b"RC");
 
 /// Who a session belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +50,8 @@ impl Key {
         self.client.ip().to_canonical()
     }
 
-    fn client(&self) -> SocketAddr {
+    /// The client, as it is shown.
+    pub(crate) fn client(&self) -> SocketAddr {
         SocketAddr::new(self.ip(), self.client.port())
     }
 
@@ -95,13 +103,54 @@ pub(crate) struct Session {
     /// Answers to each datagram of the client that end the session; 0: they do not.
     responses: u32,
     since: u64,
+    /// Only where the scheduler goes by how long backends take.
+    timing: Option<Timing>,
+    /// Only where it will be a line of the access log.
+    note: Option<Box<Note>>,
     pub(crate) shared: Arc<SharedService>,
     pub(crate) port: Rc<Port>,
     _room: Room,
 }
 
+/// How long the backend takes to answer.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    decay: Duration,
+    /// Of the first datagram that has no answer yet, in µs of the plane's clock.
+    asked: Option<u64>,
+}
+
+impl Timing {
+    fn ask(&mut self, worker: &Worker) {
+        self.asked.get_or_insert_with(|| worker.shared.micros());
+    }
+
+    /// The backend has answered, or failed to.
+    fn end(&mut self, worker: &Worker, backend: &LiveBackend, answered: bool) {
+        let Some(asked) = self.asked.take() else {
+            return;
+        };
+        let now = worker.shared.micros();
+        let taken = Duration::from_micros(now.saturating_sub(asked));
+        match answered {
+            true => backend.latency.observe(now / 1000, taken, self.decay),
+            false => (backend.latency).observe_failure(now / 1000, taken, self.decay),
+        }
+    }
+}
+
 impl Session {
-    pub(crate) fn new(service: &LiveService, port: &Rc<Port>, room: Room, now: u64) -> Self {
+    pub(crate) fn new(
+        worker: &Worker,
+        service: &Arc<LiveService>,
+        port: &Rc<Port>,
+        room: Room,
+    ) -> Self {
+        let scheduler = &service.spec.scheduler;
+        let timing = || Timing {
+            decay: scheduler.decay,
+            asked: None,
+        };
         Self {
             link: None,
             failed: None,
@@ -109,7 +158,9 @@ impl Session {
             asked: 0,
             answered: 0,
             responses: service.spec.sessions.responses,
-            since: now,
+            since: worker.now(),
+            timing: scheduler.kind.needs_latency().then(timing),
+            note: Note::new(worker, service),
             shared: service.shared.clone(),
             port: port.clone(),
             _room: room,
@@ -132,6 +183,9 @@ impl Session {
             return;
         };
         let backend = link.backend();
+        if let Some(timing) = &mut self.timing {
+            timing.end(worker, backend, false);
+        }
         backend.count(worker.id).connect_failures.add(1);
         backend.was_reset(unreachable(error));
         self.failed = Some(backend.clone());
@@ -140,6 +194,12 @@ impl Session {
     /// Takes note of datagrams of the client that went to the backend.
     pub(crate) fn count_in(&mut self, worker: &Worker, datagrams: u64, bytes: usize) {
         self.asked += datagrams;
+        if let Some(timing) = &mut self.timing {
+            timing.ask(worker);
+        }
+        if let Some(note) = &mut self.note {
+            note.hear_client(bytes);
+        }
         if let Some(link) = &self.link {
             let counts = link.backend().count(worker.id);
             counts.bytes_in.add(bytes as u64);
@@ -154,6 +214,12 @@ impl Session {
             return;
         };
         let backend = link.place.backend();
+        if let Some(timing) = &mut self.timing {
+            timing.end(worker, backend, true);
+        }
+        if let Some(note) = &mut self.note {
+            note.hear_backend(worker, bytes);
+        }
         let counts = backend.count(worker.id);
         counts.bytes_out.add(bytes as u64);
         counts.datagrams_out.add(datagrams);
@@ -172,8 +238,35 @@ impl Session {
         responses > 0 && self.answered >= self.asked.saturating_mul(responses)
     }
 
-    /// Finds a backend and connects to it. False if there is none for now.
-    pub(crate) fn bind(&mut self, worker: &Worker, service: &LiveService, key: &Key) -> bool {
+    /// Datagrams from the client and from backends that went on.
+    pub(crate) fn datagrams(&self) -> (u64, u64) {
+        (self.asked, self.answered)
+    }
+
+    /// It has ended: a line of the access log, if it is to be one.
+    pub(crate) fn close(mut self, worker: &Worker, key: &Key, end: End) {
+        if let Some(counts) = self.port.counts.get(worker.id) {
+            counts.closed.add(1);
+        }
+        if let (Some(timing), Some(link)) = (&mut self.timing, &self.link) {
+            // Whoever is still owed an answer will get none.
+            timing.end(worker, link.backend(), false);
+        }
+        if let Some(note) = &self.note {
+            note.write(worker, key, &self, end);
+        }
+    }
+
+    /// Finds a backend and connects to it.
+    ///
+    /// # Errors
+    /// There is none for now: how the session ends.
+    pub(crate) fn bind(
+        &mut self,
+        worker: &Worker,
+        service: &LiveService,
+        key: &Key,
+    ) -> Result<(), End> {
         let mut tried = Tried::default();
         let failed = self.failed.take();
         if let Some(failed) = &failed {
@@ -198,18 +291,21 @@ impl Session {
                     {
                         counts.moved.add(1);
                     }
+                    if let Some(note) = &mut self.note {
+                        note.bind(&backend);
+                    }
                     self.link = Some(Link {
                         place: chosen,
                         socket,
                         trains: false,
                     });
-                    return true;
+                    return Ok(());
                 }
                 Err(Failure::Host(error)) => {
                     worker.complain(|| {
                         tracing::warn!(backend = %backend.addr, %error, "cannot open a session for now");
                     });
-                    return false;
+                    return Err(NO_ROOM);
                 }
                 Err(Failure::Backend(reason)) => {
                     backend.count(worker.id).connect_failures.add(1);
@@ -220,12 +316,12 @@ impl Session {
             };
             drop(chosen);
             if !tried.failed(&backend, refused, service.spec.retries) {
-                return false;
+                break;
             }
             backend.count(worker.id).retries.add(1);
             place = choose_at_once(worker, service, client, &tried);
         }
-        false
+        Err(NO_BACKEND)
     }
 
     /// The flow that this session is, if it passes the filter.
@@ -241,7 +337,7 @@ impl Session {
             service: service.cloned(),
             backend: addr.cloned(),
             phase: "udp",
-            age: std::time::Duration::from_millis(now.saturating_sub(self.since)),
+            age: Duration::from_millis(now.saturating_sub(self.since)),
         })
     }
 }
@@ -283,5 +379,35 @@ fn unreachable(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "port unreachable".into(),
         _ => describe(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use plimsoll_model::{Backend, Origin};
+
+    use super::*;
+    use crate::worker::tests::worker;
+
+    #[test]
+    fn how_long_a_backend_takes_is_known_from_its_answers() {
+        let (worker, decay) = (worker(), Duration::from_secs(10));
+        let (events, _heard) = tokio::sync::mpsc::channel(1);
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let backend = Backend::new(addr.into(), Origin::new("test", "b"));
+        let service = "dns".parse().unwrap();
+        let backend = LiveBackend::new(1, service, &backend, 1, 0, events);
+        let mut timing = Timing { decay, asked: None };
+        timing.end(&worker, &backend, true);
+        assert_eq!(backend.latency.estimate(0, decay), None, "nobody asked");
+        timing.ask(&worker);
+        let first = timing.asked;
+        timing.ask(&worker);
+        assert_eq!(timing.asked, first, "from the first datagram on");
+        timing.end(&worker, &backend, true);
+        assert!(backend.latency.estimate(0, decay).is_some());
+        assert_eq!(timing.asked, None);
     }
 }

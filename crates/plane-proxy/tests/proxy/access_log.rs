@@ -13,14 +13,14 @@ use plimsoll_testkit::{
 use crate::common::{BOUND, Proxy, at, limited, ms};
 
 /// A log in a folder of its own, in a format.
-struct Log {
+pub(crate) struct Log {
     _dir: TempDir,
     path: PathBuf,
     log: AccessLog,
 }
 
 impl Log {
-    fn new(format: Format, query: bool) -> Self {
+    pub(crate) fn new(format: Format, query: bool) -> Self {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("access.log");
         let to = LogTo::File(path.clone());
@@ -33,12 +33,12 @@ impl Log {
     }
 
     /// A proxy for this backend.
-    fn proxy(&self, proto: Proto, backend: SocketAddr) -> Proxy {
+    pub(crate) fn proxy(&self, proto: Proto, backend: SocketAddr) -> Proxy {
         Proxy::logged(self.log.clone(), proto, vec![at(backend)], |_| {})
     }
 
     /// The next so many lines that are written, after those that were there.
-    async fn lines(&self, count: usize) -> Vec<String> {
+    pub(crate) async fn lines(&self, count: usize) -> Vec<String> {
         let read = || std::fs::read_to_string(&self.path).unwrap();
         let there = wait_until_async(BOUND, || read().lines().count() >= count).await;
         assert!(there, "{count} lines of {}", read());

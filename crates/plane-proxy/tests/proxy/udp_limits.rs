@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use plimsoll_model::Sessions;
+use plimsoll_model::{AccessLog as Format, Proto, Sessions};
 use plimsoll_testkit::wait_until_async;
+use serde_json::Value;
 use tokio::net::UdpSocket;
 
+use crate::access_log::Log;
 use crate::common::{BOUND, Proxy, at, loopback, ms};
-use crate::udp::{Echo, asked, client};
+use crate::udp::{Echo, asked, client, hear};
 
 #[tokio::test]
 async fn a_quiet_session_ends_and_a_busy_one_does_not() {
@@ -43,6 +45,67 @@ async fn a_session_ends_with_its_answers_where_they_are_counted() {
     }
     proxy.settled().await;
     assert_eq!(proxy.listen().connections, 0);
+}
+
+#[tokio::test]
+async fn each_session_is_a_line_of_the_log_when_it_has_ended() {
+    let log = Log::new(Format::Json, true);
+    let a = Echo::start('a').await;
+    let mut proxy = log.proxy(Proto::Udp, a.address);
+    proxy.edit(|web| {
+        let spec = std::sync::Arc::make_mut(&mut web.spec);
+        (spec.sessions.limit, spec.sessions.responses) = (1, 2);
+    });
+    let ended = |line: &str| -> (String, u64, u64, u64, u64) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            (&line["kind"], &line["service"]),
+            (&"udp".into(), &"web".into())
+        );
+        let end = line["end"].as_str().unwrap().to_owned();
+        let count = |key: &str| line[key].as_u64().unwrap();
+        assert_eq!(line["response_ms"].is_null(), count("datagrams_out") == 0);
+        (
+            end,
+            count("datagrams_in"),
+            count("datagrams_out"),
+            count("bytes_in"),
+            count("bytes_out"),
+        )
+    };
+    // The first has one answer of two when the second comes, for which there is no other room. One
+    // that comes to the other worker finds nobody there to put out.
+    let first = client(proxy.address()).await;
+    first.send(b"12345").await.unwrap();
+    assert_eq!(hear(&first).await, b"a:12345");
+    for dropped in 1..64 {
+        let second = client(proxy.address()).await;
+        second.send(b"1").await.unwrap();
+        let heard = || {
+            let udp = proxy.counters().udp;
+            udp.evicted > 0 || udp.dropped == dropped
+        };
+        assert!(wait_until_async(BOUND, heard).await);
+        // Until it happens: which worker a client comes to is the kernel's choice.
+        if proxy.counters().udp.evicted > 0 {
+            assert_eq!(hear(&second).await, b"a:1");
+            break;
+        }
+    }
+    assert_eq!(ended(&log.lines(1).await[0]), ("PD".into(), 1, 1, 5, 7));
+    // Quiet, and with its answer.
+    proxy.edit(|web| std::sync::Arc::make_mut(&mut web.spec).timeouts.udp = ms(1));
+    assert_eq!(ended(&log.lines(2).await[1]), ("--".into(), 1, 1, 1, 3));
+    // Nobody answers, and then nobody is there.
+    let deaf = UdpSocket::bind((loopback(), 0)).await.unwrap();
+    let nobody = deaf.local_addr().unwrap();
+    proxy.remove_backend(a.address);
+    proxy.add_backend(at(nobody));
+    first.send(b"12").await.unwrap();
+    assert_eq!(ended(&log.lines(3).await[2]), ("sD".into(), 1, 0, 2, 0));
+    proxy.remove_backend(nobody);
+    first.send(b"1").await.unwrap();
+    assert_eq!(ended(&log.lines(4).await[3]), ("SC".into(), 0, 0, 0, 0));
 }
 
 /// A plane where so many sessions fit, and clients that send one datagram each from addresses of

@@ -1,0 +1,97 @@
+//! From backends to clients.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::deliver::deliver;
+use super::{Hub, ROUNDS, tag_of};
+use crate::access::End;
+use crate::udp::sys::{BATCH, Outgoing};
+use crate::udp::table::Id;
+use crate::udp::train::{Piece, couple};
+use crate::worker::Worker;
+
+/// Slots a backend's answers find free at least, or what is there is sent first.
+const FREE: usize = 8;
+
+impl Hub {
+    /// Reads what a backend sent to a client.
+    pub(super) fn hear_backend(&mut self, worker: &Worker, id: Id) {
+        self.at_work = Some(id);
+        for _ in 0..ROUNDS {
+            if self.filled + FREE > BATCH {
+                self.answer(worker);
+            }
+            let Some(session) = self.table.get_mut(id) else {
+                return;
+            };
+            let Some(link) = &session.link else {
+                return;
+            };
+            let room = BATCH - self.filled;
+            self.got.clear();
+            match self
+                .mailbox
+                .receive(link.socket(), self.filled, room, &mut self.got)
+            {
+                Ok(n) => {
+                    self.pieces.clear();
+                    self.pieces.extend(self.got.iter().map(|got| got.piece));
+                    let datagrams: usize = self.pieces.iter().map(Piece::count).sum();
+                    let bytes = self.pieces.iter().map(|piece| piece.len).sum();
+                    session.count_out(worker, datagrams as u64, bytes);
+                    let done = session.is_done();
+                    self.table.heard_backend(id, worker.now());
+                    self.put_answers(id, n);
+                    if done {
+                        // What it has sent is on its way without it.
+                        self.end(worker, id, End::CLEAN);
+                        return;
+                    }
+                    if n < room {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return session.fail(worker, &error),
+            }
+        }
+        self.unread.push(tag_of(id));
+    }
+
+    /// Puts what was just received into the answers, in `n` slots.
+    fn put_answers(&mut self, id: Id, n: usize) {
+        self.filled += n;
+        let Some(key) = self.table.key(id).copied() else {
+            return;
+        };
+        couple(&self.pieces, |train| {
+            let (to, from) = (Some(key.client), key.local);
+            self.answers.push((key.port, Outgoing { train, to, from }));
+        });
+    }
+
+    /// Sends the answers that are there.
+    pub(super) fn answer(&mut self, worker: &Worker) {
+        self.filled = 0;
+        let mut answers = std::mem::take(&mut self.answers);
+        for run in answers.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((number, _)) = run.first() else {
+                continue;
+            };
+            let Some(open) = self.ports.get(number) else {
+                continue;
+            };
+            self.outgoing.clear();
+            self.outgoing.extend(run.iter().map(|(_, out)| out.clone()));
+            let (lost, _) = deliver(&mut self.mailbox, open.socket.as_fd(), &self.outgoing);
+            if lost > 0
+                && let Some(counts) = open.port.counts.get(worker.id)
+            {
+                counts.unsent.add(lost);
+            }
+        }
+        answers.clear();
+        self.answers = answers;
+    }
+}

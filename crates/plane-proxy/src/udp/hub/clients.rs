@@ -1,0 +1,222 @@
+//! From clients to backends.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustix::event::epoll;
+
+use super::deliver::deliver;
+use super::{Hub, ROUNDS, lane, tag_of, tag_of_port};
+use crate::access::End;
+use crate::listener::Port;
+use crate::snapshot::{LiveService, Table as Behind};
+use crate::udp::quota::{self, Full};
+use crate::udp::session::{Key, NO_BACKEND, NO_ROOM, Session};
+use crate::udp::sys::{BATCH, Outgoing, Received};
+use crate::udp::table::Id;
+use crate::udp::train::couple;
+use crate::worker::Worker;
+
+/// How a session ends that makes room for another.
+const PUT_OUT: End = End::new(*b"PD");
+
+impl Hub {
+    /// Reads what clients sent to a port.
+    pub(super) fn hear_clients(&mut self, worker: &Worker, number: u32) {
+        let snapshot = worker.shared.snapshot.load();
+        for _ in 0..ROUNDS {
+            let Some(open) = self.ports.get(&number) else {
+                return;
+            };
+            let behind = snapshot.tables.get(&open.port.index).map(|table| &**table);
+            let service = match behind {
+                Some(Behind::Udp(service)) => Some(service.clone()),
+                _ => None,
+            };
+            let (any, port) = (open.any, open.port.clone());
+            let mut got = std::mem::take(&mut self.got);
+            got.clear();
+            let n = match self.mailbox.receive(&open.socket, 0, BATCH, &mut got) {
+                Ok(n) => n,
+                Err(error) => {
+                    self.got = got;
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        return;
+                    }
+                    // What the kernel has to tell of an earlier answer.
+                    continue;
+                }
+            };
+            if let Some(service) = service {
+                let key = |got: &Received| Key {
+                    port: number,
+                    client: got.from,
+                    local: got.to.filter(|_| any),
+                };
+                for run in got.chunk_by(|a, b| key(a) == key(b)) {
+                    let Some(first) = run.first() else {
+                        continue;
+                    };
+                    self.pieces.clear();
+                    self.pieces.extend(run.iter().map(|got| got.piece));
+                    self.take(worker, &service, &port, key(first));
+                }
+            }
+            self.got = got;
+            if n < BATCH {
+                return;
+            }
+        }
+        self.unread.push(tag_of_port(number));
+    }
+
+    /// Sends the pieces at hand on for a client.
+    fn take(&mut self, worker: &Worker, service: &Arc<LiveService>, port: &Rc<Port>, key: Key) {
+        let known = self.table.find(&key);
+        let Some(id) = known.or_else(|| self.begin(worker, service, port, key)) else {
+            return;
+        };
+        if known.is_some() {
+            self.table.heard_client(id, worker.now());
+        }
+        self.at_work = Some(id);
+        if let Err(end) = self.forward(worker, service, id, &key) {
+            if let Some(counts) = service.shared.count(worker.id) {
+                counts.unserved.add(1);
+            }
+            self.end(worker, id, end);
+        }
+        self.at_work = None;
+    }
+
+    /// Begins a session, if there is room or somebody can be put out for it.
+    fn begin(
+        &mut self,
+        worker: &Worker,
+        service: &Arc<LiveService>,
+        port: &Rc<Port>,
+        key: Key,
+    ) -> Option<Id> {
+        if worker.is_draining() {
+            return None;
+        }
+        if (service.door.as_ref()).is_some_and(|door| !door.admits(key.ip())) {
+            if let Some(counts) = service.shared.count(worker.id) {
+                counts.denied.add(1);
+            }
+            return None;
+        }
+        let (all, ours) = (&worker.shared.udp, &service.shared.udp);
+        let limits = service.spec.sessions;
+        let enter = || quota::enter(all, ours, key.ip(), limits.limit, limits.per_source);
+        let counts = service.shared.count(worker.id);
+        let mut entered = enter();
+        // Each limit may have to be met in turn.
+        for _ in 0..3 {
+            let Err(full) = &entered else {
+                break;
+            };
+            let lane = lane(service);
+            let source = quota::source(key.ip());
+            let spare = match full {
+                Full::All => self.table.spare_of_all(),
+                Full::Service => self.table.spare(lane),
+                Full::Source => self
+                    .table
+                    .spare_of(lane, |other| quota::source(other.ip()) == source),
+            };
+            let Some(spare) = spare else {
+                break;
+            };
+            if let Some(counts) = counts {
+                counts.evicted.add(1);
+            }
+            self.end(worker, spare, PUT_OUT);
+            entered = enter();
+        }
+        let Ok(room) = entered else {
+            if let Some(counts) = counts {
+                counts.no_room.add(1);
+            }
+            return None;
+        };
+        if let Some(counts) = counts {
+            counts.total.add(1);
+        }
+        if let Some(counts) = port.counts.get(worker.id) {
+            counts.accepted.add(1);
+        }
+        let session = Session::new(worker, service, port, room);
+        let (idle, now) = (service.timeouts.udp, worker.now());
+        Some(self.table.insert(key, lane(service), idle, session, now))
+    }
+
+    /// Sends the pieces at hand to the session's backend, or to another if that is gone.
+    ///
+    /// # Errors
+    /// There is none: how the session ends.
+    fn forward(
+        &mut self,
+        worker: &Worker,
+        service: &LiveService,
+        id: Id,
+        key: &Key,
+    ) -> Result<(), End> {
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        outgoing.clear();
+        couple(&self.pieces, |train| {
+            outgoing.push(Outgoing {
+                train,
+                to: None,
+                from: None,
+            });
+        });
+        let mut rest = outgoing.as_slice();
+        let mut served = Err(NO_BACKEND);
+        // The kernel tells of an earlier datagram when the next is to be sent, which then has not been.
+        for _ in 0..=service.spec.retries.min(8) + 1 {
+            let Some(session) = self.table.get_mut(id) else {
+                break;
+            };
+            session.leave_gone(worker.now());
+            if session.link.is_none() {
+                if let Err(end) = session.bind(worker, service, key) {
+                    served = served.or(Err(end));
+                    break;
+                }
+                let Some(link) = &session.link else {
+                    break;
+                };
+                let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+                let data = epoll::EventData::new_u64(tag_of(id));
+                if epoll::add(&self.set, link.socket(), data, flags).is_err() {
+                    served = served.or(Err(NO_ROOM));
+                    break;
+                }
+            }
+            let Some(link) = &session.link else {
+                break;
+            };
+            served = Ok(());
+            let (lost, stopped) = deliver(&mut self.mailbox, link.socket(), rest);
+            if lost > 0
+                && let Some(counts) = session.port.counts.get(worker.id)
+            {
+                counts.unsent.add(lost);
+            }
+            let sent = stopped.as_ref().map_or(rest.len(), |(at, _)| *at);
+            let (gone, left) = rest.split_at_checked(sent).unwrap_or((rest, &[]));
+            let datagrams: usize = gone.iter().map(|out| out.train.count()).sum();
+            let bytes = gone.iter().map(|out| out.train.bytes()).sum();
+            session.count_in(worker, (datagrams as u64).saturating_sub(lost), bytes);
+            rest = left;
+            match stopped {
+                Some((_, error)) => session.fail(worker, &error),
+                None => break,
+            }
+        }
+        self.outgoing = outgoing;
+        served
+    }
+}
