@@ -382,7 +382,7 @@ fn listens(text: &mut Text, status: &Status) {
         }
     }
     type Value = fn(&ListenStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 5] = [
+    let families: [(&str, &str, &str, Value); 6] = [
         (
             "plimsoll_listen_up",
             "gauge",
@@ -400,6 +400,12 @@ fn listens(text: &mut Text, status: &Status) {
             "counter",
             "Connections of clients accepted.",
             |l| number(l.accepted),
+        ),
+        (
+            "plimsoll_listen_requests_total",
+            "counter",
+            "HTTP requests received, those that could not be read included.",
+            |l| number(l.requests),
         ),
         (
             "plimsoll_listen_panicked_total",

@@ -82,6 +82,7 @@ impl Control {
                 connections: state.map_or(0, |s| s.connections),
                 accepted: state.map_or(0, |s| s.accepted),
                 panicked: state.map_or(0, |s| s.panicked),
+                requests: state.map_or(0, |s| s.requests),
                 refused: state.map_or(Vec::new(), |s| s.refused.clone()),
                 unsent: state.map_or(0, |s| s.unsent),
             }

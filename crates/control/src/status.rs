@@ -160,6 +160,9 @@ pub struct ListenStatus {
     /// Connections that ended because of a defect of plimsoll's own, each by itself.
     #[serde(default)]
     pub panicked: u64,
+    /// HTTP requests, those that could not be read included, of all services that share it.
+    #[serde(default)]
+    pub requests: u64,
     /// Requests refused for what they are, by status, of all services that share it.
     pub refused: Vec<(u16, u64)>,
     /// Datagrams that could not be sent on, of all services that share it.

@@ -143,6 +143,8 @@ pub(crate) struct ListenCounts {
     pub(crate) accepted: Count,
     pub(crate) closed: Count,
     pub(crate) panicked: Count,
+    /// Requests, what could not be read included.
+    pub(crate) requests: Count,
     pub(crate) refused: [Count; REFUSALS.len()],
     /// Datagrams that could not be sent on, to either side.
     pub(crate) unsent: Count,

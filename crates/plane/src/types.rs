@@ -217,6 +217,8 @@ pub struct ListenState {
     pub accepted: u64,
     /// Connections that ended because of a defect of the plane's own, each by itself.
     pub panicked: u64,
+    /// HTTP requests, those that could not be read included.
+    pub requests: u64,
     /// Requests refused for what they are, by status (400, 404, 408, …).
     pub refused: Vec<(u16, u64)>,
     /// Datagrams that could not be sent on, to either side.

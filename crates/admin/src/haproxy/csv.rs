@@ -234,6 +234,7 @@ fn frontend(text: &mut String, proxy: &Proxy, listen: &ListenStatus) {
         let those = refused.filter(|(status, _)| matches!(status, 401 | 403 | 429) == denied);
         those.map(|(_, count)| count).sum::<u64>()
     };
+    let mode = mode(&listen.listen);
     let mut line = Line::new(text);
     line.put("pxname", &proxy.name)
         .put("svname", "FRONTEND")
@@ -252,14 +253,17 @@ fn frontend(text: &mut String, proxy: &Proxy, listen: &ListenStatus) {
         .put("pid", 1)
         .put("iid", proxy.iid)
         .put("sid", 0)
-        .put("type", 0)
-        .put("mode", Quoted(mode(&listen.listen)))
+        .put("type", 0);
+    if mode == "http" {
+        line.put("req_tot", listen.requests);
+    }
+    line.put("mode", Quoted(mode))
         .put("conn_tot", listen.accepted)
         .end();
 }
 
 /// The protocol of a listen.
-fn mode(listen: &str) -> &str {
+pub(super) fn mode(listen: &str) -> &str {
     listen.rsplit_once('/').map_or("", |(_, mode)| mode)
 }
 
@@ -306,7 +310,7 @@ fn server_line(
         line.put("slim", server.maxconn);
     }
     line.put("stot", counters.requests);
-    traffic(&mut line, counters);
+    traffic(&mut line, counters, None);
     line.put("status", status(service, server))
         .put("weight", server.weight)
         .put("act", 1)
@@ -347,10 +351,13 @@ fn algorithm(scheduler: &str) -> &str {
     }
 }
 
-fn traffic(line: &mut Line<'_>, counters: &BackendCounters) {
+fn traffic(line: &mut Line<'_>, counters: &BackendCounters, denied: Option<u64>) {
     line.put("bin", counters.bytes_in)
-        .put("bout", counters.bytes_out)
-        .put("econ", counters.connect_failures)
+        .put("bout", counters.bytes_out);
+    if let Some(denied) = denied {
+        line.put("dreq", denied);
+    }
+    line.put("econ", counters.connect_failures)
         .put("eresp", counters.failures)
         .put("wredis", counters.retries);
 }
@@ -379,7 +386,7 @@ fn backend(text: &mut String, proxy: &Proxy, service: &ServiceStatus) {
         .put("qcur", sum.queued)
         .put("scur", sum.active)
         .put("stot", service.total);
-    traffic(&mut line, &sum);
+    traffic(&mut line, &sum, Some(service.denied));
     line.put("status", if usable + spare > 0 { "UP" } else { "DOWN" })
         .put("weight", weight)
         .put("act", usable)

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use super::instead::instead;
+
 /// Words of a command at most, as `MAX_CLI_ARGS` in HAProxy 2.6.
 const MAX_WORDS: usize = 64;
+/// Words behind a `show` that ask for another format than plimsoll has.
+const FORMATS: [&str; 4] = ["typed", "json", "desc", "float"];
 /// The longest part of a word that is said back.
 const SHOWN: usize = 40;
 
@@ -145,14 +149,16 @@ fn read(words: &[String]) -> Result<Request, String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["help", ..] => Ok(Request::Help),
-        ["prompt"] => Ok(Request::Prompt),
-        ["quit"] => Ok(Request::Quit),
-        ["show", "info"] => Ok(Request::Info),
-        ["show", "info", ..] => Err(unsupported("show info has no options")),
-        ["show", "version"] => Ok(Request::Version),
-        ["show", "backend"] => Ok(Request::Backends),
+        ["prompt", ..] => Ok(Request::Prompt),
+        ["quit", ..] => Ok(Request::Quit),
+        ["show", "info", rest @ ..] => match rest.iter().any(|word| FORMATS.contains(word)) {
+            true => Err(unsupported("`show info` has one form only")),
+            false => Ok(Request::Info),
+        },
+        ["show", "version", ..] => Ok(Request::Version),
+        ["show", "backend", ..] => Ok(Request::Backends),
         ["show", "servers", "state"] => Ok(Request::ServersState(None)),
-        ["show", "servers", "state", backend] => {
+        ["show", "servers", "state", backend, ..] => {
             Ok(Request::ServersState(Some((*backend).to_owned())))
         }
         ["show", "stat", rest @ ..] => stat(rest).map(Request::Stat),
@@ -175,24 +181,7 @@ fn read(words: &[String]) -> Result<Request, String> {
             .filter(|seconds| (1..=3600).contains(seconds))
             .map(|seconds| Request::Timeout(Duration::from_secs(seconds)))
             .ok_or_else(|| "'set timeout cli' expects 1 to 3600 seconds.".into()),
-        ["enable" | "disable", "frontend", ..] => Err(unsupported(
-            "a listen closes when no service has it: change the configuration",
-        )),
-        ["show", "servers", "conn", ..] => {
-            Err(unsupported("`show stat` has what is known of connections"))
-        }
-        ["show", "errors", ..] => Err(unsupported(
-            "bad requests are counted, not kept: `ereq` of `show stat`",
-        )),
-        ["show", "sess", ..] => Err(unsupported("`plimsoll flows` lists what is in flight")),
-        [
-            "enable" | "disable" | "set" | "get" | "show" | "add" | "del" | "clear" | "shutdown",
-            what,
-            ..,
-        ] => Err(unsupported(&format!(
-            "{:?} is nothing it has; `help` lists what there is",
-            shown(what)
-        ))),
+        words if let Some(instead) = instead(words) => Err(unsupported(instead)),
         _ => Err(format!("Unknown command.\n{HELP}")),
     }
 }
@@ -221,14 +210,13 @@ fn stat(words: &[&str]) -> Result<Filter, String> {
             "up" => Hidden::Down,
             "no-maint" if filter.hidden == Hidden::Down => Hidden::Down,
             "no-maint" => Hidden::Maintenance,
-            "typed" | "json" | "desc" => {
+            format if FORMATS.contains(&format) => {
                 return Err(unsupported(
                     "`show stat` is CSV; `plimsoll status --json` is the same and more",
                 ));
             }
-            _ => {
-                return Err("usage: show stat [<proxy> <type> <sid>] [up|no-maint]".into());
-            }
+            // HAProxy passes over what it does not know.
+            _ => continue,
         };
     }
     Ok(filter)
@@ -377,7 +365,14 @@ mod tests {
         );
         let down = filter(None, -1, -1, Hidden::Down);
         assert_eq!(one("show stat up no-maint"), down);
-        assert!(one("show stat web x 1").is_err());
+        // What HAProxy does not know it passes over.
+        let all = filter(None, -1, -1, Hidden::None);
+        for line in ["show stat ck", "show stat -1 4", "show stat web x 1"] {
+            assert_eq!(one(line), all, "{line}");
+        }
+        assert_eq!(one("show stat ck up"), filter(None, -1, -1, Hidden::Down));
+        assert_eq!(one("show info x"), Ok(Request::Info));
+        assert_eq!(one("show version x"), Ok(Request::Version));
         assert!(one("show stat typed").unwrap_err().contains("--json"));
     }
 
@@ -406,12 +401,17 @@ mod tests {
             ("set timeout cli 0", "1 to 3600"),
             ("disable frontend x", "Not supported"),
             ("show errors", "Not supported"),
-            ("show table x", "\"table\""),
+            (
+                "show table x",
+                "Not supported by plimsoll: `plimsoll explain`",
+            ),
+            ("show nonsense", "Unknown command"),
+            ("show info typed", "Not supported"),
         ] {
             let error = one(line).unwrap_err();
             assert!(error.contains(why), "{line:?}: {error}");
         }
-        let long = format!("show {}", "x".repeat(10_000));
+        let long = format!("set server web/a {}", "x".repeat(10_000));
         assert!(one(&long).unwrap_err().len() < 200);
         let many = "x ".repeat(MAX_WORDS + 1);
         assert!(one(&many).unwrap_err().contains("More than 64 words"));

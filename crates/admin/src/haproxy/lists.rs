@@ -8,6 +8,7 @@ use plimsoll_control::Halt;
 use plimsoll_control::status::{BackendStatus, ListenStatus};
 
 use super::book::Book;
+use super::csv::mode;
 use crate::Report;
 
 /// The listens, each once: services may share one.
@@ -47,16 +48,13 @@ pub(super) fn info(report: &Report, process: &Process) -> String {
         seconds % 60
     );
     let sum = |of: fn(&ListenStatus) -> u64| listens(report).map(of).sum::<u64>();
-    let refused = sum(|listen| listen.refused.iter().map(|(_, count)| count).sum());
+    let requests = sum(|listen| match mode(&listen.listen) {
+        "http" => listen.requests,
+        _ => listen.accepted,
+    });
     let open = listens(report)
         .filter(|listen| listen.error.is_none())
         .count();
-    let routed: u64 = report
-        .status
-        .services
-        .iter()
-        .map(|service| service.total)
-        .sum();
     let services = report.status.services.iter();
     let sent = services
         .flat_map(|s| &s.backends)
@@ -93,7 +91,6 @@ pub(super) fn info(report: &Report, process: &Process) -> String {
         files = process.files,
         connections = sum(|listen| listen.connections),
         accepted = sum(|listen| listen.accepted),
-        requests = routed + refused,
         tasks = process.tasks,
         waiting = process.waiting,
         node = process.node,

@@ -7,6 +7,7 @@
 mod book;
 mod csv;
 mod desk;
+mod instead;
 mod line;
 mod lists;
 mod server;

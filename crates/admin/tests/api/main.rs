@@ -48,6 +48,7 @@ fn report() -> Report {
         connections: 7,
         accepted: 9,
         panicked: 0,
+        requests: 16,
         refused: vec![(404, 5), (400, 1)],
         unsent: 3,
         error: None,

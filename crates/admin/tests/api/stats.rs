@@ -52,8 +52,12 @@ fn line<'a>(lines: &'a [Vec<String>], pxname: &str, svname: &str) -> &'a [String
 #[test]
 fn the_counts_are_in_their_columns_and_nothing_else_is() {
     let mut report = report();
+    for service in &mut report.status.services {
+        service.listens[0].refused.push((401, 2));
+    }
     let web = &mut report.status.services[1];
     web.checked = true;
+    web.denied = 7;
     web.rates = Some(Rates {
         requests: 32.6,
         ..Rates::default()
@@ -82,13 +86,14 @@ fn the_counts_are_in_their_columns_and_nothing_else_is() {
             ("svname", "FRONTEND"),
             ("scur", "7"),
             ("stot", "9"),
-            ("dreq", "0"),
+            ("dreq", "2"),
             ("ereq", "6"),
             ("status", "OPEN"),
             ("pid", "1"),
             ("iid", "3"),
             ("sid", "0"),
             ("type", "0"),
+            ("req_tot", "16"),
             ("mode", "http"),
             ("conn_tot", "9"),
         ],
@@ -133,6 +138,7 @@ fn the_counts_are_in_their_columns_and_nothing_else_is() {
     for (column, value) in [
         ("scur", "8"),
         ("stot", "200"),
+        ("dreq", "7"),
         ("econ", "14"),
         ("status", "UP"),
         ("weight", "3"),

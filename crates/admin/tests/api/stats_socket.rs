@@ -109,7 +109,7 @@ async fn one_line_is_answered_and_the_connection_ends() {
         "Uptime: 0d 0h00m01s\n",
         "CurrConns: 7\n",
         "CumConns: 9\n",
-        "CumReq: 406\n",
+        "CumReq: 16\n",
         "Nbthread: 2\n",
         "Stopping: 0\n",
         "Listeners: 1\n",

@@ -242,6 +242,7 @@ fn drive(
                 false => 400,
             };
             if let Some(counts) = client.conn.port.counts.get(client.worker.id) {
+                counts.requests.add(1);
                 counts.refuse(status);
             }
             service::log_unread(client, Some(status));

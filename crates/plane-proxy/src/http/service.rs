@@ -41,6 +41,9 @@ pub(super) async fn respond(
 ) -> Response<ResponseBody> {
     client.conn.enter(Phase::Request);
     client.conn.begin();
+    if let Some(counts) = client.conn.port.counts.get(client.worker.id) {
+        counts.requests.add(1);
+    }
     if client.worker.shared.logging.load(Ordering::Relaxed) {
         record(client, &request);
     }

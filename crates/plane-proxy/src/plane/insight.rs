@@ -92,6 +92,7 @@ impl ProxyPlane {
                 connections: accepted.saturating_sub(closed),
                 accepted,
                 panicked: bound.counts.iter().map(|c| c.panicked.get()).sum(),
+                requests: bound.counts.iter().map(|c| c.requests.get()).sum(),
                 refused: refused.filter(|(_, n)| *n > 0).collect(),
                 unsent: bound.counts.iter().map(|c| c.unsent.get()).sum(),
             }

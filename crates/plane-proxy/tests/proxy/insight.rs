@@ -311,3 +311,32 @@ async fn what_happens_to_backends_is_told() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn each_request_counts_once_whatever_becomes_of_it() {
+    let backend = HttpBackend::start("b").unwrap();
+    let mut proxy = Proxy::http_with(vec![at(backend.address())], |spec| spec.max_body = 3);
+    proxy.change(|desired| put_route(desired, route("known", "a", "/", &[("web", 1)])));
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        ("GET / HTTP/1.1\r\nHost: other\r\n\r\n", 404),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+            413,
+        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\nExpect: a cake\r\n\r\n", 417),
+        ("GET / HTTP/9.1\r\nHost: a\r\n\r\n", 505),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+            400,
+        ),
+        ("GET / HTTP/1.1\r\nHost a\r\n\r\n", 400),
+    ] {
+        let before = proxy.listen().requests;
+        let mut client = proxy.connect().await;
+        client.send(head).await.unwrap();
+        let answer = client.read_response(BOUND).await.unwrap();
+        assert_eq!(answer.status, status, "{head}");
+        assert_eq!(proxy.listen().requests, before + 1, "{head}");
+    }
+}
