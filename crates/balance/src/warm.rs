@@ -16,7 +16,9 @@ pub struct SlowStart {
 const LONGEST: u64 = 1 << 40;
 
 /// A full share.
-pub(crate) const FULL: u32 = 1 << 16;
+pub(crate) const FULL: u32 = 1 << FULL_BITS;
+
+const FULL_BITS: u32 = 16;
 
 /// How far each candidate is on the way to its share.
 ///
@@ -60,12 +62,17 @@ impl Warming {
 
     /// What part of its share a candidate has, 0..=[`FULL`].
     pub(crate) fn part(&self, index: usize, now: u64) -> u32 {
-        let age = |since: u64| now.saturating_sub(since).min(self.over);
         let since = self.since.get(index).copied().unwrap_or_default();
-        match age(self.oldest) {
+        let age = now.saturating_sub(since);
+        // Nearly all are settled, and looked at in every pick: no division for these.
+        if since <= self.oldest || age >= self.over {
+            return FULL;
+        }
+        match now.saturating_sub(self.oldest).min(self.over) {
             0 => FULL,
-            oldest => u32::try_from(age(since) * u64::from(FULL) / oldest)
-                .map_or(FULL, |part| part.min(FULL)),
+            oldest => {
+                u32::try_from(age * u64::from(FULL) / oldest).map_or(FULL, |part| part.min(FULL))
+            }
         }
     }
 }
@@ -95,7 +102,7 @@ impl Dice {
 
     /// Whether a candidate with this part of its share is too cold.
     pub(crate) fn fails(self, index: usize, part: u32) -> bool {
-        self.of(index) >= part
+        part < FULL && self.of(index) >= part
     }
 }
 
@@ -134,7 +141,7 @@ impl<L: Loads> View for Ramped<'_, L> {
 
     fn weight(&self, member: Member) -> u32 {
         let part = u64::from(self.warming.part(member.index as usize, self.now));
-        let weight = (u64::from(member.weight) << self.warming.shift) * part / u64::from(FULL);
+        let weight = ((u64::from(member.weight) << self.warming.shift) * part) >> FULL_BITS;
         u32::try_from(weight).unwrap_or(u32::MAX).max(1)
     }
 }
