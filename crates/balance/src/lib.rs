@@ -208,12 +208,8 @@ impl Balancer {
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
         let hash = self.algorithm.hash_of(client);
-        let view = Ramped {
-            loads,
-            warming: &cold.warming,
-            now,
-            dice: hash.map_or_else(|| Dice::Each(random()), Dice::of_hash),
-        };
+        let dice = hash.map_or_else(|| Dice::Each(random()), Dice::of_hash);
+        let view = Ramped::new(loads, &cold.warming, now, dice);
         let led = self.algorithm.hashed(client);
         let algorithm = match (&cold.settled, led) {
             (Some(settled), Some(led)) if view.is_cold(led) => settled,

@@ -61,10 +61,10 @@ impl Warming {
     }
 
     /// What part of its share a candidate has, 0..=[`FULL`].
+    #[inline(never)]
     pub(crate) fn part(&self, index: usize, now: u64) -> u32 {
         let since = self.since.get(index).copied().unwrap_or_default();
         let age = now.saturating_sub(since);
-        // Nearly all are settled, and looked at in every pick: no division for these.
         if since <= self.oldest || age >= self.over {
             return FULL;
         }
@@ -110,15 +110,40 @@ impl Dice {
 /// part in a pick, and loads are compared by weight × part.
 pub(crate) struct Ramped<'a, L> {
     pub(crate) loads: &'a L,
-    pub(crate) warming: &'a Warming,
-    pub(crate) now: u64,
-    pub(crate) dice: Dice,
+    warming: &'a Warming,
+    /// What the loops over all need of the above, at hand.
+    since: &'a [u64],
+    oldest: u64,
+    shift: u32,
+    now: u64,
+    dice: Dice,
 }
 
-impl<L> Ramped<'_, L> {
+impl<'a, L> Ramped<'a, L> {
+    pub(crate) fn new(loads: &'a L, warming: &'a Warming, now: u64, dice: Dice) -> Self {
+        Self {
+            loads,
+            warming,
+            since: &warming.since,
+            oldest: warming.oldest,
+            shift: warming.shift,
+            now,
+            dice,
+        }
+    }
+
+    fn part(&self, index: usize) -> u32 {
+        let since = self.since.get(index).copied().unwrap_or_default();
+        // Nearly all are settled, and looked at in every pick: this has to be quick for them.
+        match since <= self.oldest {
+            true => FULL,
+            false => self.warming.part(index, self.now),
+        }
+    }
+
     /// Whether it is too cold for this pick.
     pub(crate) fn is_cold(&self, index: usize) -> bool {
-        self.dice.fails(index, self.warming.part(index, self.now))
+        self.dice.fails(index, self.part(index))
     }
 }
 
@@ -140,8 +165,11 @@ impl<L: Loads> View for Ramped<'_, L> {
     }
 
     fn weight(&self, member: Member) -> u32 {
-        let part = u64::from(self.warming.part(member.index as usize, self.now));
-        let weight = ((u64::from(member.weight) << self.warming.shift) * part) >> FULL_BITS;
-        u32::try_from(weight).unwrap_or(u32::MAX).max(1)
+        // It fits: the shift was chosen for the heaviest.
+        let full = member.weight << self.shift;
+        match self.part(member.index as usize) {
+            FULL => full,
+            part => (((u64::from(full) * u64::from(part)) >> FULL_BITS) as u32).max(1),
+        }
     }
 }
