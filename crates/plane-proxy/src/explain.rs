@@ -43,6 +43,12 @@ pub(crate) fn explain(
     };
     told.steps.push(format!("{destination} is listen {listen}"));
     let table = snapshot.tables.get(&bound.index);
+    if table.is_some_and(|table| table.is_introduced(tuple.client.ip())) {
+        told.steps.push(format!(
+            "connections from {} begin with a PROXY header (`accept-proxy`): ask with the client that it names",
+            tuple.client.ip()
+        ));
+    }
     match table.map(|t| &**t) {
         Some(Table::Tcp(service) | Table::Udp(service)) => {
             to_service(&mut told, snapshot, service, tuple, now);

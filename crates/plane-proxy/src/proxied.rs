@@ -32,10 +32,17 @@ pub(crate) async fn serve(
     let conn = listed.conn.clone();
     let limit = table.first().map_or(0, |first| first.timeouts.header);
     conn.enter_until(Phase::Header, worker.now(), limit);
-    let count = |status| {
+    let refuse = |status, why: &dyn std::fmt::Display| {
         if let Some(counts) = conn.port.counts.get(worker.id) {
             counts.refuse(status);
         }
+        worker.complain_of_header(|| {
+            let (listen, peer) = (&conn.port.listen, conn.client().ip());
+            tracing::warn!(
+                %listen, %peer, %why,
+                "closed a connection without its PROXY header: does `accept-proxy` name the right peers?"
+            );
+        });
     };
     match receive(&worker, &conn, stream).await {
         Ok((stream, header)) => {
@@ -52,8 +59,10 @@ pub(crate) async fn serve(
                 Table::Closed | Table::Udp(_) => {}
             }
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => count(400),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => count(408),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => refuse(400, &error),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            refuse(408, &"it did not come in time");
+        }
         // Gone without a word, as other balancers look whether a port is open.
         Err(_) => {}
     }

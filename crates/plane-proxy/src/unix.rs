@@ -13,7 +13,9 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Connects; given up by dropping it.
 ///
 /// The stream is held as the runtime's TCP type, as are the streams of all other backends: reading,
-/// writing, splicing and shutting down are the same. What only TCP has fails, where nobody minds.
+/// writing, splicing and shutting down are the same. What only TCP has fails, where nobody minds. A
+/// reset is among that: where a TCP backend would see that its client broke off, here it sees the end of
+/// what was sent, as from one that has finished; the kernel has nothing else (unix(7), `SO_LINGER`).
 pub(crate) async fn connect(path: &str) -> io::Result<TcpStream> {
     let path = SocketAddrUnix::new(path)?;
     loop {

@@ -37,7 +37,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
 /// The same in milliseconds.
 pub(crate) const TICK_MS: u64 = 100;
 
-/// Between two complaints of a worker about the host's limits, in ms.
+/// Between two complaints of a worker about one thing, in ms.
 const QUIET: u64 = 10_000;
 
 /// What all workers and the plane share.
@@ -132,6 +132,8 @@ pub(crate) struct Worker {
     draining: Cell<bool>,
     /// No complaint before.
     quiet_until: Cell<u64>,
+    /// The same about PROXY headers.
+    quiet_on_headers_until: Cell<u64>,
     idle: tokio::sync::Notify,
 }
 
@@ -156,6 +158,7 @@ impl Worker {
             conns: RefCell::new(Slab::new()),
             draining: Cell::new(false),
             quiet_until: Cell::new(0),
+            quiet_on_headers_until: Cell::new(0),
             idle: tokio::sync::Notify::new(),
         }
     }
@@ -187,8 +190,17 @@ impl Worker {
 
     /// Says something about the host's limits, but not again and again.
     pub(crate) fn complain(&self, say: impl FnOnce()) {
-        if self.now() >= self.quiet_until.get() {
-            self.quiet_until.set(self.now() + QUIET);
+        self.say_seldom(&self.quiet_until, say);
+    }
+
+    /// Says something about connections without their PROXY header, but not again and again.
+    pub(crate) fn complain_of_header(&self, say: impl FnOnce()) {
+        self.say_seldom(&self.quiet_on_headers_until, say);
+    }
+
+    fn say_seldom(&self, quiet_until: &Cell<u64>, say: impl FnOnce()) {
+        if self.now() >= quiet_until.get() {
+            quiet_until.set(self.now() + QUIET);
             say();
         }
     }

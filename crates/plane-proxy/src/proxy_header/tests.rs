@@ -228,6 +228,36 @@ fn a_header_may_say_whether_the_client_came_over_tls() {
     assert_eq!(cut.is_tls(), None);
 }
 
+#[test]
+fn a_header_does_not_grow_beyond_what_is_taken() {
+    let room = MAX_HEADER - 16 - FOUR.len() - 3;
+    let value = vec![7; room];
+    let length = u16::try_from(room).unwrap().to_be_bytes();
+    let longest = [&[0xE0], &length[..], &value].concat();
+    let bytes = v2(0x21, 0x11, &[&FOUR, &longest[..]].concat());
+    assert_eq!(bytes.len(), MAX_HEADER);
+    let Ok(Parsed::Whole(read, _)) = parse(&bytes) else {
+        panic!("it is as long as it may be");
+    };
+    assert_eq!(write(ProxyVersion::V2, &read), bytes);
+    let wide = ProxyHeader {
+        ends: ends("10.0.0.1:1", "[fd00::2]:80"),
+        ..read.clone()
+    };
+    let summed = ProxyHeader {
+        checksum: true,
+        ..read
+    };
+    for header in [wide, summed] {
+        let bytes = write(ProxyVersion::V2, &header);
+        let Ok(Parsed::Whole(read, length)) = parse(&bytes) else {
+            panic!("{} bytes", bytes.len());
+        };
+        assert_eq!((read.checksum, length), (header.checksum, bytes.len()));
+        assert!(read.extras.is_empty() && read.ends.is_some());
+    }
+}
+
 fn address() -> impl Strategy<Value = SocketAddr> {
     prop_oneof![
         any::<[u8; 4]>().prop_map(IpAddr::from),

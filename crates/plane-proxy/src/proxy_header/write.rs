@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use plimsoll_model::ProxyVersion;
 
 use super::crc32c::crc32c;
-use super::{ProxyHeader, SIGNATURE, kind};
+use super::{MAX_HEADER, ProxyHeader, SIGNATURE, kind};
 
 /// Type and length of a checksum.
 const CHECKSUM: [u8; 3] = [kind::CRC32C, 0, 4];
 
-/// The header as a connection begins with it. Version 1 has no room for more than the addresses.
+/// The header as a connection begins with it. Version 1 has no room for more than the addresses. What
+/// else was said is left out where it would become longer than [`MAX_HEADER`] by it, since nobody would
+/// take it: addresses may have become longer on their way.
 pub fn write(version: ProxyVersion, header: &ProxyHeader) -> Vec<u8> {
     let Some(ends) = header.ends else {
         return version.own_header().to_vec();
@@ -34,12 +36,18 @@ pub fn write(version: ProxyVersion, header: &ProxyHeader) -> Vec<u8> {
     for port in [from, to] {
         out.extend_from_slice(&port.to_be_bytes());
     }
-    out.extend_from_slice(&header.extras);
+    let sum = match header.checksum {
+        true => CHECKSUM.len() + 4,
+        false => 0,
+    };
+    if out.len() + header.extras.len() + sum <= MAX_HEADER {
+        out.extend_from_slice(&header.extras);
+    }
     if header.checksum {
         out.extend_from_slice(&CHECKSUM);
         out.extend_from_slice(&[0; 4]);
     }
-    // What was read is short enough: `MAX_HEADER`.
+    // It is short enough: `MAX_HEADER`.
     let length = u16::try_from(out.len() - fixed).unwrap_or(u16::MAX);
     if let Some(place) = out.get_mut(fixed - 2..fixed) {
         place.copy_from_slice(&length.to_be_bytes());

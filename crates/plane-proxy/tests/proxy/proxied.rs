@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use plimsoll_model::{ProxyVersion, SchedulerKind};
+use plimsoll_model::{Proto, ProxyVersion, SchedulerKind};
+use plimsoll_plane::{Plane, Tuple};
 use plimsoll_plane_proxy::proxy_header::{Ends, Parsed, ProxyHeader, parse, write};
 use plimsoll_testkit::{
     Ending, HttpBackend, Raw, TcpAnswer, TcpBackend, TcpBehaviour, wait_until_async,
@@ -357,4 +358,23 @@ async fn what_a_client_keeps_at_a_backend_goes_when_the_backend_does() {
     first.remove_backend(second.address());
     assert!(wait_until_async(BOUND, || second.listen().connections == 0).await);
     assert_eq!(client.get("a", "/", BOUND).await.unwrap().status, 503);
+}
+
+#[tokio::test]
+async fn explain_says_who_begins_with_a_header() {
+    let backend = echo();
+    let proxy = introduced(&backend, "127.0.0.0/8");
+    let told = |client: &str| {
+        let explained = proxy.plane.explain(&Tuple {
+            client: format!("{client}:1").parse().unwrap(),
+            destination: proxy.address(),
+            proto: Proto::Tcp,
+            host: None,
+            path: None,
+        });
+        let mut steps = explained.steps.iter();
+        steps.any(|step| step.contains("begin with a PROXY header"))
+    };
+    assert!(told("127.0.0.1"));
+    assert!(!told("192.0.2.1"));
 }
