@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(15);
 
 /// A plane of one worker with one HTTP service for every host, and its only backend.
 pub struct Stage {
-    _plane: ProxyPlane,
+    plane: ProxyPlane,
     address: SocketAddr,
     listener: TcpListener,
     conns: Vec<Conn>,
@@ -83,7 +83,7 @@ impl Stage {
             item.result.expect("a service");
         }
         Self {
-            _plane: plane,
+            plane,
             address,
             listener,
             conns: Vec::new(),
@@ -140,10 +140,11 @@ impl Stage {
             }
             self.serve(&mut script, &mut played);
             match read(&mut client, &mut played.answers) {
-                Ok(true) => return played,
                 Ok(false) => {}
-                Err(()) => {
-                    played.reset = true;
+                end => {
+                    played.reset = end.is_err();
+                    drop(client);
+                    self.settle(&mut script, &mut played);
                     return played;
                 }
             }
@@ -153,6 +154,28 @@ impl Stage {
                 self.conns.retain(|conn| !conn.scripted);
             }
         }
+    }
+
+    /// Hears what is still on its way of a client that is gone, so that it is not taken for what the
+    /// next one sends.
+    fn settle(&mut self, script: &mut Option<Script<'_>>, played: &mut Played) {
+        let start = Instant::now();
+        let busy = |stage: &Self| {
+            let listens = stage.plane.counters().listens;
+            listens.iter().any(|listen| listen.connections > 0)
+        };
+        while busy(self) {
+            assert!(
+                start.elapsed() < BOUND,
+                "a connection is served that is gone"
+            );
+            self.serve(script, played);
+            self.conns.retain(|conn| !conn.scripted);
+            std::thread::yield_now();
+        }
+        self.serve(script, played);
+        self.conns
+            .retain(|conn| !conn.scripted && conn.unread.is_empty());
     }
 
     /// Waits for a moment until something can be read, or written.
@@ -277,7 +300,7 @@ pub fn answer(bytes: &[u8], asked: &str) -> Option<Answer> {
             assert!(!line.contains(['\r', '\n', '\0']), "{line:?}");
             let (name, value) = line.split_once(':').expect("a colon");
             assert!(!name.is_empty() && !name.contains([' ', '\t']), "{line:?}");
-            fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            fields.push((name.to_ascii_lowercase(), wire::trimmed(value)));
         }
         let all = |wanted: &str| -> Vec<&str> {
             let named = fields.iter().filter(|(name, _)| name == wanted);
@@ -297,6 +320,10 @@ pub fn answer(bytes: &[u8], asked: &str) -> Option<Answer> {
         let body = if head_only || status < 200 || status == 204 || status == 304 {
             0
         } else if let [length] = lengths[..] {
+            assert!(
+                length.bytes().all(|digit| digit.is_ascii_digit()),
+                "{length}"
+            );
             let length = length.parse().expect("a length");
             bytes.get(at..)?.get(..length)?.len()
         } else if codings == ["chunked"] {

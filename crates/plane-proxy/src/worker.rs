@@ -128,6 +128,8 @@ pub(crate) struct Worker {
     pub(crate) udp: Udp,
     clock: Cell<u64>,
     random: Cell<u64>,
+    /// Counts ids, from where nobody can guess.
+    ids: Cell<u64>,
     conns: RefCell<Slab<Rc<Conn>>>,
     draining: Cell<bool>,
     /// No complaint before.
@@ -155,6 +157,7 @@ impl Worker {
             pipes: crate::splice::Pipes::default(),
             udp: Udp::default(),
             random: Cell::new(seed | 1),
+            ids: Cell::new(std::hash::RandomState::new().build_hasher().finish()),
             conns: RefCell::new(Slab::new()),
             draining: Cell::new(false),
             quiet_until: Cell::new(0),
@@ -229,6 +232,18 @@ impl Worker {
             }
             Command::Listen { .. } | Command::Close(_) | Command::Drain => {}
         }
+    }
+
+    /// 128 bits that are not given twice: a count from a random beginning, mixed (SplitMix64), beside a
+    /// random number.
+    pub(crate) fn id(&self) -> u128 {
+        let count = self.ids.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.ids.set(count);
+        let mut mixed = count;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^= mixed >> 31;
+        u128::from(mixed) << 64 | u128::from(self.random())
     }
 
     /// A random number (xorshift64*), good enough to choose by.

@@ -74,3 +74,13 @@ fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
         assert!(backend.admission.try_enter(), "its place is free again");
     });
 }
+
+#[test]
+fn no_id_is_given_twice() {
+    let workers = [worker(), worker()];
+    let ids: std::collections::HashSet<u128> = (0..20_000).map(|n| workers[n % 2].id()).collect();
+    assert_eq!(ids.len(), 20_000);
+    // Neither half of them is made of the other: both are different each time.
+    let upper: std::collections::HashSet<u128> = ids.iter().map(|id| id >> 64).collect();
+    assert!(upper.len() > 19_990);
+}

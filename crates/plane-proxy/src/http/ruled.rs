@@ -180,10 +180,10 @@ fn is_id(id: &HeaderValue) -> bool {
     (1..=MAX_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
-/// 128 random bits as 32 hexadecimal digits, as nginx's `$request_id`. To be told apart, not to be
-/// kept secret.
+/// 128 bits as 32 hexadecimal digits, as nginx's `$request_id`. To be told apart, not to be kept
+/// secret.
 fn new_id(worker: &Worker) -> HeaderValue {
-    let text = format!("{:016x}{:016x}", worker.random(), worker.random());
+    let text = format!("{:032x}", worker.id());
     HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
         .unwrap_or(HeaderValue::from_static("0"))
 }

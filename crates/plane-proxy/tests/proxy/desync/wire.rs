@@ -7,7 +7,7 @@ pub(crate) struct Parsed {
     pub(crate) target: String,
     /// Bytes of its body.
     pub(crate) body: usize,
-    /// Names in lower case, and values.
+    /// Names in lower case, and values. Names of trailers begin with `~`.
     pub(crate) fields: Vec<(String, String)>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<(Parsed, usize)>, String> {
         if name.is_empty() || !name.chars().all(token) {
             return Err(format!("name {name:?}"));
         }
-        fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        fields.push((name.to_ascii_lowercase(), trimmed(value)));
     }
     let all = |wanted: &str| -> Vec<&str> {
         let named = fields.iter().filter(|(name, _)| name == wanted);
@@ -62,7 +62,11 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<(Parsed, usize)>, String> {
             (length, body + length)
         }
         ([], ["chunked"]) => match chunks(&bytes[body..])? {
-            Some((length, used)) => (length, body + used),
+            Some((length, used, trailers)) => {
+                let marked = |(name, value)| (format!("~{name}"), value);
+                fields.extend(trailers.into_iter().map(marked));
+                (length, body + used)
+            }
             None => return Ok(None),
         },
         both => return Err(format!("framed by {both:?}")),
@@ -77,15 +81,26 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<(Parsed, usize)>, String> {
     Ok(Some((parsed, used)))
 }
 
-/// The payload's length and that of all chunks and trailers; none if they are not whole.
-pub(crate) fn chunks(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
-    let (mut at, mut length) = (0, 0);
+/// A value without the blanks of RFC 9110 §5.6.3, and no others.
+pub(crate) fn trimmed(value: &str) -> String {
+    value.trim_matches([' ', '\t']).to_owned()
+}
+
+/// The payload's length, that of all chunks and trailers, and the trailers; none if they are not whole.
+#[allow(clippy::type_complexity, reason = "one caller takes it apart at once")]
+pub(crate) fn chunks(
+    bytes: &[u8],
+) -> Result<Option<(usize, usize, Vec<(String, String)>)>, String> {
+    let (mut at, mut length, mut trailers) = (0, 0, Vec::new());
     let line = |at: usize| bytes[at..].windows(2).position(|w| w == b"\r\n");
     loop {
         let Some(end) = line(at) else {
             return Ok(None);
         };
         let digits = std::str::from_utf8(&bytes[at..at + end]).map_err(|e| e.to_string())?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(format!("{digits:?}: more than digits"));
+        }
         let size = usize::from_str_radix(digits, 16).map_err(|e| format!("{digits:?}: {e}"))?;
         at += end + 2;
         if size == 0 {
@@ -102,9 +117,12 @@ pub(crate) fn chunks(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
         let Some(end) = line(at) else {
             return Ok(None);
         };
+        let line: String = bytes[at..at + end].iter().map(|b| char::from(*b)).collect();
         at += end + 2;
         if end == 0 {
-            return Ok(Some((length, at)));
+            return Ok(Some((length, at, trailers)));
         }
+        let (name, value) = line.split_once(':').ok_or(format!("trailer {line:?}"))?;
+        trailers.push((name.to_ascii_lowercase(), trimmed(value)));
     }
 }
