@@ -441,6 +441,20 @@ impl Conn {
         }
     }
 
+    /// Has the task end, whatever it is doing: something is wrong with what is known of it.
+    pub(crate) fn abandon(&self) {
+        self.deadline.set(NEVER);
+        self.expired.set(true);
+        self.cut.set(true);
+        self.wake();
+    }
+
+    /// Makes every look at the backend panic.
+    #[cfg(test)]
+    pub(crate) fn poison(&self) {
+        std::mem::forget(self.backend.borrow_mut());
+    }
+
     /// The flow that this connection is, if it passes the filter.
     pub(crate) fn flow(&self, filter: &FlowFilter, now: u64) -> Option<Flow> {
         let backend = self.backend.borrow();

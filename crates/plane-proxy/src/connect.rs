@@ -42,6 +42,8 @@ pub(crate) async fn connect(
     timeouts: &TimeoutsMs,
     preface: Vec<u8>,
 ) -> Result<(TcpStream, Open), ConnectError> {
+    #[cfg(test)]
+    assert!(backend.service.as_str() != crate::panic_tests::PANICS);
     let addr = backend.socket_addr(port.port);
     let open = Open::new(backend.clone());
     let TimeoutsMs {

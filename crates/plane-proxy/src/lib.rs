@@ -20,6 +20,8 @@ mod explain;
 mod http;
 mod itself;
 mod listener;
+#[cfg(test)]
+mod panic_tests;
 mod plane;
 mod proxied;
 pub mod proxy_header;

@@ -2,6 +2,7 @@
 
 mod intake;
 mod listed;
+mod tick;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -292,7 +293,7 @@ pub(crate) fn spawn(
 
 async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let worker = Rc::new(Worker::new(id, shared));
-    tokio::task::spawn_local(tick_on(worker.clone()));
+    tokio::task::spawn_local(tick::tick(worker.clone()));
     let mut accepting: HashMap<usize, Vec<Accepting>> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
@@ -376,30 +377,6 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
     let _ = udp.await;
     worker.pool.clear();
     worker.engines.clear();
-}
-
-/// Ticks for ever: without it nothing would time out any more, so a panic there does not end it.
-async fn tick_on(worker: Rc<Worker>) {
-    while let Err(error) = tokio::task::spawn_local(tick(worker.clone())).await
-        && error.is_panic()
-    {}
-}
-
-async fn tick(worker: Rc<Worker>) {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let now = worker.shared.now();
-        worker.clock.set(now);
-        for (_, conn) in worker.conns.borrow().iter() {
-            conn.sweep(now);
-        }
-        worker.pool.sweep(now);
-        worker.count_connections();
-        worker.journal.flush();
-        worker.udp.tick(&worker, now);
-    }
 }
 
 #[cfg(test)]

@@ -84,3 +84,33 @@ fn no_id_is_given_twice() {
     let upper: std::collections::HashSet<u128> = ids.iter().map(|id| id >> 64).collect();
     assert!(upper.len() > 19_990);
 }
+
+#[test]
+fn a_panic_in_the_beat_keeps_to_the_connection_that_makes_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        let (worker, port) = (worker(), port());
+        let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let listed = [(); 3].map(|()| {
+            let conn = Conn::new(address, address.ip(), port.clone(), Phase::Idle, 0);
+            conn.set_deadline(0, 1);
+            Listed::new(&worker, conn)
+        });
+        let [before, broken, behind] = listed.each_ref().map(|listed| &listed.conn);
+        broken.poison();
+        tokio::task::spawn_local(tick::tick(worker.clone()));
+        let bound = std::time::Duration::from_secs(10);
+        let swept = || before.is_expired() && behind.is_expired();
+        assert!(plimsoll_testkit::wait_until_async(bound, swept).await);
+        assert!(broken.is_expired() && broken.is_cut(), "its task is to end");
+        assert!(!behind.is_cut());
+        // The next beats come as ever, and it counts once.
+        let now = worker.now();
+        let later = || worker.now() > now + 2 * TICK_MS;
+        assert!(plimsoll_testkit::wait_until_async(bound, later).await);
+        assert_eq!(port.counts[0].panicked.get(), 1);
+    });
+}
