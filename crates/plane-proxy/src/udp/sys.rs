@@ -434,3 +434,6 @@ fn switch_on(socket: impl AsFd, level: libc::c_int, option: libc::c_int) -> io::
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,4 +30,5 @@ mod proxied;
 mod schedulers;
 mod stage;
 mod stopping;
+mod udp;
 mod user;
