@@ -1,5 +1,6 @@
 //! `plimsoll status`: what goes where, and why.
 
+mod aside;
 mod latency;
 
 use std::fmt::Write;
@@ -8,8 +9,9 @@ use std::time::Duration;
 use clap::Args;
 use plimsoll_admin::Report;
 use plimsoll_config::nearest;
-use plimsoll_control::status::{AsideStatus, BackendStatus, RouteStatus, ServiceStatus, Status};
+use plimsoll_control::status::{BackendStatus, RouteStatus, ServiceStatus, Status};
 
+pub(super) use self::aside::put_aside;
 use crate::commands::ask;
 use crate::error::Error;
 use crate::out;
@@ -341,62 +343,6 @@ fn routes(text: &mut String, routes: &[RouteStatus], paint: Paint) {
     text.push_str(&table.render("", paint));
 }
 
-/// What is put aside, by subject, and of one subject by who said it.
-pub(super) fn put_aside(text: &mut String, mut asides: Vec<&AsideStatus>, paint: Paint) {
-    if asides.is_empty() {
-        return;
-    }
-    asides.sort_by_cached_key(|aside| {
-        let origin = &aside.origin;
-        (
-            natural(&aside.subject),
-            natural(&origin.source),
-            natural(&origin.entry),
-        )
-    });
-    let _ = writeln!(text, "\n{}", paint.text(Colour::Red, "put aside"));
-    for aside in asides {
-        let (subject, reason) = (visible(&aside.subject), visible(&aside.reason));
-        let (source, entry) = (&aside.origin.source, visible(&aside.origin.entry));
-        let since = span(aside.since);
-        // A file names the service itself, an engine the container that says something of it.
-        let _ = match subject.replace('`', "") == entry {
-            true => writeln!(text, "  {subject} of {source}, {since}"),
-            false => writeln!(text, "  {subject} of {source} ({entry}), {since}"),
-        };
-        let _ = writeln!(text, "    {reason}");
-    }
-}
-
-/// A part of a text, so that numbers are ordered by their values.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Number(usize, String),
-    Text(String),
-}
-
-/// The order of people: `e2` before `e10`, and marks do not count.
-fn natural(text: &str) -> Vec<Part> {
-    let text = text.replace('`', "");
-    let mut parts = Vec::new();
-    let mut rest = text.as_str();
-    while let Some(first) = rest.bytes().next() {
-        let is_number = first.is_ascii_digit();
-        let end = rest.bytes().take_while(|b| b.is_ascii_digit() == is_number);
-        // A digit is a character of one byte, so this is a boundary.
-        let (part, tail) = rest.split_at(end.count());
-        parts.push(match is_number {
-            true => {
-                let digits = part.trim_start_matches('0').to_owned();
-                Part::Number(digits.len(), digits)
-            }
-            false => Part::Text(part.to_owned()),
-        });
-        rest = tail;
-    }
-    parts
-}
-
 fn tail(text: &mut String, status: &Status, paint: Paint) {
     put_aside(text, status.quarantine.iter().collect(), paint);
     text.push('\n');
@@ -438,7 +384,7 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plimsoll_control::status::OriginStatus;
+    use plimsoll_control::status::{AsideStatus, OriginStatus};
 
     #[test]
     fn what_is_put_aside_names_the_container_that_said_it() {
@@ -470,27 +416,6 @@ mod tests {
                 "  service `web` of file:x.toml, 10s",
             ]
         );
-    }
-
-    #[test]
-    fn what_is_put_aside_is_in_the_order_of_people() {
-        let aside = |subject: &str| AsideStatus {
-            subject: subject.into(),
-            ..AsideStatus::default()
-        };
-        let all = [
-            "service `e10`",
-            "service `e2-b`",
-            "service `e1`",
-            "service `e2`",
-            "container e3",
-        ];
-        let all = all.map(aside);
-        let mut text = String::new();
-        put_aside(&mut text, all.iter().collect(), Paint(false));
-        let lines = text.lines().filter(|line| line.contains(" of "));
-        let order: Vec<&str> = lines.filter_map(|l| l.split_whitespace().nth(1)).collect();
-        assert_eq!(order, ["e3", "`e1`", "`e2`", "`e2-b`", "`e10`"]);
     }
 
     #[test]
