@@ -1,6 +1,7 @@
 //! The metrics, in the text format of Prometheus, version 0.0.4.
 
 mod latency;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -68,6 +69,7 @@ pub fn render(report: &Report) -> String {
     process(&mut text, report);
     services(&mut text, &report.status);
     persistence(&mut text, &report.status);
+    limits::render(&mut text, &report.status);
     latency::render(&mut text, &report.status);
     cookies(&mut text, &report.status);
     backends(&mut text, &report.status);

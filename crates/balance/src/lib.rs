@@ -23,6 +23,7 @@ mod client_net;
 mod hash;
 mod latency;
 mod least;
+pub mod limits;
 mod locality;
 mod maglev;
 pub mod persistence;

@@ -16,6 +16,7 @@ mod duration;
 mod fields;
 mod health;
 mod http;
+mod limits;
 mod nearest;
 mod networks;
 mod outlier;

@@ -23,6 +23,7 @@ pub const SERVICE: &[&str] = &[
     "trusted",
     "allow",
     "deny",
+    "limits",
     "accept-proxy",
     "send-proxy",
     "sorry",
@@ -71,6 +72,28 @@ pub const TIMEOUTS: &[&str] = &[
     "udp",
     "drain",
 ];
+
+/// Keys of a `limits` table.
+pub const LIMITS: &[&str] = &[
+    "connections",
+    "connection-rate",
+    "requests",
+    "request-rate",
+    "per-source",
+];
+
+/// Keys of a `per-source` table.
+pub const PER_SOURCE: &[&str] = &[
+    "connections",
+    "connection-rate",
+    "requests",
+    "request-rate",
+    "prefix-v4",
+    "prefix-v6",
+];
+
+/// Keys of a rate.
+pub const RATE: &[&str] = &["rate", "burst"];
 
 /// Keys of a `sessions` table.
 pub const SESSIONS: &[&str] = &["limit", "per-source", "responses"];
@@ -146,6 +169,9 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a sessions table", SESSIONS),
     ("a retries table", RETRIES),
     ("an outlier table", OUTLIER),
+    ("a limits table", LIMITS),
+    ("a per-source table", PER_SOURCE),
+    ("a rate table", RATE),
     ("a route", ROUTE),
     ("a service of a route", WEIGHTED_SERVICE),
     ("a redirect table", REDIRECT),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_model::{
-    HashKey, Listen, Name, Origin, Persistence, PlaneChoice, Proto, ProxyVersion, Scheduler,
-    SchedulerKind, Service, ServiceSpec, Sessions, Timeouts,
+    HashKey, Limits, Listen, Name, Origin, Persistence, PlaneChoice, Proto, ProxyVersion,
+    Scheduler, SchedulerKind, Service, ServiceSpec, Sessions, Timeouts,
 };
 
 use crate::access;
@@ -15,6 +15,7 @@ use crate::cookie;
 use crate::fields::{Faults, Node, Place, Table};
 use crate::health;
 use crate::http;
+use crate::limits;
 use crate::nearest::nearest;
 use crate::networks;
 use crate::outlier;
@@ -214,6 +215,17 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     spec.trusted = networks::list(table, "trusted", faults);
     spec.proxy_headers.accept = networks::list(table, "accept-proxy", faults);
     spec.clients = networks::clients(table, faults);
+    if let Some(node) = table.get("limits") {
+        let limits = limits::read(&node, faults);
+        spec.limits = limits.filter(|limits| *limits != Limits::default());
+        let fits = spec.limits.map_or(Ok(()), |l| l.validate(&spec.listens));
+        if let Err(error) = fits {
+            faults.push(
+                node.fault(error.0)
+                    .expected("limits of what the service has"),
+            );
+        }
+    }
     if let Some(node) = table.get("access-log") {
         spec.access_log = access::format(&node, faults);
     }

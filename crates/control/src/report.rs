@@ -134,6 +134,7 @@ impl Control {
             failed: counters.map_or(0, |c| c.failed),
             denied: counters.map_or(0, |c| c.denied),
             unretried: counters.map_or(0, |c| c.unretried),
+            limits: counters.and_then(|c| c.limits),
             latency: counters.map_or_else(Default::default, |c| (&c.latency).into()),
             persistence: counters.and_then(|c| c.persistence),
             cookie: counters.and_then(|c| c.cookie),

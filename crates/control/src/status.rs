@@ -1,7 +1,7 @@
 //! What can be looked at from outside: a snapshot in plain types, for the admin API and whoever
 //! reads it. Times are seconds before the snapshot, with fractions.
 
-pub use plimsoll_plane::{CookieCounters, PersistenceCounters};
+pub use plimsoll_plane::{CookieCounters, LimitCounters, PersistenceCounters, QuotaCounters};
 
 use plimsoll_plane::{AccessLogCounters, BackendCounters, Histogram, Latencies, UdpCounters};
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,9 @@ pub struct ServiceStatus {
     /// Retries for which there was no budget.
     #[serde(default)]
     pub unretried: u64,
+    /// Of its limits; none if it has none.
+    #[serde(default)]
+    pub limits: Option<LimitCounters>,
     /// How long things took.
     #[serde(default)]
     pub latency: LatencyStatus,

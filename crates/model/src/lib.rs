@@ -13,6 +13,7 @@ mod cookie;
 mod datagrams;
 mod desired;
 mod http;
+mod limits;
 mod listen;
 mod name;
 mod net_set;
@@ -40,6 +41,7 @@ pub use http::{
     RedirectHost, RedirectTarget, RequestId, RouteHttp, Scheme, ServiceHttp, Template, Variable,
     looks_secret,
 };
+pub use limits::{Limits, Period, Quota, Rate};
 pub use listen::{Family, Listen, Ports, Proto};
 pub use name::Name;
 pub use net_set::NetSet;

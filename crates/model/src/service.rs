@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    AccessLog, Backend, BackendAddr, Check, ClientRules, Cookie, Forward, Invalid, Listen, Name,
-    Origin, Outlier, OutlierErrors, Ports, ProxyHeaders, Retry, Scheduler, ServiceHttp, Sessions,
-    Timeouts,
+    AccessLog, Backend, BackendAddr, Check, ClientRules, Cookie, Forward, Invalid, Limits, Listen,
+    Name, Origin, Outlier, OutlierErrors, Ports, ProxyHeaders, Retry, Scheduler, ServiceHttp,
+    Sessions, Timeouts,
 };
 
 /// Keep a client on the backend it had first.
@@ -102,6 +102,8 @@ pub struct ServiceSpec {
     pub trusted: Vec<IpNet>,
     /// Which clients are served.
     pub clients: ClientRules,
+    /// How much of it clients may have; none: as much as they like.
+    pub limits: Option<Limits>,
     /// Which clients begin with a PROXY header, and whether backends get one.
     pub proxy_headers: ProxyHeaders,
     /// What is written about each request or connection; none: what the process says for all.
@@ -139,6 +141,7 @@ impl ServiceSpec {
             max_body: 0,
             trusted: Vec::new(),
             clients: ClientRules::default(),
+            limits: None,
             access_log: None,
             proxy_headers: ProxyHeaders::default(),
             sorry: None,
@@ -191,7 +194,9 @@ impl ServiceSpec {
                 return bad(format!("a cookie is for http, and listen {listen} is not"));
             }
         }
-        if let Err(error) = self.clients.validate() {
+        let limits = self.limits.as_ref();
+        let limited = limits.map_or(Ok(()), |limits| limits.validate(&self.listens));
+        if let Err(error) = self.clients.validate().and(limited) {
             return bad(error.0);
         }
         if let Err(error) = self.retry.validate() {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::admission::Admission;
 use crate::counts::{BackendCounts, per_worker};
 use crate::itself::Whereabouts;
+use crate::limits::Permit;
 use crate::sticky::Staying;
 
 /// Never, as a time in milliseconds of the plane's clock.
@@ -243,6 +244,8 @@ pub(crate) struct Place {
     backend: Arc<LiveBackend>,
     /// The client that stays there, if clients do; boxed, for most do not.
     _staying: Option<Box<Staying>>,
+    /// What a request holds of limits.
+    _permit: Option<Box<Permit>>,
 }
 
 impl Place {
@@ -251,12 +254,19 @@ impl Place {
         Self {
             backend,
             _staying: None,
+            _permit: None,
         }
     }
 
     /// The same for a client that stays there.
     pub(crate) fn staying(mut self, staying: Staying) -> Self {
         self._staying = Some(Box::new(staying));
+        self
+    }
+
+    /// The same with what is given back along with it.
+    pub(crate) fn holding(mut self, permit: Option<Box<Permit>>) -> Self {
+        self._permit = permit;
         self
     }
 

@@ -14,6 +14,7 @@ use crate::access::Record;
 use crate::backend::{LiveBackend, NEVER};
 use crate::http::pool::Pool;
 use crate::http::quiet::Quiet;
+use crate::limits::Permit;
 use crate::listener::Port;
 use crate::proxy_header::ProxyHeader;
 use crate::snapshot::LiveService;
@@ -97,6 +98,8 @@ pub(crate) struct Conn {
     waker: RefCell<Option<Waker>>,
     quiet: RefCell<Option<(Arc<Quiet>, Waker)>>,
     backend: RefCell<Option<Arc<LiveBackend>>>,
+    /// What it holds of limits of connections.
+    permits: RefCell<Vec<Permit>>,
 }
 
 impl Conn {
@@ -130,6 +133,7 @@ impl Conn {
             waker: RefCell::new(None),
             quiet: RefCell::new(None),
             backend: RefCell::new(None),
+            permits: RefCell::default(),
         }
     }
 
@@ -369,8 +373,14 @@ impl Conn {
         self.pool.get().is_some_and(|pool| pool.evict(backend))
     }
 
-    /// Closes all of them.
+    /// Keeps what is to be given back when the connection ends.
+    pub(crate) fn hold(&self, permit: Permit) {
+        self.permits.borrow_mut().push(permit);
+    }
+
+    /// Closes all of them, and gives back what it holds.
     pub(crate) fn clear(&self) {
+        self.permits.borrow_mut().clear();
         if let Some(pool) = self.pool.get() {
             pool.clear();
         }

@@ -1,8 +1,14 @@
-//! Who gets in: the lists of clients of services and routes, ready to be looked at.
+//! Who gets in: lists of clients, ready to be looked at, and limits.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use plimsoll_balance::limits::What;
 use plimsoll_model::{ClientRules, NetSet, ServiceSpec};
+
+use crate::conn::Conn;
+use crate::limits::{Had, Limiter, Permit, TooMuch};
+use crate::snapshot::LiveService;
 
 /// [`ClientRules`], ready.
 #[derive(Debug)]
@@ -32,19 +38,54 @@ impl Lists {
 #[derive(Debug)]
 pub(crate) struct Door {
     lists: Option<Lists>,
+    limiter: Option<Limiter>,
 }
 
 impl Door {
     /// None if it would be open for everybody. Boxed, for most services have none.
-    pub(crate) fn new(spec: &ServiceSpec) -> Option<Box<Self>> {
-        let lists = Lists::new(&spec.clients)?;
-        Some(Box::new(Self { lists: Some(lists) }))
+    pub(crate) fn new(spec: &ServiceSpec, had: impl FnOnce() -> Arc<Had>) -> Option<Box<Self>> {
+        let lists = Lists::new(&spec.clients);
+        let limiter = spec.limits.map(|limits| Limiter::new(had(), limits));
+        let any = lists.is_some() || limiter.is_some();
+        any.then(|| Box::new(Self { lists, limiter }))
     }
 
     /// Whether the lists let a client in.
     pub(crate) fn admits(&self, client: IpAddr) -> bool {
         self.lists.as_ref().is_none_or(|lists| lists.admit(client))
     }
+
+    /// The limits, if there are any.
+    pub(crate) fn limiter(&self) -> Option<&Limiter> {
+        self.limiter.as_ref()
+    }
+
+    /// Whether it is shut in the face of some connections.
+    pub(crate) fn limits_connections(&self) -> bool {
+        self.limiter().is_some_and(|l| l.limits(What::Connection))
+    }
+
+    /// Something of a client begins, if the limits let it.
+    pub(crate) fn enter(&self, client: IpAddr, what: What) -> Result<Option<Box<Permit>>, TooMuch> {
+        match &self.limiter {
+            Some(limiter) => limiter.enter(client, what),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Whether a connection of HTTP may begin, by the limits of all services that it may be for. Nobody
+/// knows yet for which of them it is, nor, behind trusted proxies, for whom.
+pub(crate) fn let_in(conn: &Conn, services: &[Arc<LiveService>]) -> bool {
+    let doors = services.iter().filter_map(|service| service.door.as_ref());
+    for door in doors {
+        match door.enter(conn.client().ip(), What::Connection) {
+            Ok(Some(permit)) => conn.hold(*permit),
+            Ok(None) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]

@@ -210,6 +210,9 @@ fn to_service(
     if !admits(told, rules, format!("service `{name}`"), tuple) {
         return;
     }
+    if let Some(limiter) = service.door.as_ref().and_then(|door| door.limiter()) {
+        told.steps.extend(limiter.tell(tuple.client.ip()));
+    }
     if let Some(http) = &service.spec.http {
         http::by_service(told, name.as_str(), http);
     }

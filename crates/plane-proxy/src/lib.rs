@@ -19,6 +19,7 @@ mod door;
 mod explain;
 mod http;
 mod itself;
+mod limits;
 mod listener;
 #[cfg(test)]
 mod panic_tests;

@@ -16,7 +16,7 @@ use crate::conn::{Conn, Phase};
 use crate::proxy_header::{Ends, MAX_HEADER, Parsed, ProxyHeader, parse, write};
 use crate::snapshot::{LiveService, Table};
 use crate::worker::{Listed, Worker};
-use crate::{http, tcp};
+use crate::{door, http, tcp};
 
 /// While the worker drains, how long a header may still take, in ms.
 const PARTING: u64 = 1_000;
@@ -52,6 +52,7 @@ pub(crate) async fn serve(
                     conn.enter(Phase::Tcp);
                     tcp::serve(worker, listed, stream, service.clone()).await;
                 }
+                Table::Http(table) if !door::let_in(&conn, &table.doors) => tcp::refuse(&stream),
                 Table::Http(table) => {
                     http::serve(worker, listed, stream, table.first.clone()).await;
                 }

@@ -19,6 +19,7 @@ use crate::counts::{LatencyCounts, ServiceCounts, per_worker};
 use crate::door::Door;
 use crate::http::cookie::Jar;
 use crate::http::rules::ServiceRules;
+use crate::limits::Had;
 use crate::router::Router;
 use crate::sticky::{Clients, Sticky};
 use crate::udp;
@@ -67,6 +68,8 @@ pub(crate) struct SharedService {
     budget: Budget,
     /// There from the first time that the service has persistence.
     clients: OnceLock<Arc<Clients>>,
+    /// There from the first time that the service has limits.
+    had: OnceLock<Arc<Had>>,
     /// Its UDP sessions.
     pub(crate) udp: Arc<udp::OfService>,
 }
@@ -79,6 +82,7 @@ impl SharedService {
             counts: per_worker(workers),
             budget: Budget::default(),
             clients: OnceLock::new(),
+            had: OnceLock::new(),
             udp: Arc::default(),
         }
     }
@@ -87,6 +91,11 @@ impl SharedService {
     fn clients(&self, epoch: Instant) -> Arc<Clients> {
         let clients = self.clients.get_or_init(|| Arc::new(Clients::new(epoch)));
         clients.clone()
+    }
+
+    /// What clients have of what is limited, by a clock with this zero.
+    fn had(&self, epoch: Instant) -> Arc<Had> {
+        self.had.get_or_init(|| Arc::new(Had::new(epoch))).clone()
     }
 
     /// What one worker keeps of how long things take.
@@ -196,7 +205,7 @@ impl LiveService {
             }),
             timeouts: (&service.spec.timeouts).into(),
             http: (service.spec.http.as_deref()).map(|http| Box::new(ServiceRules::new(http))),
-            door: Door::new(&service.spec),
+            door: Door::new(&service.spec, || shared.had(epoch)),
             shared,
             log: None,
         }
@@ -320,6 +329,8 @@ pub(crate) struct HttpTable {
     pub(crate) first: Arc<LiveService>,
     /// The networks of all services here whose connections begin with a PROXY header.
     pub(crate) accept_proxy: Vec<IpNet>,
+    /// The services here that limit connections.
+    pub(crate) doors: Vec<Arc<LiveService>>,
 }
 
 /// All of it. Replaced as a whole.
@@ -372,11 +383,17 @@ pub(crate) fn table_of(
     // Before a request is read nobody knows for which of them it is.
     let accept_proxy = here.clone().flat_map(|s| &s.spec.proxy_headers.accept);
     let accept_proxy = accept_proxy.copied().collect();
+    let is_door = |service: &&Arc<LiveService>| {
+        let door = service.door.as_ref();
+        door.is_some_and(|door| door.limits_connections())
+    };
+    let doors = here.clone().filter(is_door).cloned().collect();
     match catch_all.clone().or_else(|| here.next().cloned()) {
         Some(first) => Table::Http(HttpTable {
             router: Router::new(&routes, services, turns, catch_all),
             first,
             accept_proxy,
+            doors,
         }),
         None => Table::Closed,
     }

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
+use plimsoll_balance::limits::What;
 use plimsoll_model::RetryOn;
 use tokio::net::TcpStream;
 
@@ -14,6 +15,7 @@ use crate::access::{End, Record};
 use crate::choose::{Tried, choose};
 use crate::conn::Conn;
 use crate::connect::{ConnectError, connect};
+use crate::door::Door;
 use crate::proxied::preface;
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
@@ -30,6 +32,24 @@ pub(crate) fn refuse(stream: &impl AsFd) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
 }
 
+/// Whether lists and limits let a client in.
+fn may_enter(door: &Door, worker: &Worker, conn: &Conn, service: &LiveService) -> bool {
+    let client = conn.client().ip();
+    if !door.admits(client) {
+        if let Some(counts) = service.shared.count(worker.id) {
+            counts.denied.add(1);
+        }
+        return false;
+    }
+    match door.enter(client, What::Connection) {
+        Ok(permit) => {
+            permit.into_iter().for_each(|permit| conn.hold(*permit));
+            true
+        }
+        Err(_) => false,
+    }
+}
+
 /// Serves one client connection to its end.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
@@ -44,10 +64,7 @@ pub(crate) async fn serve(
     if service.log.is_some() {
         conn.keep(Record::tcp(service.clone()));
     }
-    if (service.door.as_ref()).is_some_and(|door| !door.admits(conn.client().ip())) {
-        if let Some(counts) = service.shared.count(worker.id) {
-            counts.denied.add(1);
-        }
+    if (service.door.as_ref()).is_some_and(|door| !may_enter(door, &worker, conn, &service)) {
         conn.note(|record, _| record.end(End::new(*b"PR")));
         refuse(&client);
         return;

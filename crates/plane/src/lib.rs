@@ -11,8 +11,8 @@ mod types;
 pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
     AccessLogCounters, BackendCounters, CookieCounters, Counters, Event, Explanation, Flow,
-    FlowFilter, FlowPage, ItemResult, ListenState, PersistenceCounters, PlaneError,
-    ServiceCounters, Tuple, UdpCounters, Unsupported,
+    FlowFilter, FlowPage, ItemResult, LimitCounters, ListenState, PersistenceCounters, PlaneError,
+    QuotaCounters, ServiceCounters, Tuple, UdpCounters, Unsupported,
 };
 
 use plimsoll_model::{Desired, Plan, Route, Service};

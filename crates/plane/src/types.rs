@@ -178,6 +178,33 @@ pub struct CookieCounters {
     pub moved: u64,
 }
 
+/// How often each limit of a quota was met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaCounters {
+    /// Connections at once.
+    pub connections: u64,
+    /// New connections.
+    pub connection_rate: u64,
+    /// Requests at once.
+    pub requests: u64,
+    /// New requests.
+    pub request_rate: u64,
+}
+
+/// Counts of the limits of one service since the plane started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitCounters {
+    /// Connections and requests refused by the limits for all clients together.
+    pub total: QuotaCounters,
+    /// Those refused by the limits for each source.
+    pub per_source: QuotaCounters,
+    /// Sources that are known now.
+    pub sources: u64,
+    /// Let in without being counted for their source, because the table was full of sources that
+    /// are held back.
+    pub unknown: u64,
+}
+
 /// Counts of one service since the plane started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceCounters {
@@ -194,6 +221,8 @@ pub struct ServiceCounters {
     pub denied: u64,
     /// Retries for which there was no budget.
     pub unretried: u64,
+    /// Of its limits; none if it has none.
+    pub limits: Option<LimitCounters>,
     /// Of its persistence by source address; none if it has none.
     pub persistence: Option<PersistenceCounters>,
     /// How long things took.

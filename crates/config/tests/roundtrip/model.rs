@@ -251,7 +251,7 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
         nets,
         option::of(backend()),
         vec(backend(), 0..5),
-        crate::http::service(),
+        (crate::http::service(), crate::limits::limits()),
     );
     (
         listens,
@@ -290,7 +290,8 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                 (spec.scheduler, spec.persistence, spec.timeouts) =
                     (scheduler, persistence, timeouts);
                 spec.slow_start = slow;
-                let (queue, retries, trusted, sorry, mut backends, of_http) = rest;
+                let (queue, retries, trusted, sorry, mut backends, (of_http, limits)) = rest;
+                spec.limits = limits;
                 spec.http = of_http;
                 (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);
                 if retries % 4 != 0 {
@@ -365,8 +366,10 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
         .boxed()
 }
 
-/// With a port in its check where one is needed.
+/// With a port in its check where one is needed, and limits of what it has.
 fn checkable(mut service: Service) -> Service {
+    let spec = Arc::make_mut(&mut service.spec);
+    spec.limits = (spec.limits).filter(|limits| limits.validate(&spec.listens).is_ok());
     let mut backends = service.backends.values();
     if backends.any(|b| service.check_addr(b).is_none())
         && let Some(check) = &mut Arc::make_mut(&mut service.spec).check

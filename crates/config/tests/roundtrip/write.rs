@@ -204,6 +204,9 @@ fn service(service: &Service, short: bool) -> String {
     let trusted = one_or_many(spec.trusted.iter().map(text).collect(), short);
     parts.add(!short || !spec.trusted.is_empty(), "trusted", trusted);
     clients(&spec.clients, short, &mut parts);
+    if let Some(limits) = &spec.limits {
+        crate::limits::write(limits, short, &mut parts);
+    }
     let accept = &spec.proxy_headers.accept;
     let networks = one_or_many(accept.iter().map(text).collect(), short);
     parts.add(!short || !accept.is_empty(), "accept-proxy", networks);

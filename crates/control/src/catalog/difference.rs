@@ -13,6 +13,7 @@ use plimsoll_model::{
 use super::words::{self, time};
 
 mod http;
+mod limits;
 
 /// A setting with two values.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,6 +132,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         outlier,
         trusted,
         clients,
+        limits,
         proxy_headers,
         access_log,
         sorry,
@@ -161,6 +163,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         })
         .or_else(|| differ("trusted", trusted, &second.trusted, |v| list(v)))
         .or_else(|| of_clients(clients, &second.clients))
+        .or_else(|| limits::of_limits(limits.as_ref(), second.limits.as_ref()))
         .or_else(|| of_proxy_headers(proxy_headers, &second.proxy_headers))
         .or_else(|| {
             let show = |log: &Option<AccessLog>| log.map_or(NONE, AccessLog::as_str).to_owned();

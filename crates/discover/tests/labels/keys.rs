@@ -9,6 +9,7 @@ use plimsoll_model::{
 };
 
 use crate::keys_http;
+use crate::keys_limits;
 use crate::world::{World, labelled};
 
 /// Labels that have to be beside a key.
@@ -695,6 +696,7 @@ fn the_table_has_every_key() {
         .iter()
         .map(|key| key.key)
         .chain(keys_http::keys())
+        .chain(keys_limits::keys())
         .collect();
     let once: BTreeSet<&str> = told.iter().copied().collect();
     assert_eq!(once, schema::keys().collect());

@@ -12,6 +12,7 @@ mod catalog;
 mod faults;
 mod keys;
 mod keys_http;
+mod keys_limits;
 mod limits;
 mod listens;
 mod manual;

@@ -84,7 +84,8 @@ fn every_key_has_an_example_that_works() {
             _ => None,
         };
         let of_http = crate::keys_http::beside(key).iter().copied();
-        let beside = beside.into_iter().chain(of_http);
+        let of_limits = crate::keys_limits::beside(key).iter().copied();
+        let beside = beside.into_iter().chain(of_http).chain(of_limits);
         let beside: Vec<(String, &str)> = beside
             .map(|(key, value)| (format!("{prefix}.{key}"), value))
             .collect();

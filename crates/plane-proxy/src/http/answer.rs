@@ -28,6 +28,7 @@ impl Exchange<'_> {
         response: Response<Incoming>,
     ) -> Result<Response<ResponseBody>, Failure> {
         let client = self.client;
+        let place = place.holding(self.permit.take());
         let counts = place.backend().count(client.worker.id);
         let (mut head, incoming) = response.into_parts();
         let hop = take_hop(&mut head.headers);

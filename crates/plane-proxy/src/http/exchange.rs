@@ -1,6 +1,7 @@
 //! A request and its response, over as many attempts as it takes.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use super::service::Failure;
 use crate::backend::{LiveBackend, Place};
 use crate::choose::{NoPlace, Tried, choose};
 use crate::connect::{ConnectError, connect};
+use crate::limits::Permit;
 use crate::proxied::preface;
 use crate::snapshot::LiveService;
 use crate::timing::{time, timed};
@@ -43,6 +45,8 @@ pub(super) struct Options {
     pub(super) expects: bool,
     /// The protocol the client wants to change to.
     pub(super) upgrade: Option<HeaderValue>,
+    /// Whom the request counts for.
+    pub(super) source: IpAddr,
 }
 
 /// A request on its way.
@@ -56,6 +60,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upload: Option<Rc<Cell<Upload>>>,
     /// What the request's cookie said, if the service has one.
     pub(super) visit: Option<Box<Visit>>,
+    /// What the request holds of the service's limits.
+    pub(super) permit: Option<Box<Permit>>,
     /// What other services of the route would begin with.
     pub(super) undressed: Option<Box<Undressed>>,
     pub(super) tried: Tried,
@@ -108,6 +114,7 @@ impl<'a> Exchange<'a> {
             upload: None,
             visit: None,
             undressed: None,
+            permit: None,
             tried: Tried::default(),
             resent: 0,
             failed: None,

@@ -9,6 +9,7 @@ use hyper::Request;
 use hyper::body::Body;
 
 use super::Client;
+use super::admit::enter;
 use super::body::RequestBody;
 use super::exchange::Exchange;
 use super::headers::Hop;
@@ -50,9 +51,18 @@ impl Undressed {
 }
 
 impl Exchange<'_> {
-    /// Goes on with another service, of which no backend has been tried.
+    /// Goes on with another service, of which no backend has been tried, if its limits let it.
     pub(super) fn fall_back(&mut self, other: Arc<LiveService>) -> Result<(), Failure> {
         let client: &Rc<Client> = self.client;
+        if let Some(undressed) = &self.undressed {
+            let (said, trusted) = (&undressed.parts.headers, &other.spec.trusted);
+            self.options.source = client.forwarded.speaks_for(said, trusted);
+        }
+        match enter(&other, self.options.source) {
+            Ok(permit) => self.permit = permit,
+            // The next one may have room.
+            Err(_) => return Ok(()),
+        }
         client.conn.route(&other);
         client.keepalive.set(other.timeouts.keepalive);
         client.idle.set(other.timeouts.idle);

@@ -222,7 +222,7 @@ async fn pass_on(
         redirect = ruled.redirect();
         client.ruled.replace(Some(Box::new(ruled)));
     }
-    admit(client, &service, &mut others, rule.as_deref(), &parts)?;
+    let (source, permit) = admit(client, &service, &mut others, rule.as_deref(), &parts)?;
     // Before anybody is asked for a password: it may be a redirect to TLS.
     if let Some(redirect) = redirect {
         return Err(redirect);
@@ -254,10 +254,11 @@ async fn pass_on(
         http10,
         expects,
         upgrade: hop.upgrade,
+        source,
     };
     let request = Request::from_parts(parts, RequestBody::Empty);
     let mut exchange = Exchange::new(client, service, others, options);
-    (exchange.visit, exchange.undressed) = (visit, undressed);
+    (exchange.visit, exchange.undressed, exchange.permit) = (visit, undressed, permit);
     let answer = exchange.run(request, (!no_body).then_some(body)).await;
     if let Err(failure) = &answer {
         exchange.count(failure.status);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use plimsoll_model::Name;
 use plimsoll_plane::{
     AccessLogCounters, BackendCounters, CookieCounters, Counters, FlowFilter, FlowPage, Latencies,
-    ListenState, PersistenceCounters, PlaneError, ServiceCounters, UdpCounters,
+    LimitCounters, ListenState, PersistenceCounters, PlaneError, ServiceCounters, UdpCounters,
 };
 use tokio::sync::oneshot;
 
@@ -64,6 +64,7 @@ impl ProxyPlane {
                 failed: counts.iter().map(|c| c.failed.get()).sum(),
                 denied: counts.iter().map(|c| c.denied.get()).sum(),
                 unretried: counts.iter().map(|c| c.unretried.get()).sum(),
+                limits: self.limits(name),
                 persistence: self.persistence(name),
                 latency,
                 cookie: service.spec.cookie.as_ref().map(|_| cookies(counts)),
@@ -105,6 +106,12 @@ impl ProxyPlane {
                 dropped: self.shared.access_log.dropped(),
             },
         }
+    }
+
+    fn limits(&self, service: &Name) -> Option<LimitCounters> {
+        let snapshot = self.shared.snapshot.load();
+        let door = snapshot.services.get(service)?.door.as_ref()?;
+        Some(door.limiter()?.counters())
     }
 
     fn persistence(&self, service: &Name) -> Option<PersistenceCounters> {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::{Listed, TICK, Worker};
 use crate::accept::Acceptor;
 use crate::conn::{Conn, Phase};
+use crate::door;
 use crate::http;
 use crate::listener::Port;
 use crate::proxied;
@@ -130,6 +131,10 @@ fn take(worker: &Rc<Worker>, port: &Rc<Port>, stream: std::net::TcpStream, clien
         }
         Some(Table::Http(http)) => {
             let (listed, first) = (list(Phase::Idle), http.first.clone());
+            if !door::let_in(&listed.conn, &http.doors) {
+                tcp::refuse(&stream);
+                return;
+            }
             tokio::task::spawn_local(http::serve(worker.clone(), listed, stream, first));
         }
         Some(Table::Closed | Table::Udp(_)) | None => {

@@ -34,6 +34,7 @@ mod patience;
 mod persistence;
 mod proxied;
 mod proxied_tls;
+mod quotas;
 mod retries;
 mod retry_rules;
 mod routing;

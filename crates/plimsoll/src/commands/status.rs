@@ -2,6 +2,7 @@
 
 mod aside;
 mod latency;
+mod limits;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -175,6 +176,7 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         "; from {} ({})",
         service.origin.source, service.origin.entry
     );
+    limits::show(text, service);
     latency::show(text, service);
     if let Some(error) = &service.error {
         let _ = writeln!(text, "  {}", paint.text(Colour::Red, &visible(error)));

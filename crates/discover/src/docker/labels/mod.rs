@@ -9,6 +9,7 @@ mod elsewhere;
 mod group;
 pub(crate) mod host;
 mod http;
+mod limits;
 mod listen;
 pub(crate) mod mistyped;
 mod naming;

@@ -18,6 +18,7 @@ use super::elsewhere;
 use super::group::Group;
 use super::host;
 use super::http;
+use super::limits;
 use super::listen::{self, Listens};
 use super::naming::Base;
 use super::outlier;
@@ -135,6 +136,7 @@ impl Maker<'_> {
         }
         let mut spec = ServiceSpec::new(name, self.origin.clone(), listens);
         tune(&mut spec, group, faults);
+        spec.limits = limits::read(group, proto, faults);
         if let Some(drain) = self.common.drain.filter(|_| group.get("drain").is_none()) {
             spec.timeouts.drain = drain;
         }

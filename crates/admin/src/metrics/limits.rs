@@ -1,0 +1,56 @@
+//! Whom limits have turned away.
+
+use plimsoll_control::status::{LimitCounters, QuotaCounters, Status};
+
+use super::{Text, number};
+
+/// Only of services that have limits.
+pub(super) fn render(text: &mut Text, status: &Status) {
+    let limited = || {
+        let services = status.services.iter();
+        services.filter_map(|service| Some((service.name.as_str(), service.limits.as_ref()?)))
+    };
+    let name = "plimsoll_service_limited_total";
+    let help = "Connections and requests refused, by the limit that was met.";
+    text.family(name, "counter", help);
+    for (service, limits) in limited() {
+        for (whose, quota) in [("service", &limits.total), ("source", &limits.per_source)] {
+            let QuotaCounters {
+                connections,
+                connection_rate,
+                requests,
+                request_rate,
+            } = quota;
+            for (limit, count) in [
+                ("connections", connections),
+                ("connection-rate", connection_rate),
+                ("requests", requests),
+                ("request-rate", request_rate),
+            ] {
+                let labels = [("service", service), ("of", whose), ("limit", limit)];
+                text.sample(name, &labels, number(*count));
+            }
+        }
+    }
+    type Value = fn(&LimitCounters) -> u64;
+    let families: [(&str, &str, &str, Value); 2] = [
+        (
+            "plimsoll_service_limit_sources",
+            "gauge",
+            "Sources of which it is known what they have had.",
+            |limits| limits.sources,
+        ),
+        (
+            "plimsoll_service_limit_uncounted_total",
+            "counter",
+            "Let in without being counted for their source, because the table was full.",
+            |limits| limits.unknown,
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        text.family(name, kind, help);
+        for (service, limits) in limited() {
+            text.sample(name, &[("service", service)], number(value(limits)));
+        }
+    }
+}
