@@ -109,7 +109,7 @@ fn process(text: &mut Text, report: &Report) {
 
 fn services(text: &mut Text, status: &Status) {
     type Value = fn(&ServiceStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 10] = [
+    let families: [(&str, &str, &str, Value); 13] = [
         (
             "plimsoll_service_requests_total",
             "counter",
@@ -163,6 +163,24 @@ fn services(text: &mut Text, status: &Status) {
             "counter",
             "Retries for which there was no budget.",
             |s| number(s.unretried),
+        ),
+        (
+            "plimsoll_service_compressed_total",
+            "counter",
+            "Responses compressed.",
+            |s| number(s.compression.responses),
+        ),
+        (
+            "plimsoll_service_compressed_in_bytes_total",
+            "counter",
+            "Bytes of the bodies of responses before they were compressed.",
+            |s| number(s.compression.bytes_in),
+        ),
+        (
+            "plimsoll_service_compressed_out_bytes_total",
+            "counter",
+            "Bytes of the bodies of responses after they were compressed.",
+            |s| number(s.compression.bytes_out),
         ),
         (
             "plimsoll_service_in_force",

@@ -172,6 +172,10 @@ impl<'a> Node<'a> {
         self.value.is_integer()
     }
 
+    pub(crate) fn is_boolean(&self) -> bool {
+        self.value.is_bool()
+    }
+
     pub(crate) fn is_table(&self) -> bool {
         self.value.is_table()
     }

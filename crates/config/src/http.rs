@@ -8,6 +8,7 @@ use plimsoll_model::{
     ServiceHttp, Template,
 };
 
+use crate::compress;
 use crate::fields::{Faults, Node, Place, Table};
 use crate::networks;
 use crate::schema;
@@ -27,6 +28,9 @@ pub(crate) fn service(table: &Table<'_>, faults: &mut Faults) -> Option<Arc<Serv
         request_id: table
             .get("request-id")
             .and_then(|node| request_id(&node, faults)),
+        compress: table
+            .get("compress")
+            .and_then(|node| compress::read(&node, faults)),
     };
     (!http.is_empty()).then(|| http.into())
 }
@@ -48,6 +52,9 @@ pub(crate) fn route(
         prefix: prefix(table, path, faults),
         request_headers: headers(table, FieldRules::REQUEST, faults),
         response_headers: headers(table, FieldRules::RESPONSE, faults),
+        compress: table
+            .get("compress")
+            .and_then(|node| compress::read(&node, faults)),
     };
     (!http.is_empty()).then(|| http.into())
 }

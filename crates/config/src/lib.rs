@@ -8,6 +8,7 @@
 mod access;
 mod backend;
 mod check;
+mod compress;
 mod cookie;
 mod daemon;
 mod diagnostic;

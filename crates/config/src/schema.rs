@@ -30,6 +30,7 @@ pub const SERVICE: &[&str] = &[
     "request-headers",
     "response-headers",
     "request-id",
+    "compress",
     "access-log",
 ];
 
@@ -121,6 +122,7 @@ pub const ROUTE: &[&str] = &[
     "replace-prefix",
     "request-headers",
     "response-headers",
+    "compress",
 ];
 
 /// Keys of a `redirect` table.
@@ -134,6 +136,9 @@ pub const HEADERS: &[&str] = &["set", "add", "remove"];
 
 /// Keys of a `request-id` table.
 pub const REQUEST_ID: &[&str] = &["header", "response"];
+
+/// Keys of a `compress` table.
+pub const COMPRESS: &[&str] = &["algorithms", "types", "min-size", "level"];
 
 /// Keys of a service that a route leads to.
 pub const WEIGHTED_SERVICE: &[&str] = &["service", "weight"];
@@ -178,6 +183,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a basic-auth table", BASIC_AUTH),
     ("a headers table", HEADERS),
     ("a request-id table", REQUEST_ID),
+    ("a compress table", COMPRESS),
     ("the docker table", DOCKER),
     ("the daemon table", DAEMON),
     ("an access-log table", ACCESS_LOG),

@@ -151,3 +151,30 @@ fn users() {
         assert!(!said.contains("hunter2"), "{said}");
     }
 }
+
+#[test]
+fn compression() {
+    check_line(
+        "compress = 6",
+        &["9:12: route[0].compress: wrong type, an integer"],
+    );
+    check_line(
+        "compress = { algorithms = \"brotli\", types = \"text\" }",
+        &[
+            "9:27: route[0].compress.algorithms: unknown algorithm `brotli`",
+            "9:45: route[0].compress.types: \"text\" is no media type",
+        ],
+    );
+    check_line(
+        "compress = { algorithms = [\"br\", \"br\"] }",
+        &["9:12: route[0].compress: compress: br is there twice"],
+    );
+    check_line(
+        "compress = { types = [] }",
+        &["9:12: route[0].compress: compress: 1 to 64 `types`"],
+    );
+    check_line(
+        "compress = { level = 11 }",
+        &["9:22: route[0].compress.level: 11 is out of range"],
+    );
+}

@@ -135,6 +135,7 @@ impl Control {
             denied: counters.map_or(0, |c| c.denied),
             unretried: counters.map_or(0, |c| c.unretried),
             limits: counters.and_then(|c| c.limits),
+            compression: counters.map(|c| c.compression).unwrap_or_default(),
             latency: counters.map_or_else(Default::default, |c| (&c.latency).into()),
             persistence: counters.and_then(|c| c.persistence),
             cookie: counters.and_then(|c| c.cookie),

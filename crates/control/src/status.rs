@@ -1,7 +1,9 @@
 //! What can be looked at from outside: a snapshot in plain types, for the admin API and whoever
 //! reads it. Times are seconds before the snapshot, with fractions.
 
-pub use plimsoll_plane::{CookieCounters, LimitCounters, PersistenceCounters, QuotaCounters};
+pub use plimsoll_plane::{
+    CompressionCounters, CookieCounters, LimitCounters, PersistenceCounters, QuotaCounters,
+};
 
 use plimsoll_plane::{AccessLogCounters, BackendCounters, Histogram, Latencies, UdpCounters};
 use serde::{Deserialize, Serialize};
@@ -69,6 +71,9 @@ pub struct ServiceStatus {
     /// Of its limits; none if it has none.
     #[serde(default)]
     pub limits: Option<LimitCounters>,
+    /// Of its compression.
+    #[serde(default)]
+    pub compression: CompressionCounters,
     /// How long things took.
     #[serde(default)]
     pub latency: LatencyStatus,

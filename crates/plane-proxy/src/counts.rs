@@ -79,6 +79,10 @@ pub(crate) struct ServiceCounts {
     pub(crate) denied: Count,
     /// Retries for which there was no budget.
     pub(crate) unretried: Count,
+    /// Answers compressed, the bytes of their bodies, and what became of them.
+    pub(crate) compressed: Count,
+    pub(crate) compress_in: Count,
+    pub(crate) compress_out: Count,
     /// Answers by what the cookie of their requests said, in the order of [`Found`].
     pub(crate) cookies: [Count; FOUND],
     pub(crate) latency: LatencyCounts,

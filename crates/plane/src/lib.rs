@@ -10,9 +10,10 @@ mod types;
 
 pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
-    AccessLogCounters, BackendCounters, CookieCounters, Counters, Event, Explanation, Flow,
-    FlowFilter, FlowPage, ItemResult, LimitCounters, ListenState, PersistenceCounters, PlaneError,
-    QuotaCounters, ServiceCounters, Tuple, UdpCounters, Unsupported,
+    AccessLogCounters, BackendCounters, CompressionCounters, CookieCounters, Counters, Event,
+    Explanation, Flow, FlowFilter, FlowPage, ItemResult, LimitCounters, ListenState,
+    PersistenceCounters, PlaneError, QuotaCounters, ServiceCounters, Tuple, UdpCounters,
+    Unsupported,
 };
 
 use plimsoll_model::{Desired, Plan, Route, Service};

@@ -205,6 +205,17 @@ pub struct LimitCounters {
     pub unknown: u64,
 }
 
+/// Counts of the compression of one service since the plane started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompressionCounters {
+    /// Answers of backends that were compressed.
+    pub responses: u64,
+    /// Bytes of their bodies.
+    pub bytes_in: u64,
+    /// Bytes that became of them.
+    pub bytes_out: u64,
+}
+
 /// Counts of one service since the plane started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServiceCounters {
@@ -223,6 +234,8 @@ pub struct ServiceCounters {
     pub unretried: u64,
     /// Of its limits; none if it has none.
     pub limits: Option<LimitCounters>,
+    /// Of its compression.
+    pub compression: CompressionCounters,
     /// Of its persistence by source address; none if it has none.
     pub persistence: Option<PersistenceCounters>,
     /// How long things took.

@@ -24,18 +24,59 @@ fn headers() -> BoxedStrategy<FieldRules> {
         .boxed()
 }
 
+fn compress() -> BoxedStrategy<Option<Compress>> {
+    let algorithms = select(vec![
+        vec![Coding::Br],
+        vec![Coding::Gzip, Coding::Zstd],
+        Compress::default().algorithms,
+    ]);
+    let types = select(vec!["text/*", "application/json", "a/b+c"]);
+    let types = btree_set(types.prop_map(|types| types.parse().unwrap()), 1..3);
+    let made = (algorithms, types, 0..u64::pow(2, 40), 1u8..=9);
+    let made = made.prop_map(|(algorithms, types, min_size, level)| Compress {
+        algorithms,
+        types: types.into_iter().collect(),
+        min_size,
+        level,
+    });
+    option::of(prop_oneof![Just(Compress::default()), made]).boxed()
+}
+
+fn write_compress(compress: Option<&Compress>, parts: &mut Parts) {
+    let Some(compress) = compress else {
+        return;
+    };
+    let mut table = Parts::default();
+    table.add(
+        true,
+        "algorithms",
+        list(compress.algorithms.iter().map(text)),
+    );
+    table.add(true, "types", list(compress.types.iter().map(text)));
+    table.add(true, "min-size", compress.min_size.to_string());
+    table.add(true, "level", compress.level.to_string());
+    let value = match *compress == Compress::default() {
+        true => "true".into(),
+        false => table.inline(),
+    };
+    parts.add(true, "compress", value);
+}
+
 pub(crate) fn service() -> BoxedStrategy<Option<Arc<ServiceHttp>>> {
     let id = (header(), any::<bool>());
     let id = id.prop_map(|(header, respond)| RequestId::new(header, respond).unwrap());
-    (headers(), headers(), option::of(id))
-        .prop_map(|(request_headers, response_headers, request_id)| {
-            let http = ServiceHttp {
-                request_headers,
-                response_headers,
-                request_id,
-            };
-            (!http.is_empty()).then(|| http.into())
-        })
+    (headers(), headers(), option::of(id), compress())
+        .prop_map(
+            |(request_headers, response_headers, request_id, compress)| {
+                let http = ServiceHttp {
+                    request_headers,
+                    response_headers,
+                    request_id,
+                    compress,
+                };
+                (!http.is_empty()).then(|| http.into())
+            },
+        )
         .boxed()
 }
 
@@ -65,10 +106,10 @@ pub(crate) fn route(id: usize) -> BoxedStrategy<Option<Arc<RouteHttp>>> {
     let nets = select(vec!["10.0.0.0/8", "fd00::/8"]).prop_map(|net| net.parse().unwrap());
     let nets = || vec(nets.clone(), 0..2);
     let rules = (nets(), nets()).prop_map(|(allow, deny)| ClientRules { allow, deny });
-    let first = (option::of(redirect), option::of(auth), rules);
+    let first = (option::of(redirect), option::of(auth), rules, compress());
     let http = (first, prefix, headers(), headers());
     let http = http.prop_map(|(first, prefix, request_headers, response_headers)| {
-        let (redirect, basic_auth, clients) = first;
+        let (redirect, basic_auth, clients, compress) = first;
         let http = RouteHttp {
             clients,
             redirect,
@@ -76,6 +117,7 @@ pub(crate) fn route(id: usize) -> BoxedStrategy<Option<Arc<RouteHttp>>> {
             prefix,
             request_headers,
             response_headers,
+            compress,
         };
         (!http.is_empty()).then(|| http.into())
     });
@@ -104,6 +146,7 @@ pub(crate) fn write_service(http: Option<&ServiceHttp>, parts: &mut Parts) {
     };
     write_headers("request-headers", &http.request_headers, parts);
     write_headers("response-headers", &http.response_headers, parts);
+    write_compress(http.compress.as_ref(), parts);
     if let Some(id) = &http.request_id {
         let mut table = Parts::default();
         table.add(true, "header", text(&id.header));
@@ -161,5 +204,6 @@ pub(crate) fn write_route(route: &Route, short: bool, parts: &mut Parts) {
         }
     }
     write_headers("request-headers", &http.request_headers, parts);
+    write_compress(http.compress.as_ref(), parts);
     write_headers("response-headers", &http.response_headers, parts);
 }

@@ -1,6 +1,6 @@
 //! Every key of what is done with HTTP, with a good value and with bad ones.
 
-use plimsoll_model::{Redirect, RouteHttp, ServiceHttp};
+use plimsoll_model::{Coding, Compress, Redirect, RouteHttp, ServiceHttp};
 
 use crate::world::{Made, World, labelled};
 
@@ -12,6 +12,7 @@ pub(crate) fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
         }
         key if key.starts_with("redirect.") => &[("host", "a.example"), ("redirect", "https")],
         "basic-auth.realm" => &[("host", "a.example"), ("basic-auth", ALICE)],
+        key if key.starts_with("compress.") => &[("compress", "true")],
         "request-id.response" => &[("request-id", "X-Request-ID")],
         _ => &[],
     }
@@ -45,6 +46,10 @@ struct Key(
 
 fn redirect(http: &RouteHttp) -> &Redirect {
     http.redirect.as_ref().unwrap()
+}
+
+fn compress(http: &ServiceHttp) -> Compress {
+    http.compress.clone().unwrap()
 }
 
 const NO_HEADER: &str = "expected NAME: VALUE, with || between two of them";
@@ -170,6 +175,42 @@ const KEYS: &[Key] = &[
         "server",
         Service(|http| http.response_headers.to_string() == "-server"),
         &[("a,,b", "there is nothing between two commas")],
+    ),
+    Key(
+        "compress",
+        "true",
+        Service(|http| compress(http) == Compress::default()),
+        &[("yes", "expected one of true, false")],
+    ),
+    Key(
+        "compress.algorithms",
+        "br, gzip",
+        Service(|http| compress(http).algorithms == [Coding::Br, Coding::Gzip]),
+        &[("brr", "expected one of gzip, br, zstd: did you mean `br`?")],
+    ),
+    Key(
+        "compress.types",
+        "Text/*",
+        Service(|http| compress(http).types[0].has("text/css")),
+        &[(
+            "text",
+            "`text` is no media type; expected one such as text/html, or text/* for all of a kind",
+        )],
+    ),
+    Key(
+        "compress.min-size",
+        "0",
+        Service(|http| compress(http).min_size == 0),
+        &[(
+            "1k",
+            "expected a whole number from 0 to 9223372036854775807",
+        )],
+    ),
+    Key(
+        "compress.level",
+        "9",
+        Service(|http| compress(http).level == 9),
+        &[("10", "expected a whole number from 1 to 9")],
     ),
     Key(
         "request-id",

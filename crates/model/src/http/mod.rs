@@ -1,6 +1,7 @@
 //! What is done with HTTP requests and responses on their way, beside choosing who serves.
 
 mod auth;
+mod compress;
 mod fields;
 mod prefix;
 mod redirect;
@@ -9,6 +10,7 @@ mod summary;
 mod template;
 
 pub use auth::{BasicAuth, HashKind, PasswordHash, looks_secret};
+pub use compress::{Coding, Compress, MediaTypes};
 pub use fields::{FieldName, FieldRules};
 pub use prefix::PrefixChange;
 pub use redirect::{Redirect, RedirectHost, RedirectTarget, Scheme};
@@ -34,6 +36,8 @@ pub struct RouteHttp {
     pub request_headers: FieldRules,
     /// Changes of a response's header, after those of the service.
     pub response_headers: FieldRules,
+    /// Compress responses; none: as the service says.
+    pub compress: Option<Compress>,
 }
 
 impl RouteHttp {
@@ -55,6 +59,9 @@ impl RouteHttp {
             auth.validate()?;
         }
         self.prefix.validate(path)?;
+        if let Some(compress) = &self.compress {
+            compress.validate()?;
+        }
         self.request_headers.validate(FieldRules::REQUEST)?;
         self.response_headers.validate(FieldRules::RESPONSE)
     }
@@ -69,6 +76,8 @@ pub struct ServiceHttp {
     pub response_headers: FieldRules,
     /// Every request has an id.
     pub request_id: Option<RequestId>,
+    /// Compress responses.
+    pub compress: Option<Compress>,
 }
 
 impl ServiceHttp {
@@ -82,6 +91,9 @@ impl ServiceHttp {
     /// # Errors
     /// The first that does not, by the key that says it.
     pub fn validate(&self) -> Result<(), Invalid> {
+        if let Some(compress) = &self.compress {
+            compress.validate()?;
+        }
         self.request_headers.validate(FieldRules::REQUEST)?;
         self.response_headers.validate(FieldRules::RESPONSE)
     }

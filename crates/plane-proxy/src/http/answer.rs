@@ -11,6 +11,7 @@ use plimsoll_model::BackendAddr;
 
 use super::Tunnel;
 use super::body::{Download, Driven, ResponseBody, Upload};
+use super::compress::Packed;
 use super::cookie::Found;
 use super::exchange::Exchange;
 use super::headers::{is_granted, take_hop};
@@ -49,8 +50,10 @@ impl Exchange<'_> {
             latency.first_byte.record(client.conn.taken());
         }
         head.version = Version::HTTP_11;
+        let mut encoder = None;
         if let Some(ruled) = client.ruled.take() {
             ruled.change_response(&mut head.headers);
+            encoder = ruled.compress(head.status, &mut head.headers);
         }
         // Rules are for what backends say: they do not take our own cookie away.
         self.set_cookie(&mut head.headers, &place.backend().addr);
@@ -112,7 +115,11 @@ impl Exchange<'_> {
             download.finish();
             return Ok(Response::from_parts(head, ResponseBody::Empty));
         }
-        Ok(Response::from_parts(head, ResponseBody::Stream(download)))
+        let body = match encoder {
+            Some(encoder) => ResponseBody::Packed(Box::new(Packed::new(download, encoder))),
+            None => ResponseBody::Stream(download),
+        };
+        Ok(Response::from_parts(head, body))
     }
 
     /// Has the client come back to this backend, if the service has a cookie.

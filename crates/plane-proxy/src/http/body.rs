@@ -14,6 +14,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
+use super::compress::Packed;
 use super::gate::Gate;
 use super::pool::BackendConn;
 use crate::access::End;
@@ -35,6 +36,8 @@ pub(crate) enum BodyError {
     TooLarge,
     /// The backend's drain time-out has passed.
     Cut,
+    /// It cannot be compressed.
+    Encoder(std::io::Error),
 }
 
 impl fmt::Display for BodyError {
@@ -43,6 +46,7 @@ impl fmt::Display for BodyError {
             BodyError::Source(error) => error.fmt(f),
             BodyError::TooLarge => f.write_str("the body is larger than allowed"),
             BodyError::Cut => f.write_str("the backend's drain time-out has passed"),
+            BodyError::Encoder(error) => write!(f, "it cannot be compressed: {error}"),
         }
     }
 }
@@ -187,6 +191,8 @@ pub(crate) enum ResponseBody {
     /// One of our own.
     Text(Bytes),
     Stream(Box<Download>),
+    /// The same, compressed.
+    Packed(Box<Packed>),
 }
 
 /// A body that is being received from a backend. Drives the backend's connection.
@@ -235,7 +241,16 @@ impl Driven {
 }
 
 impl Download {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// Whether it has been read to its end, or broken off.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.flow.is_none()
+    }
+
+    /// The next piece of the backend's body.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.client.is_cut() {
             self.client.note(|record, _| record.end(End::new(*b"KD")));
             self.flow = None;
@@ -354,6 +369,7 @@ impl Body for ResponseBody {
             ResponseBody::Text(text) if text.is_empty() => Poll::Ready(None),
             ResponseBody::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             ResponseBody::Stream(download) => download.poll(cx),
+            ResponseBody::Packed(packed) => packed.poll(cx),
         }
     }
 
@@ -362,6 +378,7 @@ impl Body for ResponseBody {
             ResponseBody::Empty => true,
             ResponseBody::Text(text) => text.is_empty(),
             ResponseBody::Stream(download) => download.incoming.is_end_stream(),
+            ResponseBody::Packed(packed) => packed.has_ended(),
         }
     }
 
@@ -370,6 +387,7 @@ impl Body for ResponseBody {
             ResponseBody::Empty => SizeHint::with_exact(0),
             ResponseBody::Text(text) => SizeHint::with_exact(text.len() as u64),
             ResponseBody::Stream(download) => download.incoming.size_hint(),
+            ResponseBody::Packed(_) => SizeHint::default(),
         }
     }
 }

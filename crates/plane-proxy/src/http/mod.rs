@@ -5,6 +5,7 @@ mod again;
 mod answer;
 pub(crate) mod auth;
 pub(crate) mod body;
+pub(crate) mod compress;
 pub(crate) mod cookie;
 pub(crate) mod engine;
 mod exchange;

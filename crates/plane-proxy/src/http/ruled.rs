@@ -6,10 +6,11 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode, Uri};
-use plimsoll_model::{Scheme, Variable};
+use http::{Method, StatusCode, Uri, Version};
+use plimsoll_model::{Coding, Compress, Scheme, Variable};
 
 use super::Client;
+use super::compress::{self, Encoder};
 use super::forwarded::Forwarded;
 use super::redirect::{Site, location};
 use super::rules::{Changes, RouteRules, ServiceRules};
@@ -38,6 +39,8 @@ pub(super) struct Ruled {
     method: Method,
     uri: Uri,
     id: Option<HeaderValue>,
+    /// What the client accepts, of the codings that its answer may have.
+    coding: Option<Coding>,
 }
 
 impl Ruled {
@@ -58,7 +61,11 @@ impl Ruled {
             let taken = said(&field.name).filter(|id| is_id(id));
             taken.cloned().unwrap_or_else(|| new_id(&client.worker))
         });
+        let rules = compression(rule.as_deref(), service);
+        let http10 = parts.version == Version::HTTP_10;
+        let coding = rules.and_then(|rules| compress::preferred(rules, &parts.headers, http10));
         Self {
+            coding,
             rule,
             service: service.clone(),
             client: client.forwarded.clone(),
@@ -146,6 +153,20 @@ impl Ruled {
         self.mark(headers);
     }
 
+    /// Says in the header of a backend's response that it is compressed, if it is: with what.
+    pub(super) fn compress(&self, status: StatusCode, headers: &mut HeaderMap) -> Option<Encoder> {
+        let rules = compression(self.rule.as_deref(), &self.service)?;
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let mut answer = compress::Answer {
+            method: &self.method,
+            status,
+            headers,
+            length,
+        };
+        answer.compress(rules, self.coding)
+    }
+
     /// Puts the request's id into a response, if the client is to get it.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         if let (Some(rules), Some(id)) = (self.of_service(), &self.id)
@@ -172,6 +193,12 @@ impl Ruled {
             Variable::Scheme => self.scheme.as_str().as_bytes(),
         });
     }
+}
+
+/// How answers are compressed, if they are: what the route says goes before what the service says.
+fn compression<'a>(rule: Option<&'a Rule>, service: &'a LiveService) -> Option<&'a Compress> {
+    let of_route = rule.and_then(|rule| rule.http.as_ref()?.compress.as_ref());
+    of_route.or_else(|| service.http.as_ref()?.compress.as_ref())
 }
 
 /// Whether a text can be taken over as an id: short, and nothing but visible ASCII.

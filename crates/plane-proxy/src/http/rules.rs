@@ -2,7 +2,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use plimsoll_model::{
-    FieldName, FieldRules, Part, PrefixChange, Redirect, RouteHttp, ServiceHttp, Template, Variable,
+    Compress, FieldName, FieldRules, Part, PrefixChange, Redirect, RouteHttp, ServiceHttp,
+    Template, Variable,
 };
 
 use super::auth::Auth;
@@ -17,6 +18,7 @@ pub(crate) struct RouteRules {
     pub(crate) prefix: PrefixChange,
     pub(crate) request: Changes,
     pub(crate) response: Changes,
+    pub(crate) compress: Option<Compress>,
 }
 
 impl RouteRules {
@@ -28,6 +30,7 @@ impl RouteRules {
             prefix: http.prefix.clone(),
             request: Changes::new(&http.request_headers),
             response: Changes::new(&http.response_headers),
+            compress: http.compress.clone(),
         }
     }
 }
@@ -38,6 +41,7 @@ pub(crate) struct ServiceRules {
     pub(crate) request: Changes,
     pub(crate) response: Changes,
     pub(crate) request_id: Option<IdField>,
+    pub(crate) compress: Option<Compress>,
 }
 
 /// The field that ids of requests are in.
@@ -54,6 +58,7 @@ impl ServiceRules {
         Self {
             request: Changes::new(&http.request_headers),
             response: Changes::new(&http.response_headers),
+            compress: http.compress.clone(),
             request_id: id.and_then(|id| {
                 Some(IdField {
                     name: name_of(&id.header)?,

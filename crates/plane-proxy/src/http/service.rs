@@ -117,7 +117,10 @@ pub(super) fn log_unread(client: &Client, status: Option<u16>) {
 
 /// An answer that nobody will end: it has no body, or one of our own.
 fn answered(client: &Client, response: &Response<ResponseBody>) {
-    let streams = matches!(response.body(), ResponseBody::Stream(_));
+    let streams = matches!(
+        response.body(),
+        ResponseBody::Stream(_) | ResponseBody::Packed(_)
+    );
     if streams || client.tunnel.borrow().is_some() {
         return;
     }

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::Name;
 use plimsoll_plane::{
-    AccessLogCounters, BackendCounters, CookieCounters, Counters, FlowFilter, FlowPage, Latencies,
-    LimitCounters, ListenState, PersistenceCounters, PlaneError, ServiceCounters, UdpCounters,
+    AccessLogCounters, BackendCounters, CompressionCounters, CookieCounters, Counters, FlowFilter,
+    FlowPage, Latencies, LimitCounters, ListenState, PersistenceCounters, PlaneError,
+    ServiceCounters, UdpCounters,
 };
 use tokio::sync::oneshot;
 
@@ -65,6 +66,11 @@ impl ProxyPlane {
                 denied: counts.iter().map(|c| c.denied.get()).sum(),
                 unretried: counts.iter().map(|c| c.unretried.get()).sum(),
                 limits: self.limits(name),
+                compression: CompressionCounters {
+                    responses: counts.iter().map(|c| c.compressed.get()).sum(),
+                    bytes_in: counts.iter().map(|c| c.compress_in.get()).sum(),
+                    bytes_out: counts.iter().map(|c| c.compress_out.get()).sum(),
+                },
                 persistence: self.persistence(name),
                 latency,
                 cookie: service.spec.cookie.as_ref().map(|_| cookies(counts)),

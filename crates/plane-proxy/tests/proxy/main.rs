@@ -17,6 +17,7 @@ mod clients;
 mod close;
 mod close_hard;
 mod common;
+mod compress;
 mod conformance;
 mod cookie;
 mod desync;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use plimsoll_testkit::{HttpBackend, TempDir, WANT_HEADER};
+use plimsoll_testkit::{HttpBackend, HttpBehaviour, TempDir, WANT_HEADER};
 
 use crate::config;
 use crate::lab::{HTTP, Lab, Lb};
@@ -276,6 +276,57 @@ async fn curl_gets_in_with_the_password_that_htpasswd_took() {
     }
     assert_eq!(get("thief:open: sesame"), "401");
     assert_eq!(server.stats().requests, 4);
+    lb.until_idle().await;
+    lab.close(lb);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_unpacks_what_is_compressed_for_it() {
+    let Some(lab) = Lab::new("curl_unpacks_what_is_compressed_for_it", &["servers"]) else {
+        return;
+    };
+    let server = lab.http("servers", 8001);
+    server.behave(HttpBehaviour {
+        headers: vec![("Content-Type".into(), "text/plain".into())],
+        ..HttpBehaviour::default()
+    });
+    let web = config::web(lab.at("lb", HTTP), &[server.address()]).with("compress = true");
+    let lb = lab.start(&web.text()).await;
+    let url = format!("http://{}/", lab.at("lb", HTTP));
+    let want = format!("{WANT_HEADER}: 300000");
+    let says = [
+        "--write-out",
+        "\n%header{content-encoding} %{size_download}",
+    ];
+    let get = |args: &[&str]| {
+        let always = ["-sS", "--fail-with-body", "--max-time", "20", "-H", &want];
+        let ended = lab.run("curl", &[&always, args, &says, &[&*url]].concat());
+        assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.err);
+        let (body, said) = ended.out.rsplit_once('\n').unwrap();
+        let (coding, size) = said.split_once(' ').unwrap();
+        (
+            body.to_owned(),
+            coding.to_owned(),
+            size.parse::<usize>().unwrap(),
+        )
+    };
+    let (plain, coding, size) = get(&[]);
+    assert_eq!((coding.as_str(), size), ("", plain.len()));
+    for coding in ["gzip", "br", "zstd"] {
+        let only = format!("Accept-Encoding: {coding}");
+        let (body, said, size) = get(&["--compressed", "-H", &only]);
+        assert_eq!(said, coding);
+        assert!(
+            body == plain,
+            "{coding}: {} bytes of {}",
+            body.len(),
+            plain.len()
+        );
+        assert!(size < plain.len(), "{coding}: {size}");
+    }
+    // What curl says by itself.
+    let (body, said, _) = get(&["--compressed"]);
+    assert!(body == plain && !said.is_empty());
     lb.until_idle().await;
     lab.close(lb);
 }

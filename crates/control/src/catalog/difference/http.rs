@@ -1,10 +1,11 @@
 //! Where services and routes differ in what they do with HTTP.
 
 use plimsoll_model::{
-    BasicAuth, FieldRules, Outlier, PathPrefix, Redirect, RequestId, Retry, RouteHttp, ServiceHttp,
+    BasicAuth, Compress, FieldRules, Outlier, PathPrefix, Redirect, RequestId, Retry, RouteHttp,
+    ServiceHttp,
 };
 
-use super::{Difference, NONE, differ, of_clients};
+use super::{Difference, NONE, differ, list, of_clients};
 use crate::catalog::words::time as shown_time;
 
 fn shown<T: ToString>(value: &Option<T>) -> String {
@@ -59,6 +60,25 @@ pub(super) fn of_retries(first: &Retry, second: &Retry) -> Option<Difference> {
         .or_else(|| differ("retries.floor", floor, &second.floor, ToString::to_string))
 }
 
+fn of_compressions(first: Option<&Compress>, second: Option<&Compress>) -> Option<Difference> {
+    let (Some(a), Some(b)) = (first, second) else {
+        let show = |compress: &Option<&Compress>| compress.is_some().to_string();
+        return differ("compress", &first, &second, show);
+    };
+    let Compress {
+        algorithms,
+        types,
+        min_size,
+        level,
+    } = a;
+    differ("compress.algorithms", algorithms, &b.algorithms, |v| {
+        list(v)
+    })
+    .or_else(|| differ("compress.types", types, &b.types, |v| list(v)))
+    .or_else(|| differ("compress.min-size", min_size, &b.min_size, u64::to_string))
+    .or_else(|| differ("compress.level", level, &b.level, u8::to_string))
+}
+
 /// The first setting in which two services differ when they put backends out.
 pub(super) fn of_outliers(first: Option<&Outlier>, second: Option<&Outlier>) -> Option<Difference> {
     let (Some(a), Some(b)) = (first, second) else {
@@ -92,6 +112,7 @@ pub(super) fn of_services(
         request_headers,
         response_headers,
         request_id,
+        compress,
     } = first;
     None.or_else(|| of_requests(request_headers, &second.request_headers))
         .or_else(|| of_responses(response_headers, &second.response_headers))
@@ -99,6 +120,7 @@ pub(super) fn of_services(
             let shown = shown::<RequestId>;
             differ("request-id", request_id, &second.request_id, shown)
         })
+        .or_else(|| of_compressions(compress.as_ref(), second.compress.as_ref()))
 }
 
 /// The first setting in which two routes differ.
@@ -115,6 +137,7 @@ pub(super) fn of_routes(
         prefix,
         request_headers,
         response_headers,
+        compress,
     } = first;
     let path = shown::<PathPrefix>;
     None.or_else(|| of_clients(clients, &second.clients))
@@ -141,4 +164,5 @@ pub(super) fn of_routes(
         .or_else(|| differ("add-prefix", &prefix.add, &second.prefix.add, path))
         .or_else(|| of_requests(request_headers, &second.request_headers))
         .or_else(|| of_responses(response_headers, &second.response_headers))
+        .or_else(|| of_compressions(compress.as_ref(), second.compress.as_ref()))
 }

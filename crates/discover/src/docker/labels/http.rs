@@ -8,6 +8,7 @@ use plimsoll_model::{
     RouteHttp, ServiceHttp, Template,
 };
 
+use super::compress;
 use super::group::Group;
 use super::value::{Faults, Value, told};
 
@@ -25,7 +26,7 @@ pub(crate) const OF_ROUTES: [&str; 9] = [
 ];
 
 /// Keys that speak of all requests of a service. They have no meaning but for HTTP.
-pub(crate) const OF_SERVICES: [&str; 8] = [
+pub(crate) const OF_SERVICES: [&str; 13] = [
     "request-headers.set",
     "request-headers.add",
     "request-headers.remove",
@@ -34,6 +35,11 @@ pub(crate) const OF_SERVICES: [&str; 8] = [
     "response-headers.remove",
     "request-id",
     "request-id.response",
+    "compress",
+    "compress.algorithms",
+    "compress.types",
+    "compress.min-size",
+    "compress.level",
 ];
 
 /// Between two headers in a label: their values may have commas.
@@ -47,6 +53,7 @@ pub(crate) fn service(group: &Group<'_>, faults: &mut Faults) -> Option<Arc<Serv
         request_headers: headers(group, FieldRules::REQUEST, faults),
         response_headers: headers(group, FieldRules::RESPONSE, faults),
         request_id: request_id(group, faults),
+        compress: compress::read(group, faults),
     };
     (!http.is_empty()).then(|| http.into())
 }

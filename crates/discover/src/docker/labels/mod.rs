@@ -4,6 +4,7 @@
 //! one. What is wrong with one service of a container does not touch its others.
 
 mod check;
+mod compress;
 mod cookie;
 mod elsewhere;
 mod group;

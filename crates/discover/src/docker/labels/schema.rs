@@ -109,6 +109,11 @@ pub const SERVICE: &[&str] = &[
     "response-headers.remove",
     "request-id",
     "request-id.response",
+    "compress",
+    "compress.algorithms",
+    "compress.types",
+    "compress.min-size",
+    "compress.level",
 ];
 
 /// Keys that a service of the file has and no label: on a listen that services share they hold
