@@ -497,6 +497,16 @@ fn control(text: &mut Text, status: &Status) {
         text.sample(name, &[("plane", &plane.name)], number(plane.repairs));
     }
     access_log(text, status);
+    let name = "plimsoll_worker_connections";
+    let help = "Connections of clients that the worker has now.";
+    text.family(name, "gauge", help);
+    for plane in &status.planes {
+        for (worker, open) in plane.workers.iter().enumerate() {
+            let worker = worker.to_string();
+            let labels = [("plane", plane.name.as_str()), ("worker", &worker)];
+            text.sample(name, &labels, number(*open));
+        }
+    }
     let name = "plimsoll_plane_failing";
     text.family(
         name,

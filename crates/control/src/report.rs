@@ -21,6 +21,7 @@ use crate::{Aside, Freshness, Reconciler};
 #[derive(Default)]
 struct Counted {
     access_log: AccessLogCounters,
+    workers: Vec<u64>,
     services: HashMap<String, ServiceCounters>,
     listens: BTreeMap<Listen, ListenState>,
 }
@@ -31,6 +32,7 @@ impl From<Counters> for Counted {
         let listens = counters.listens.into_iter();
         Self {
             access_log: counters.access_log,
+            workers: counters.workers,
             services: services.map(|s| (s.name.clone(), s)).collect(),
             listens: listens.map(|l| (l.listen, l)).collect(),
         }
@@ -244,6 +246,7 @@ fn plane_status(now: Instant, lane: &Lane, counted: &Counted) -> PlaneStatus {
         repairs: reconciler.repairs(),
         last_audit: reconciler.last_audit().map(|at| ago(now, at)),
         access_log: counted.access_log,
+        workers: counted.workers.clone(),
         error: reconciler.read_error().map(ToString::to_string),
         failures: failures.collect(),
     }

@@ -313,6 +313,9 @@ pub struct PlaneStatus {
     /// Lines of its access log.
     #[serde(default)]
     pub access_log: AccessLogCounters,
+    /// Connections of clients that each of its workers has, in their order.
+    #[serde(default)]
+    pub workers: Vec<u64>,
     /// What it failed to do and is asked again at every audit.
     pub failures: Vec<FailureStatus>,
 }

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -74,7 +73,7 @@ pub(crate) struct Conn {
     pool: OnceCell<Box<Pool>>,
     /// The address the client connected to; unspecified where no scheduler goes by it.
     destination: IpAddr,
-    pub(crate) port: Rc<Port>,
+    pub(crate) port: Arc<Port>,
     since: u64,
     /// When the request that is being served had come whole; for TCP, the connection.
     began: Cell<Instant>,
@@ -106,7 +105,7 @@ impl Conn {
     pub(crate) fn new(
         client: SocketAddr,
         destination: IpAddr,
-        port: Rc<Port>,
+        port: Arc<Port>,
         phase: Phase,
         now: u64,
     ) -> Self {

@@ -21,6 +21,7 @@ mod http;
 mod itself;
 mod limits;
 mod listener;
+mod load;
 #[cfg(test)]
 mod panic_tests;
 mod plane;

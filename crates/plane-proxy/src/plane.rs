@@ -25,6 +25,7 @@ use crate::check;
 use crate::explain::explain;
 use crate::http::auth::Guards;
 use crate::listener::{self, Bound};
+use crate::load::Load;
 use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
 use crate::udp;
 use crate::worker::{self, Command, PortSeed, Shared};
@@ -72,7 +73,7 @@ impl ProxyPlane {
         let shared = Arc::new(Shared {
             snapshot: arc_swap::ArcSwap::default(),
             epoch: Instant::now(),
-            open: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            load: Load::new(workers),
             logging: AtomicBool::new(false),
             access_log: options.access_log,
             udp: Arc::new(udp::All::new(most_sessions())),

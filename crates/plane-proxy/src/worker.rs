@@ -7,9 +7,10 @@ mod tick;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -26,10 +27,11 @@ use crate::http::forwarded::Recent;
 use crate::http::pool::Pool;
 use crate::http::spare::Spares;
 use crate::listener::{Opened, Port};
+use crate::load::Load;
 use crate::snapshot::Snapshot;
 use crate::tcp;
 use crate::udp::{self, Udp};
-use intake::accept;
+use intake::{Handed, accept, take};
 pub(crate) use listed::Listed;
 
 /// How often deadlines are looked at, and so their precision.
@@ -47,8 +49,8 @@ pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// The zero of the plane's clock.
     pub(crate) epoch: Instant,
-    /// Connections of clients that each worker has, as of its last tick.
-    pub(crate) open: Box<[AtomicU64]>,
+    /// Connections of clients that each worker has.
+    pub(crate) load: Load,
     /// Whether any service is logged.
     pub(crate) logging: AtomicBool,
     pub(crate) access_log: AccessLog,
@@ -90,6 +92,8 @@ pub(crate) enum Command {
     },
     /// Stop accepting on all ports of this listen, once its backlog is empty.
     Close(usize),
+    /// Serve a connection that another worker has accepted, and has counted as this one's.
+    Take(Handed),
     /// Forget idle connections to backends that are not in use any more.
     Sweep,
     /// Close one idle connection to this backend: another core needs its place.
@@ -172,19 +176,9 @@ impl Worker {
         self.clock.get()
     }
 
-    /// Lets others know how many connections this worker has.
-    fn count_connections(&self) {
-        if let Some(open) = self.shared.open.get(self.id) {
-            let count = self.conns.borrow().len() as u64;
-            open.store(count, Ordering::Relaxed);
-        }
-    }
-
-    /// Connections of clients, of the others as of their last tick.
+    /// Connections of clients, of all workers.
     pub(crate) fn connections(&self) -> u64 {
-        self.count_connections();
-        let open = self.shared.open.iter();
-        open.map(|open| open.load(Ordering::Relaxed)).sum()
+        self.shared.load.all()
     }
 
     /// Whether the worker accepts no more and closes what is idle.
@@ -210,8 +204,14 @@ impl Worker {
     }
 
     /// Does what can be done at any time, also while draining.
-    fn obey(&self, command: Command) {
+    fn obey(self: &Rc<Self>, command: Command) {
         match command {
+            Command::Take(handed) => {
+                // In the list it is counted anew.
+                self.shared.load.remove(self.id);
+                // A panic is counted, and was reported where it happened: others are served on.
+                let _ = catch_unwind(AssertUnwindSafe(|| take(self, handed)));
+            }
             Command::Sweep => {
                 self.pool.sweep(self.now());
                 self.udp.sweep(self);
@@ -309,7 +309,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                     counts,
                     listening,
                 } = *port;
-                let port = Rc::new(Port {
+                let port = Arc::new(Port {
                     index: listen_index,
                     listen,
                     port,
@@ -328,7 +328,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                 match Acceptor::new(socket) {
                     Ok(listener) => {
                         let (stop, stopped) = oneshot::channel();
-                        let accepting_here = accept(worker.clone(), port, listener, stopped);
+                        let accepting_here = accept(worker.clone(), port, listener, stopped, take);
                         let task = tokio::task::spawn_local(async move {
                             accepting_here.await;
                             drop(listening);
@@ -352,6 +352,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
         }
     }
     worker.draining.set(true);
+    worker.shared.load.leave(worker.id);
     let udp = tokio::task::spawn_local({
         let worker = worker.clone();
         async move { worker.udp.drain(&worker).await }
@@ -366,17 +367,28 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
     for (_, conn) in worker.conns.borrow().iter() {
         conn.wake();
     }
+    finish(&worker, &mut commands).await;
+    commands.close();
+    // Who was on the way from another worker has been accepted, and so is served.
+    while let Some(command) = commands.recv().await {
+        worker.obey(command);
+    }
+    finish(&worker, &mut commands).await;
+    worker.journal.flush();
+    // It ends by itself; a panic in it has been reported already.
+    let _ = udp.await;
+    worker.pool.clear();
+    worker.engines.clear();
+}
+
+/// Waits until all connections have ended.
+async fn finish(worker: &Rc<Worker>, commands: &mut mpsc::UnboundedReceiver<Command>) {
     while !worker.conns.borrow().is_empty() {
         tokio::select! {
             () = worker.idle.notified() => {}
             Some(command) = commands.recv() => worker.obey(command),
         }
     }
-    worker.journal.flush();
-    // It ends by itself; a panic in it has been reported already.
-    let _ = udp.await;
-    worker.pool.clear();
-    worker.engines.clear();
 }
 
 #[cfg(test)]

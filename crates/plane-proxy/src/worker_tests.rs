@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 /// A worker of a plane that is not there.
 pub(crate) fn worker() -> Rc<Worker> {
     let shared = Shared {
-        open: Box::default(),
+        load: Load::new(1),
         logging: AtomicBool::new(false),
         access_log: AccessLog::default(),
         snapshot: ArcSwap::default(),
@@ -20,13 +20,20 @@ pub(crate) fn worker() -> Rc<Worker> {
     Rc::new(Worker::new(0, Arc::new(shared)))
 }
 
-pub(crate) fn port() -> Rc<Port> {
-    Rc::new(Port {
+pub(crate) fn port() -> Arc<Port> {
+    Arc::new(Port {
         index: 0,
         listen: Listen::socket(std::net::IpAddr::from(Ipv4Addr::LOCALHOST), 80, Proto::Http),
         port: 80,
         counts: Arc::new(per_worker::<ListenCounts>(1)),
     })
+}
+
+fn runtime() -> tokio::runtime::LocalRuntime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap()
 }
 
 /// A connection's task that has a place at a backend, and panics if it is told so.
@@ -42,11 +49,7 @@ async fn serve(listed: Listed, backend: Arc<LiveBackend>, panics: bool) {
 
 #[test]
 fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())
-        .unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let (worker, port) = (worker(), port());
         let (events, _heard) = mpsc::channel(1);
         let address = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
@@ -112,5 +115,42 @@ fn a_panic_in_the_beat_keeps_to_the_connection_that_makes_it() {
         let later = || worker.now() > now + 2 * TICK_MS;
         assert!(plimsoll_testkit::wait_until_async(bound, later).await);
         assert_eq!(port.counts[0].panicked.get(), 1);
+    });
+}
+
+#[test]
+fn a_panic_while_a_connection_is_accepted_stops_no_other() {
+    runtime().block_on(async {
+        let (worker, port) = (worker(), port());
+        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let taken = Rc::new(Cell::new(0));
+        let count = taken.clone();
+        let broken = [1, 2, 4];
+        let take = move |worker: &Rc<Worker>, handed: Handed| {
+            let _arrival = handed.arrive(worker);
+            count.set(count.get() + 1);
+            assert!(!broken.contains(&count.get()), "as the test wants it");
+        };
+        let listener = Acceptor::new(socket).unwrap();
+        let accepting = accept(worker.clone(), port.clone(), listener, stopped, take);
+        let accepting = tokio::task::spawn_local(accepting);
+        let mut stop = Some(stop);
+        for turn in 1..=5 {
+            // The last one is still in the backlog when the port is closed.
+            drop((turn == 5).then(|| stop.take()));
+            let client = tokio::net::TcpStream::connect(address).await.unwrap();
+            while taken.get() < turn {
+                tokio::task::yield_now().await;
+            }
+            drop(client);
+        }
+        accepting.await.unwrap();
+        let counts = &port.counts[0];
+        assert_eq!(counts.accepted.get(), 5);
+        assert_eq!((counts.closed.get(), counts.panicked.get()), (3, 3));
+        assert!(worker.conns.borrow().is_empty());
     });
 }

@@ -276,6 +276,9 @@ pub struct Counters {
     pub listens: Vec<ListenState>,
     /// Of the access log.
     pub access_log: AccessLogCounters,
+    /// Connections of clients that each of its workers has now, in their order; empty where a plane
+    /// has no workers.
+    pub workers: Vec<u64>,
 }
 
 /// Counts of an access log since the plane started.

@@ -111,6 +111,7 @@ impl ProxyPlane {
                 lines: self.shared.access_log.lines(),
                 dropped: self.shared.access_log.dropped(),
             },
+            workers: self.shared.load.each().collect(),
         }
     }
 

@@ -43,7 +43,7 @@ const DEFECT: End = End::new(*b"ID");
 /// A listening socket.
 struct Listening {
     socket: UdpSocket,
-    port: Rc<Port>,
+    port: Arc<Port>,
     /// Whether it takes several addresses, so that an answer has to say from which it comes.
     any: bool,
     _listening: Arc<()>,
@@ -130,7 +130,7 @@ impl Hub {
     /// It cannot be watched.
     pub(crate) fn listen(
         &mut self,
-        port: Rc<Port>,
+        port: Arc<Port>,
         socket: UdpSocket,
         listening: Arc<()>,
     ) -> io::Result<()> {

@@ -68,7 +68,7 @@ impl Udp {
     pub(crate) fn listen(
         &self,
         worker: &Rc<Worker>,
-        port: Rc<Port>,
+        port: Arc<Port>,
         socket: UdpSocket,
         listening: Arc<()>,
     ) -> io::Result<()> {

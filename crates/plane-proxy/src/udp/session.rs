@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +107,7 @@ pub(crate) struct Session {
     /// Only where it will be a line of the access log.
     note: Option<Box<Note>>,
     pub(crate) shared: Arc<SharedService>,
-    pub(crate) port: Rc<Port>,
+    pub(crate) port: Arc<Port>,
     _room: Room,
 }
 
@@ -143,7 +142,7 @@ impl Session {
     pub(crate) fn new(
         worker: &Worker,
         service: &Arc<LiveService>,
-        port: &Rc<Port>,
+        port: &Arc<Port>,
         room: Room,
     ) -> Self {
         let scheduler = &service.spec.scheduler;

@@ -16,6 +16,7 @@ impl Listed {
     pub(super) fn new(worker: &Rc<Worker>, conn: Conn) -> Self {
         let conn = Rc::new(conn);
         let key = worker.conns.borrow_mut().insert(conn.clone());
+        worker.shared.load.add(worker.id);
         Self {
             worker: worker.clone(),
             key,
@@ -30,6 +31,7 @@ impl Drop for Listed {
         self.conn.log(&self.worker);
         self.conn.clear();
         self.worker.conns.borrow_mut().try_remove(self.key);
+        self.worker.shared.load.remove(self.worker.id);
         if let Some(counts) = self.conn.port.counts.get(self.worker.id) {
             counts.closed.add(1);
             // The runtime keeps a panic within its task; whoever holds something gives it back.

@@ -30,7 +30,6 @@ fn beat(worker: &Worker) {
         }
     }
     ends_well(|| worker.pool.sweep(now));
-    ends_well(|| worker.count_connections());
     ends_well(|| worker.journal.flush());
     ends_well(|| worker.udp.tick(worker, now));
 }

@@ -116,13 +116,28 @@ impl Proxy {
         backends: Vec<Backend>,
         set: impl FnOnce(&mut ServiceSpec),
     ) -> Self {
+        let workers = 2;
+        Self::of(
+            Options {
+                workers,
+                access_log,
+            },
+            proto,
+            backends,
+            set,
+        )
+    }
+
+    /// A plane with the service `web` and these options.
+    pub(crate) fn of(
+        options: Options,
+        proto: Proto,
+        backends: Vec<Backend>,
+        set: impl FnOnce(&mut ServiceSpec),
+    ) -> Self {
         let port = Port::take().unwrap();
         let mut proxy = Self {
-            plane: ProxyPlane::start(Options {
-                workers: 2,
-                access_log,
-            })
-            .unwrap(),
+            plane: ProxyPlane::start(options).unwrap(),
             desired: Desired::default(),
             port,
         };

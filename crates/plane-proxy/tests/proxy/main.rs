@@ -22,6 +22,7 @@ mod conformance;
 mod cookie;
 mod desync;
 mod drain;
+mod fairness;
 mod fallback;
 mod headers;
 mod insight;

@@ -1,7 +1,6 @@
 //! From clients to backends.
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::event::epoll;
@@ -72,7 +71,7 @@ impl Hub {
     }
 
     /// Sends the pieces at hand on for a client.
-    fn take(&mut self, worker: &Worker, service: &Arc<LiveService>, port: &Rc<Port>, key: Key) {
+    fn take(&mut self, worker: &Worker, service: &Arc<LiveService>, port: &Arc<Port>, key: Key) {
         let known = self.table.find(&key);
         let Some(id) = known.or_else(|| self.begin(worker, service, port, key)) else {
             return;
@@ -95,7 +94,7 @@ impl Hub {
         &mut self,
         worker: &Worker,
         service: &Arc<LiveService>,
-        port: &Rc<Port>,
+        port: &Arc<Port>,
         key: Key,
     ) -> Option<Id> {
         if worker.is_draining() {
