@@ -22,6 +22,7 @@ mod faults;
 mod file;
 mod flood;
 mod gone;
+mod guarded;
 mod hatop;
 mod killed;
 mod lab;
