@@ -49,7 +49,8 @@ impl Rule {
     }
 
     fn is_guard(&self) -> bool {
-        self.http.as_ref().is_some_and(|http| http.auth.is_some())
+        let guards = |http: &RouteRules| http.auth.is_some() || http.lists.is_some();
+        self.http.as_deref().is_some_and(guards)
     }
 
     /// Every service with its weight.

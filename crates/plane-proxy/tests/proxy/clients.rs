@@ -109,6 +109,10 @@ async fn an_http_client_that_is_denied_gets_403_and_may_ask_on() {
         let wanted = if path == "/" { 200 } else { 403 };
         assert_eq!(answer.status, wanted, "{path}");
     }
+    // Another spelling of a path that is not for everybody.
+    for path in ["//inner", "/x/../inner", "/%69nner"] {
+        assert_eq!(proxy.get("a.example", path).await.status, 400, "{path}");
+    }
     assert_eq!(backend.stats().requests, 1);
     assert_eq!(proxy.counters().denied, 2);
     // What the service says holds for all its routes.
