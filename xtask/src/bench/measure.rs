@@ -68,7 +68,9 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 pub(crate) struct Cores {
     load: usize,
     /// The core of the proxies.
-    pub(crate) proxy: usize,
+    proxy: usize,
+    /// Threads of a proxy: with more than one it has both cores, and so has the load.
+    pub(crate) threads: usize,
 }
 
 impl Cores {
@@ -82,7 +84,36 @@ impl Cores {
         let mut mine = CpuSet::new();
         mine.set(load);
         rustix::thread::sched_setaffinity(None, &mine).map_err(affinity)?;
-        Ok(Self { load, proxy })
+        Ok(Self {
+            load,
+            proxy,
+            threads: 1,
+        })
+    }
+
+    /// Leaves both cores to proxies of two threads and to the load alike.
+    ///
+    /// # Errors
+    /// There is only one core, or this process cannot be moved.
+    pub(crate) fn share(self) -> Result<Self, Error> {
+        if self.shared() {
+            let text = "two threads need two cores, and only one may be used";
+            return Err(Error::Setup(text.to_owned()));
+        }
+        let mut mine = CpuSet::new();
+        mine.set(self.load);
+        mine.set(self.proxy);
+        let affinity = |errno: rustix::io::Errno| Error::Io("affinity", errno.into());
+        rustix::thread::sched_setaffinity(None, &mine).map_err(affinity)?;
+        Ok(Self { threads: 2, ..self })
+    }
+
+    /// Where a proxy runs, as `taskset --cpu-list` reads it.
+    pub(crate) fn of_proxy(self) -> String {
+        match self.threads {
+            1 => self.proxy.to_string(),
+            _ => format!("{},{}", self.load, self.proxy),
+        }
     }
 
     /// Whether there is only one.
@@ -123,6 +154,21 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Error> {
         }
     }
     Ok(Duration::from_nanos(nanos))
+}
+
+/// CPU time of the threads of a process that have used most, in nanoseconds, the busiest first.
+pub(crate) fn busiest(pid: u32) -> Result<Vec<(String, u64)>, Error> {
+    let failed = |error| Error::Io("reading the CPU time of threads", error);
+    let mut threads = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(failed)? {
+        let task = task.map_err(failed)?;
+        let stat = std::fs::read_to_string(task.path().join("schedstat"));
+        if let Some(nanos) = stat.ok().as_deref().and_then(first_number) {
+            threads.push((task.file_name().to_string_lossy().into_owned(), nanos));
+        }
+    }
+    threads.sort_by_key(|(_, nanos)| std::cmp::Reverse(*nanos));
+    Ok(threads)
 }
 
 /// `utime` and `stime` of `/proc/PID/stat` (proc(5), fields 14 and 15).

@@ -1,4 +1,5 @@
-//! `cargo xtask bench docker` is described in [`docker`]. `cargo xtask bench http|tcp|udp`: CPU time per request of the proxy process, throughput and
+//! `cargo xtask bench docker` and `fairness` are described in [`docker`] and [`fairness`].
+//! `cargo xtask bench http|tcp|udp`: CPU time per request of the proxy process, throughput and
 //! latencies, beside HAProxy and nginx.
 //!
 //! Each proxy has one core to itself; the load and the backends share another. Rounds are short and
@@ -10,6 +11,7 @@
 mod backend;
 mod docker;
 mod engine;
+mod fairness;
 mod lane;
 mod load;
 mod measure;
@@ -80,6 +82,8 @@ enum What {
     Tcp,
     /// Datagrams, beside nginx.
     Udp,
+    /// How evenly few connections are spread over two threads, beside HAProxy.
+    Fairness,
     /// How soon containers are followed, and what many of them cost. Needs root and dockerd.
     Docker,
 }
@@ -127,6 +131,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         What::Http => try_run(args, Mode::Http),
         What::Tcp => try_run(args, Mode::Tcp),
         What::Udp => try_run(args, Mode::Udp),
+        What::Fairness => fairness::run(args),
         What::Docker => docker::run(args),
     };
     match done {

@@ -195,8 +195,14 @@ impl Proxy {
         fs::create_dir_all(&dir).map_err(failed)?;
         let port = free_port()?;
         let (program, config) = match kind {
-            Kind::Plimsoll => (&paths.ours, plimsoll_config(mode, port, backends, reuse)),
-            Kind::Haproxy => (&paths.haproxy, haproxy_config(mode, port, backends)),
+            Kind::Plimsoll => {
+                let config = plimsoll_config(mode, port, backends, reuse, cores.threads);
+                (&paths.ours, config)
+            }
+            Kind::Haproxy => {
+                let config = haproxy_config(mode, port, backends, cores.threads);
+                (&paths.haproxy, config)
+            }
             Kind::Nginx => {
                 let stream = paths.stream.as_deref();
                 (
@@ -212,7 +218,7 @@ impl Proxy {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "taskset", "--cpu-list"])
-            .arg(cores.proxy.to_string())
+            .arg(cores.of_proxy())
             .arg(program);
         match kind {
             Kind::Plimsoll => {
@@ -295,6 +301,11 @@ impl Proxy {
     /// CPU time it has used so far.
     pub(crate) fn cpu(&self) -> Result<Duration, Error> {
         measure::cpu_time(self.child.id())
+    }
+
+    /// CPU time of its threads so far, in nanoseconds, by their number.
+    pub(crate) fn threads(&self) -> Result<Vec<(String, u64)>, Error> {
+        measure::busiest(self.child.id())
     }
 
     /// Its resident memory in KiB, once two readings 100 ms apart agree.
@@ -416,13 +427,19 @@ fn takes_datagrams(address: SocketAddr) -> bool {
     ask().is_ok()
 }
 
-fn plimsoll_config(mode: Mode, port: u16, backends: &[u16], reuse: Reuse) -> String {
+fn plimsoll_config(
+    mode: Mode,
+    port: u16,
+    backends: &[u16],
+    reuse: Reuse,
+    threads: usize,
+) -> String {
     let backends: Vec<String> = backends
         .iter()
         .map(|backend| format!("\"127.0.0.1:{backend}\""))
         .collect();
     format!(
-        "[daemon]\nworkers = 1\n\n[[service]]\nname = \"web\"\nlisten = \"127.0.0.1:{port}/{}\"\n\
+        "[daemon]\nworkers = {threads}\n\n[[service]]\nname = \"web\"\nlisten = \"127.0.0.1:{port}/{}\"\n\
          backends = [{}]\nscheduler = \"rr\"\n{}",
         mode.name(),
         backends.join(", "),
@@ -433,7 +450,7 @@ fn plimsoll_config(mode: Mode, port: u16, backends: &[u16], reuse: Reuse) -> Str
     )
 }
 
-fn haproxy_config(mode: Mode, port: u16, backends: &[u16]) -> String {
+fn haproxy_config(mode: Mode, port: u16, backends: &[u16], threads: usize) -> String {
     let reuse = match mode {
         Mode::Http => "    http-reuse always\n    option http-keep-alive\n",
         Mode::Tcp | Mode::Udp => "",
@@ -444,7 +461,7 @@ fn haproxy_config(mode: Mode, port: u16, backends: &[u16]) -> String {
         .map(|(index, backend)| format!("    server b{index} 127.0.0.1:{backend}\n"))
         .collect();
     format!(
-        "global\n    nbthread 1\n    maxconn 8000\n\ndefaults\n    mode {}\n    \
+        "global\n    nbthread {threads}\n    maxconn 8000\n\ndefaults\n    mode {}\n    \
          timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n\n\
          frontend front\n    bind 127.0.0.1:{port}\n    default_backend web\n\n\
          backend web\n    balance roundrobin\n{reuse}{servers}",

@@ -209,7 +209,7 @@ impl Churn {
         }
         if change == Change::Look {
             for target in ["/v1/flows", "/metrics", "/healthz", "/v1/status"] {
-                let answer = world.lb.admin_get(target).await?;
+                let answer = world.ask("GET", target, "").await?;
                 if answer.status != 200 {
                     self.fault(change, &format!("{target}: {}", answer.status));
                 }
@@ -227,7 +227,7 @@ impl Churn {
         member.told = change != Change::ReadyByCommand;
         let address = member.server.address();
         let target = format!("/v1/services/web/backends/{address}/{verb}");
-        let answer = world.lb.admin("POST", &target, &body).await?;
+        let answer = world.ask("POST", &target, &body).await?;
         // 404: it has just joined, and the file was not read yet.
         if !matches!(answer.status, 200 | 404) {
             let text = answer.text();

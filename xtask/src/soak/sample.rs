@@ -40,7 +40,7 @@ impl Sample {
             entries.map_or(0, |entries| entries.count() as u64)
         };
         let status = world.status().await?;
-        let metrics = world.lb.admin_get("/metrics").await?.text();
+        let metrics = world.ask("GET", "/metrics", "").await?.text();
         let series = metrics.lines().filter(|line| !line.starts_with('#'));
         let services = items(&status, "services");
         let mut sample = Self {

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use plimsoll_testkit::{
-    Daemon, DaemonPlan, Ending, Error, HttpBackend, HttpBehaviour, Port, TcpBackend,
+    Daemon, DaemonPlan, Ending, Error, HttpBackend, HttpBehaviour, Port, Response, TcpBackend,
 };
 use serde_json::Value;
 
@@ -23,6 +23,9 @@ const SCHEDULERS: [&str; 8] = ["wrr", "rr", "lc", "wlc", "random", "twos", "mh",
 /// What is short in a soak is what attackers are cut off by.
 const TIMEOUTS: &str = "timeouts = { header = \"3s\", keepalive = \"5s\", stall = \"3s\", \
                         idle = \"5s\", queue = \"20s\", connect = \"2s\", drain = \"1m\" }\n";
+
+/// An admin request is tried so often again.
+const TRIES: usize = 5;
 
 /// Backends of `web` and `tcp` that come and go, at most.
 const MOVERS: usize = 6;
@@ -139,9 +142,28 @@ impl World {
         self.tcp.address()
     }
 
+    /// Asks the admin socket. It closes on those who connect and say nothing for two seconds, as this
+    /// process may where many others run: so it tries again, for as long as there is a daemon.
+    pub(super) async fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> Result<Response, Error> {
+        let mut asked = self.lb.admin(method, target, body).await;
+        for _ in 0..TRIES {
+            match asked {
+                Ok(answer) => return Ok(answer),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+            asked = self.lb.admin(method, target, body).await;
+        }
+        asked.map_err(|error| Error::Failed(format!("{error}; it wrote:\n{}", self.lb.log())))
+    }
+
     /// All there is to see of the daemon.
     pub(super) async fn status(&self) -> Result<Value, Error> {
-        let answer = self.lb.admin_get("/v1/status").await?;
+        let answer = self.ask("GET", "/v1/status", "").await?;
         serde_json::from_str(&answer.text()).map_err(|error| Error::Failed(error.to_string()))
     }
 

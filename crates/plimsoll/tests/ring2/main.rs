@@ -27,6 +27,8 @@ mod hatop;
 mod killed;
 mod lab;
 mod listens;
+mod many;
+mod modes;
 mod proxied;
 mod schedulers;
 mod stage;
