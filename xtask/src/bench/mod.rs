@@ -9,6 +9,7 @@
 //! always is.
 
 mod backend;
+mod configs;
 mod docker;
 mod engine;
 mod fairness;

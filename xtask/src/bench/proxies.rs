@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
+use super::configs::{haproxy_config, nginx_config, plimsoll_config};
 use super::load::Reuse;
 use super::measure::{self, Cores};
 use super::{Error, Mode};
@@ -412,7 +413,10 @@ fn free_port() -> Result<u16, Error> {
     let start = std::process::id().wrapping_mul(37);
     (0..2000)
         .filter_map(|step| u16::try_from(10_000 + start.wrapping_add(step) % spread).ok())
-        .find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .find(|&port| {
+            let at = (Ipv4Addr::LOCALHOST, port);
+            TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok()
+        })
         .ok_or_else(|| Error::Setup("no free port on 127.0.0.1".to_owned()))
 }
 
@@ -425,90 +429,4 @@ fn takes_datagrams(address: SocketAddr) -> bool {
         socket.send(b"?")
     };
     ask().is_ok()
-}
-
-fn plimsoll_config(
-    mode: Mode,
-    port: u16,
-    backends: &[u16],
-    reuse: Reuse,
-    threads: usize,
-) -> String {
-    let backends: Vec<String> = backends
-        .iter()
-        .map(|backend| format!("\"127.0.0.1:{backend}\""))
-        .collect();
-    format!(
-        "[daemon]\nworkers = {threads}\n\n[[service]]\nname = \"web\"\nlisten = \"127.0.0.1:{port}/{}\"\n\
-         backends = [{}]\nscheduler = \"rr\"\n{}",
-        mode.name(),
-        backends.join(", "),
-        match (mode, reuse) {
-            (Mode::Udp, Reuse::Never) => "sessions = { responses = 1 }\n",
-            _ => "",
-        }
-    )
-}
-
-fn haproxy_config(mode: Mode, port: u16, backends: &[u16], threads: usize) -> String {
-    let reuse = match mode {
-        Mode::Http => "    http-reuse always\n    option http-keep-alive\n",
-        Mode::Tcp | Mode::Udp => "",
-    };
-    let servers: String = backends
-        .iter()
-        .enumerate()
-        .map(|(index, backend)| format!("    server b{index} 127.0.0.1:{backend}\n"))
-        .collect();
-    format!(
-        "global\n    nbthread {threads}\n    maxconn 8000\n\ndefaults\n    mode {}\n    \
-         timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n\n\
-         frontend front\n    bind 127.0.0.1:{port}\n    default_backend web\n\n\
-         backend web\n    balance roundrobin\n{reuse}{servers}",
-        mode.name()
-    )
-}
-
-fn nginx_config(
-    mode: Mode,
-    port: u16,
-    backends: &[u16],
-    stream: Option<&Path>,
-    reuse: Reuse,
-) -> String {
-    let servers: String = backends
-        .iter()
-        .map(|backend| format!("        server 127.0.0.1:{backend};\n"))
-        .collect();
-    // One process that is both master and worker dies with the bench; a worker of its own would
-    // not be told.
-    let process = "daemon off;\nmaster_process off;\nworker_processes 1;\npid nginx.pid;\n\
-                   error_log stderr warn;\nevents { worker_connections 16000; }\n";
-    match mode {
-        Mode::Http => format!(
-            "{process}http {{\n    access_log off;\n    keepalive_timeout 10m;\n    \
-             keepalive_requests 1000000000;\n    client_body_temp_path t1;\n    \
-             proxy_temp_path t2;\n    fastcgi_temp_path t3;\n    uwsgi_temp_path t4;\n    \
-             scgi_temp_path t5;\n    upstream web {{\n{servers}        keepalive 128;\n        \
-             keepalive_requests 1000000000;\n    }}\n    server {{\n        \
-             listen 127.0.0.1:{port};\n        location / {{\n            \
-             proxy_pass http://web;\n            proxy_http_version 1.1;\n            \
-             proxy_set_header Connection \"\";\n        }}\n    }}\n}}\n"
-        ),
-        Mode::Tcp | Mode::Udp => {
-            let udp = if mode == Mode::Udp { " udp" } else { "" };
-            let responses = match (mode, reuse) {
-                (Mode::Udp, Reuse::Never) => "        proxy_responses 1;\n",
-                _ => "",
-            };
-            let load = stream.map_or_else(String::new, |module| {
-                format!("load_module {};\n", module.display())
-            });
-            format!(
-                "{load}{process}stream {{\n    upstream web {{\n{servers}    }}\n    server {{\n        \
-                 listen 127.0.0.1:{port}{udp};\n        proxy_pass web;\n{responses}        \
-                 proxy_timeout 10m;\n    }}\n}}\n"
-            )
-        }
-    }
 }
