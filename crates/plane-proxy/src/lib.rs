@@ -22,6 +22,7 @@ mod itself;
 mod limits;
 mod listener;
 mod load;
+mod outq;
 #[cfg(test)]
 mod panic_tests;
 mod plane;

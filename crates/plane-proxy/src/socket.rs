@@ -16,6 +16,7 @@ use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::outq::unacknowledged;
 use crate::send::{poll_send, together};
 use crate::worker::Scratch;
 
@@ -124,6 +125,15 @@ impl Socket {
         match self {
             Socket::Fresh(stream) => stream.local_addr().ok(),
             Socket::Watched(stream) => stream.local_addr().ok(),
+            Socket::Gone => None,
+        }
+    }
+
+    /// Bytes that were written and that the client has not acknowledged.
+    pub(crate) fn unacknowledged(&self) -> Option<u32> {
+        match self {
+            Socket::Fresh(stream) => unacknowledged(stream),
+            Socket::Watched(stream) => unacknowledged(stream),
             Socket::Gone => None,
         }
     }

@@ -132,6 +132,12 @@ impl Record {
         self.connected = None;
     }
 
+    /// After all it is this backend, at which it has been before, that answers.
+    pub(crate) fn back_to(&mut self, backend: &Arc<LiveBackend>) {
+        self.failed = false;
+        self.backend = Some(backend.clone());
+    }
+
     /// It has a connection to the backend.
     pub(crate) fn connect(&mut self, at: Duration) {
         self.connected = Some(at);

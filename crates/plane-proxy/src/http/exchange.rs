@@ -21,7 +21,7 @@ use super::kept::Kept;
 use super::pool::BackendConn;
 use super::service::Failure;
 use crate::backend::{LiveBackend, Place};
-use crate::choose::{NoPlace, Tried, choose};
+use crate::choose::{NoPlace, Tried, choose, choose_at_once};
 use crate::connect::{ConnectError, connect};
 use crate::limits::Permit;
 use crate::proxied::preface;
@@ -182,6 +182,19 @@ impl<'a> Exchange<'a> {
     async fn choose(&mut self) -> Result<Place, Failure> {
         loop {
             let client = self.client;
+            if self.kept.is_some() {
+                // It has a place already: who waits for another with that in hand may wait for one
+                // who does the same. And it is this service that has answered.
+                let whom = client.conn.whom();
+                let place = choose_at_once(&client.worker, &self.service, &whom, &self.tried);
+                let none = || {
+                    Failure::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "no other backend can serve",
+                    )
+                };
+                return place.ok_or_else(none);
+            }
             match choose(
                 &client.worker,
                 &self.service,

@@ -66,6 +66,7 @@ impl Exchange<'_> {
         client.conn.route(&other);
         client.keepalive.set(other.timeouts.keepalive);
         client.idle.set(other.timeouts.idle);
+        client.gate.set_patience(other.timeouts.stall);
         if let Some(counts) = other.shared.count(client.worker.id) {
             counts.total.add(1);
         }

@@ -58,6 +58,8 @@ pub(crate) struct Gate {
     awaited: Cell<Awaited>,
     /// How long the client is waited for in the middle of a body, in ms; 0 is no limit.
     patience: Cell<u64>,
+    /// Bytes on their way to the client when it was last looked whether it takes any.
+    queued: Cell<Option<u32>>,
 }
 
 /// What the client is waited for in the middle of a body.
@@ -136,6 +138,7 @@ impl Gate {
             corked: Cell::new(false),
             awaited: Cell::default(),
             patience: Cell::new(0),
+            queued: Cell::new(None),
         }
     }
 
@@ -151,6 +154,22 @@ impl Gate {
         self.awaited.set(awaited);
         self.conn
             .await_client(self.worker.now(), self.patience.get());
+    }
+
+    /// Whether the client has taken some of what is on its way since it was last looked. There is room
+    /// for more only when a good part of it is gone. If so, it is waited for anew.
+    pub(crate) fn has_taken(&self) -> bool {
+        if !self.awaited.get().room {
+            return false;
+        }
+        let now = self.socket.borrow().unacknowledged();
+        let before = self.queued.replace(now);
+        let taken = now.zip(before).is_some_and(|(now, before)| now < before);
+        if taken {
+            self.conn.client_went_on();
+            self.wait(|_| {});
+        }
+        taken
     }
 
     /// The client has gone on.
@@ -404,6 +423,9 @@ impl Gate {
             written
         };
         if written.is_pending() {
+            if !self.awaited.get().room {
+                self.queued.set(socket.unacknowledged());
+            }
             self.wait(|awaited| awaited.room = true);
         } else {
             self.went_on(|awaited| awaited.room = false);

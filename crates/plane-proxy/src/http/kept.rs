@@ -66,8 +66,13 @@ impl Exchange<'_> {
             place,
             response,
         } = kept;
-        self.client.conn.set_backend(Some(place.backend().clone()));
-        self.client.conn.clear_deadline();
+        let client = &self.client.conn;
+        client.set_backend(Some(place.backend().clone()));
+        client.note(|record, at| {
+            record.back_to(place.backend());
+            record.connect(at);
+        });
+        client.clear_deadline();
         self.answer(conn, place, response)
     }
 

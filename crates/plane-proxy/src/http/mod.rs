@@ -259,7 +259,8 @@ fn drive(
             .poll_quietly(cx, |cx| driven.borrow_mut().poll_drive(cx));
     }
     // While there is no answer yet, the service answers that.
-    if client.conn.is_stalled() && client.conn.phase() != Phase::Request {
+    let stalled = client.conn.is_stalled() && client.conn.phase() != Phase::Request;
+    if stalled && !client.gate.has_taken() {
         client.conn.note(|record, _| record.end(End::new(*b"cD")));
         client.gate.break_off();
         return Poll::Ready(Served::Over);

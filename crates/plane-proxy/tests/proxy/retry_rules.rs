@@ -5,7 +5,7 @@ use std::time::Instant;
 use plimsoll_model::{Retry, RetryOn};
 use plimsoll_testkit::{Answer, Ending, HttpBackend, HttpBehaviour, Phase, Port, Response};
 
-use crate::common::{BOUND, Proxy, at, ms};
+use crate::common::{BOUND, MOMENT, Proxy, at, limited, ms};
 
 fn cause(name: &str) -> RetryOn {
     let mut names = RetryOn::NAMES.iter();
@@ -209,4 +209,49 @@ async fn backends_that_refuse_at_once_need_no_budget() {
         assert_eq!(send(&proxy, "POST").await.status, 200);
     }
     assert_eq!(proxy.counters().unretried, 0);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_place_with_another_in_hand() {
+    let backends = ["a", "b"].map(|id| failing(id, 503));
+    for backend in &backends {
+        backend.behave(HttpBehaviour {
+            status: 503,
+            ..HttpBehaviour::slow(MOMENT)
+        });
+    }
+    let there = backends.iter().map(|b| limited(b.address(), 1)).collect();
+    let proxy = Proxy::http_with(there, |spec| {
+        // Without an end, so that two who wait for each other would do so for ever.
+        spec.timeouts.queue = std::time::Duration::ZERO;
+        spec.retry.on = on(&["503"]);
+        spec.retry.floor = 1000;
+    });
+    let ask = || proxy.get("a", "/");
+    let (a, b, c, d) = tokio::join!(ask(), ask(), ask(), ask());
+    for answer in [a, b, c, d] {
+        assert_eq!(answer.status, 503);
+        assert!(answer.head.get(plimsoll_testkit::BACKEND_HEADER).is_some());
+    }
+}
+
+#[tokio::test]
+async fn who_was_answered_does_not_go_to_another_service() {
+    let (bad, good) = (failing("bad", 503), HttpBackend::start("good").unwrap());
+    let mut proxy = Proxy::http_with(vec![at(bad.address())], |spec| {
+        spec.retry.on = on(&["503"]);
+        spec.retry.floor = 1000;
+    });
+    proxy.change(|desired| {
+        let other = crate::common::service("other", vec![at(good.address())]);
+        crate::common::put(desired, other);
+        let both = [("web", 1), ("other", 1)];
+        crate::common::put_route(desired, crate::common::route("both", "*", "/", &both));
+    });
+    let mut statuses = Vec::new();
+    for _ in 0..10 {
+        statuses.push(proxy.get("a", "/").await.status);
+    }
+    let bads = statuses.iter().filter(|status| **status == 503).count();
+    assert!((4..=6).contains(&bads), "each has its turn: {statuses:?}");
 }

@@ -115,6 +115,27 @@ async fn who_takes_an_answer_slowly_gets_it_all() {
 }
 
 #[tokio::test]
+async fn small_steps_are_steps() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = impatient(&backend);
+    let mut client = asking_for(&proxy, MUCH).await;
+    client.read_head(BOUND).await.unwrap();
+    // Far less in that time than has to go before the kernel says that there is room for more.
+    let step = 96 << 10;
+    let (_, took) = timed(async {
+        for _ in 0..20 {
+            client.read_exact(step, BOUND).await.unwrap();
+            tokio::time::sleep(MOMENT).await;
+        }
+    })
+    .await;
+    assert!(took > 2 * PATIENCE, "{took:?}: too fast to show anything");
+    client.read_exact(MUCH - 20 * step, BOUND).await.unwrap();
+    proxy.settled().await;
+    assert_blameless(&proxy, &backend);
+}
+
+#[tokio::test]
 async fn a_backend_may_pause_in_an_answer() {
     let backend = HttpBackend::start("b").unwrap();
     let proxy = impatient(&backend);

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::deliver::deliver;
+use super::deliver::{deliver, is_of_peer};
 use super::{Hub, ROUNDS, tag_of};
 use crate::access::End;
 use crate::udp::sys::{BATCH, Outgoing};
@@ -53,7 +53,10 @@ impl Hub {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return session.fail(worker, &error),
+                Err(error) if is_of_peer(&error) => return session.fail(worker, &error),
+                // Of a datagram that was sent, such as one too large for a link on the way: told once,
+                // and nothing of the backend.
+                Err(_) => {}
             }
         }
         self.unread.push(tag_of(id));

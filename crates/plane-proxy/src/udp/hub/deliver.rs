@@ -13,9 +13,14 @@ pub(super) fn deliver(
     messages: &[Outgoing],
 ) -> (u64, Option<(usize, io::Error)>) {
     let (mut at, mut lost) = (0, 0);
+    // An error of an earlier datagram is told at the next, which then was not tried.
+    let mut told = false;
     while let Some(rest @ [first, ..]) = messages.get(at..) {
         match mailbox.send(socket, rest) {
-            Ok(n) => at += n.max(1),
+            Ok(n) => {
+                at += n.max(1);
+                told = false;
+            }
             Err(error) if first.to.is_none() && is_of_peer(&error) => {
                 return (lost, Some((at, error)));
             }
@@ -23,6 +28,7 @@ pub(super) fn deliver(
                 lost += rest.iter().map(|m| m.train.count() as u64).sum::<u64>();
                 break;
             }
+            Err(_) if first.to.is_none() && !std::mem::replace(&mut told, true) => {}
             Err(_) if first.train.segment.is_some() => {
                 // Larger than the link carries, or a device that cannot: one by one they may pass.
                 for train in first.train.uncouple() {
@@ -31,10 +37,12 @@ pub(super) fn deliver(
                     lost += u64::from(mailbox.send(socket, &alone).is_err());
                 }
                 at += 1;
+                told = false;
             }
             Err(_) => {
                 lost += 1;
                 at += 1;
+                told = false;
             }
         }
     }
@@ -42,7 +50,7 @@ pub(super) fn deliver(
 }
 
 /// Whether an error says that nothing is there, or no way leads to it.
-fn is_of_peer(error: &io::Error) -> bool {
+pub(super) fn is_of_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused
