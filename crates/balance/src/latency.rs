@@ -10,6 +10,9 @@ use std::time::Duration;
 /// since the last one. While there are none it falls toward 0 in the same way, so that a backend
 /// that was slow is tried again.
 ///
+/// A failure never makes a backend look quicker: it holds the estimate where it last was, or raises it. A
+/// backend that has done nothing but fail is expected to take [`PeakEwma::PENALTY`], which falls as others do.
+///
 /// Times of calls are in ms of a clock that goes on for all callers. After 2³¹ ms (24 days) without
 /// an answer an estimate may for once count as fresh.
 #[derive(Debug, Default)]
@@ -51,37 +54,39 @@ fn micros(time: Duration) -> f32 {
 }
 
 impl PeakEwma {
+    /// What a backend is expected to take if its first attempt fails sooner than that. An answer of
+    /// 500 at once would else make it the quickest of all.
+    pub const PENALTY: Duration = Duration::from_secs(1);
+
     /// At `now`, an answer had taken so long.
     pub fn observe(&self, now: u64, taken: Duration, decay: Duration) {
         let taken = micros(taken);
-        self.update(now, decay, |known| {
-            Some(match known {
-                Some((estimate, left)) if taken <= estimate => {
-                    estimate * left + taken * (1.0 - left)
-                }
-                _ => taken,
-            })
+        self.update(now, decay, |known| match known {
+            Some((estimate, left)) if taken <= estimate => estimate * left + taken * (1.0 - left),
+            _ => taken,
         });
     }
 
     /// At `now`, an attempt had failed after so long: that counts if it makes the backend look
-    /// slower, never if it makes it look quicker.
+    /// slower, never if it makes it look quicker. What the estimate has fallen by since the last
+    /// time is taken back, so that a backend that goes on failing does not become the preferred one.
     pub fn observe_failure(&self, now: u64, taken: Duration, decay: Duration) {
         let taken = micros(taken);
-        self.update(now, decay, |known| {
-            known.map(|(estimate, left)| (estimate * left).max(taken))
+        self.update(now, decay, |known| match known {
+            Some((estimate, _)) => estimate.max(taken),
+            None => micros(Self::PENALTY).max(taken),
         });
     }
 
     /// Sets the estimate to what `next` makes of the old one and what is left of it by now.
-    fn update(&self, now: u64, decay: Duration, next: impl Fn(Option<(f32, f32)>) -> Option<f32>) {
+    fn update(&self, now: u64, decay: Duration, next: impl Fn(Option<(f32, f32)>) -> f32) {
         let now = now as u32;
-        // It fails where there is nothing to set.
+        // It never fails: there is always something to set.
         let _ = self
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
                 let known = unpack(state);
-                let estimate = next(known.map(|(e, at)| (e, left(at, now, decay))))?;
+                let estimate = next(known.map(|(e, at)| (e, left(at, now, decay))));
                 // Another core may have been here with a later time.
                 let at = known.map_or(now, |(_, at)| match passed(at, now) {
                     0 => at,
@@ -91,7 +96,7 @@ impl PeakEwma {
             });
     }
 
-    /// What is expected at `now`, in µs; none if there never was an answer.
+    /// What is expected at `now`, in µs; none if there never was an answer or a failure.
     pub fn estimate(&self, now: u64, decay: Duration) -> Option<f32> {
         let (estimate, at) = unpack(self.state.load(Ordering::Relaxed))?;
         Some((estimate * left(at, now as u32, decay)).max(LEAST))

@@ -83,8 +83,8 @@ impl Weighted {
     }
 
     /// `ewma`: of two draws the one that is expected to answer first, by its latency, times what is
-    /// active and this one more, over its weight. One of which nothing is known goes before all others while it is idle, and after
-    /// all others until it has answered.
+    /// active and this one more, over its weight. One of which nothing is known goes before
+    /// all others while it is idle, and after all others until it has answered or failed.
     pub(crate) fn soonest(
         &self,
         view: &impl View,

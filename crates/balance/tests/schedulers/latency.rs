@@ -109,15 +109,69 @@ fn an_estimate_falls_while_nothing_is_asked() {
 #[test]
 fn a_quick_failure_does_not_make_a_backend_look_quick() {
     let ewma = PeakEwma::default();
-    ewma.observe_failure(NOW, ms(1), DECAY);
-    assert_eq!(ewma.estimate(NOW, DECAY), None);
     ewma.observe(NOW, ms(50), DECAY);
-    for _ in 0..100 {
-        ewma.observe_failure(NOW, ms(1), DECAY);
+    // However much time passes between them.
+    for second in 0..100 {
+        let now = NOW + second * 1000;
+        ewma.observe_failure(now, ms(1), DECAY);
+        assert_eq!(ewma.estimate(now, DECAY), Some(50_000.0));
     }
-    assert_eq!(ewma.estimate(NOW, DECAY), Some(50_000.0));
-    ewma.observe_failure(NOW, ms(5000), DECAY);
-    assert_eq!(ewma.estimate(NOW, DECAY), Some(5_000_000.0));
+    ewma.observe_failure(NOW + 100_000, ms(5000), DECAY);
+    assert_eq!(ewma.estimate(NOW + 100_000, DECAY), Some(5_000_000.0));
+}
+
+#[test]
+fn who_only_fails_is_taken_for_slow_and_tried_again_later() {
+    let penalty = PeakEwma::PENALTY.as_secs_f32() * 1e6;
+    let ewma = PeakEwma::default();
+    ewma.observe_failure(NOW, ms(1), DECAY);
+    assert_eq!(ewma.estimate(NOW, DECAY), Some(penalty));
+    // It falls as any other, and the next failure brings it back.
+    let half = ewma.estimate(NOW + 6931, DECAY).unwrap();
+    assert!((half - penalty / 2.0).abs() < penalty / 1000.0, "{half}");
+    ewma.observe_failure(NOW + 6931, ms(1), DECAY);
+    assert_eq!(ewma.estimate(NOW + 6931, DECAY), Some(penalty));
+    // Answers bring it down.
+    ewma.observe(NOW + 13_862, ms(10), DECAY);
+    assert!(ewma.estimate(NOW + 13_862, DECAY).unwrap() < penalty * 0.51);
+    // A failure that took longer counts in full.
+    let ewma = PeakEwma::default();
+    ewma.observe_failure(NOW, ms(3000), DECAY);
+    assert_eq!(ewma.estimate(NOW, DECAY), Some(3_000_000.0));
+}
+
+/// Of 10 000 requests, one each 25 ms: how many a backend gets that fails at once, from the start or
+/// after `good` answers of 30 ms, beside one that answers in 20 ms.
+fn share_of_who_fails(good: u64) -> u32 {
+    let balancer = balancer(SchedulerKind::Ewma, &[1, 1]);
+    let mut random = noise(0x5eed);
+    let backends = [PeakEwma::default(), PeakEwma::default()];
+    for i in 0..good {
+        backends[1].observe(NOW + i, ms(30), DECAY);
+    }
+    let mut failed = 0;
+    for i in 0..10_000 {
+        let now = NOW + good + i * 25;
+        let times = backends.iter().map(|b| (0, b.estimate(now, DECAY)));
+        let times = Times(times.collect());
+        match balancer.pick(&client(0), now, &times, &mut random).unwrap() {
+            0 => backends[0].observe(now + 20, ms(20), DECAY),
+            _ => {
+                failed += 1;
+                backends[1].observe_failure(now, Duration::ZERO, DECAY);
+            }
+        }
+    }
+    failed
+}
+
+#[test]
+fn who_fails_at_once_gets_a_small_minority() {
+    // Both draws are the same one of 32 times; but for those it is tried now and then.
+    let from_the_start = share_of_who_fails(0);
+    assert!((1..700).contains(&from_the_start), "{from_the_start}");
+    let later = share_of_who_fails(5);
+    assert!((1..2000).contains(&later), "{later}");
 }
 
 proptest! {
