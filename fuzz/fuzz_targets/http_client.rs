@@ -36,6 +36,10 @@ fuzz_target!(|input: &[u8]| {
             None => own += 1,
         }
     }
+    // To one who has left, what is missing may be the answer behind this.
+    while let Some(behind) = rest.strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n") {
+        rest = behind;
+    }
     assert!(rest.is_empty() || played.reset, "{}", rest.escape_ascii());
     assert!(
         played.heard.starts_with(&seen),
