@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use plimsoll_balance::ClientNet;
-use plimsoll_balance::limits::{Allowance, Entered, Limit, Refused, Sources, What};
+use plimsoll_balance::limits::{Allowance, Entered, Limit, Pace, Refused, Sources, What};
 use plimsoll_model::{Limits, Quota};
 use plimsoll_plane::{LimitCounters, QuotaCounters};
 
@@ -21,6 +21,9 @@ const SOURCES: usize = 262_144;
 const SHARDS: usize = 64;
 
 type Allowed = [Allowance; What::COUNT];
+
+/// By [`What`], of all together and of each source.
+type Paces = [[Option<Pace>; What::COUNT]; 2];
 
 /// Whose limit was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +114,8 @@ pub(crate) struct Had {
     meters: [Meter; What::COUNT],
     hasher: RandomState,
     shards: Box<[Mutex<Sources<RandomState>>]>,
+    /// Those of the newest snapshot with limits.
+    paces: Mutex<Paces>,
     /// Let in uncounted, because the table was full of sources that are held back.
     unknown: AtomicU64,
 }
@@ -123,6 +128,7 @@ impl Had {
             meters: Default::default(),
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(shard).collect(),
+            paces: Mutex::default(),
             unknown: AtomicU64::new(0),
         }
     }
@@ -136,6 +142,29 @@ impl Had {
         match what {
             What::Connection => connections,
             What::Request => requests,
+        }
+    }
+
+    /// A new snapshot has these limits. Where a pace is another one than before, nobody waits longer
+    /// than the new one asks for.
+    fn adopt(&self, total: &Allowed, per_source: &Allowed) {
+        let paces = [total, per_source].map(|allowed| allowed.map(|a| a.pace));
+        let mut known = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == paces {
+            return;
+        }
+        *known = paces;
+        for (meter, allowed) in self.meters.iter().zip(total) {
+            if let Some(pace) = allowed.pace {
+                let adopt = |full_at| Some(pace.adopt(full_at, self.now()));
+                let order = (Ordering::AcqRel, Ordering::Relaxed);
+                // It never fails: there is always something to set.
+                let _ = meter.full_at.fetch_update(order.0, order.1, adopt);
+            }
+        }
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.adopt(per_source, self.now());
         }
     }
 
@@ -170,11 +199,13 @@ fn of(allowed: &Allowed, what: What) -> &Allowance {
 
 impl Limiter {
     pub(crate) fn new(had: Arc<Had>, limits: Limits) -> Self {
+        let (total, per_source) = (allowed(&limits.total), allowed(&limits.per_source));
+        had.adopt(&total, &per_source);
         Self {
             had,
             limits,
-            total: allowed(&limits.total),
-            per_source: allowed(&limits.per_source),
+            total,
+            per_source,
         }
     }
 
@@ -323,6 +354,8 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn limiter(set: impl FnOnce(&mut Limits)) -> Limiter {
@@ -364,6 +397,39 @@ mod tests {
         );
         assert_eq!(counters.per_source.request_rate, 1);
         assert_eq!(counters.sources, 3);
+    }
+
+    #[test]
+    fn a_quicker_rate_holds_at_once() {
+        let had = Arc::new(Had::new(Instant::now()));
+        let limited = |total: &str, own: &str| {
+            let mut limits = Limits::default();
+            limits.total.request_rate = Some(total.parse().unwrap());
+            limits.per_source.request_rate = Some(own.parse().unwrap());
+            Limiter::new(had.clone(), limits)
+        };
+        let wait = |limiter: &Limiter, last| {
+            let refused = limiter.enter(ip(last), What::Request).err()?.refused;
+            Some(Duration::from_nanos(refused.wait))
+        };
+        // The next is allowed after 10 or 12 minutes.
+        let long = Duration::from_secs(500);
+        let slow = limited("6/h", "5/h");
+        assert!((0..5).all(|_| wait(&slow, 1).is_none()));
+        assert!(wait(&slow, 1) > Some(long));
+        assert_eq!(wait(&slow, 2), None);
+        assert!(wait(&slow, 2) > Some(long), "all together have had theirs");
+        // A snapshot that changes something else forgives nobody anything.
+        let same = limited("6/h", "5/h");
+        assert!(wait(&same, 1) > Some(long));
+        // Each of the two by itself.
+        let fast = limited("1000/s", "5/h");
+        assert!(wait(&fast, 1) > Some(long));
+        let fast = limited("1000/s", "1000/s");
+        for last in [1, 2] {
+            let second = Duration::from_secs(1);
+            assert!(wait(&fast, last).is_none_or(|wait| wait < second));
+        }
     }
 
     #[test]

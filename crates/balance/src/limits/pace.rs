@@ -36,6 +36,14 @@ impl Pace {
         }
     }
 
+    /// What a state under another pace is under this one: the same, but never more than all tokens
+    /// used at `now`. Else who used up 5 an hour would wait for that hour, though he may have 1000 a
+    /// second by now.
+    pub fn adopt(&self, full_at: u64, now: u64) -> u64 {
+        let room = self.tolerance.saturating_add(self.interval);
+        full_at.min(now.saturating_add(room))
+    }
+
     /// Whole tokens that are there.
     pub fn left(&self, full_at: u64, now: u64) -> u64 {
         let used = full_at.saturating_sub(now);
@@ -84,6 +92,29 @@ mod tests {
         let fast = pace("1000000000/s", 1);
         assert_eq!(fast.take(0, 7), Ok(8));
         assert_eq!(fast.take(8, 7), Err(1));
+    }
+
+    #[test]
+    fn who_used_up_a_slow_pace_is_not_held_by_a_quicker_one() {
+        let (slow, fast) = (pace("5/h", 5), pace("1000/s", 1000));
+        let now = 5 * SECOND;
+        let mut full_at = 0;
+        while let Ok(next) = slow.take(full_at, now) {
+            full_at = next;
+        }
+        assert!(
+            fast.take(full_at, now)
+                .is_err_and(|wait| wait > 3000 * SECOND)
+        );
+        let adopted = fast.adopt(full_at, now);
+        assert_eq!(fast.take(adopted, now), Err(SECOND / 1000));
+        assert!(fast.take(adopted, now + SECOND / 1000).is_ok());
+        assert_eq!(fast.left(adopted, now + SECOND), 1000);
+        // Its own state is never changed.
+        assert_eq!(slow.adopt(full_at, now), full_at);
+        // A slower one takes what was used, and forgives nothing.
+        let used = fast.take(0, now).unwrap();
+        assert_eq!(slow.adopt(used, now), used);
     }
 
     proptest! {

@@ -157,6 +157,17 @@ impl<S: BuildHasher> Sources<S> {
         }
     }
 
+    /// From `now` on `allowed` holds, with other paces than before: see [`Pace::adopt`](super::Pace::adopt).
+    pub fn adopt(&mut self, allowed: &[Allowance; What::COUNT], now: u64) {
+        for entry in &mut self.entries {
+            for (full_at, allowed) in entry.full_at.iter_mut().zip(allowed) {
+                if let Some(pace) = allowed.pace {
+                    *full_at = pace.adopt(*full_at, now);
+                }
+            }
+        }
+    }
+
     /// What a source has open, and when its bucket is full.
     pub fn get(&self, source: ClientNet, what: What) -> (u32, u64) {
         let entry = self
