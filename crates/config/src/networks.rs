@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use plimsoll_model::ClientRules;
+use plimsoll_model::{ClientRules, canonical_net};
 
 use crate::diagnostic::quote;
 use crate::fields::{Faults, Node, Table};
@@ -13,6 +13,16 @@ const MAX: usize = ClientRules::MAX;
 
 /// Which clients a service or a route serves.
 pub(crate) fn clients(table: &Table<'_>, faults: &mut Faults) -> ClientRules {
+    if let Some(node) = table.get("allow")
+        && node.is_list()
+        && node
+            .items("a list", faults)
+            .is_some_and(|items| items.is_empty())
+    {
+        // As an absent key it would let everybody in, which a template that found nobody does not mean.
+        let fault = node.fault("the list is empty");
+        faults.push(fault.expected("one network at least; everybody is served without `allow`"));
+    }
     ClientRules {
         allow: list(table, "allow", faults),
         deny: list(table, "deny", faults),
@@ -31,6 +41,7 @@ pub(crate) fn list(table: &Table<'_>, key: &str, faults: &mut Faults) -> Vec<IpN
         .collect()
 }
 
+/// A network. One of IPv4-mapped addresses is that of IPv4.
 fn network(node: &Node<'_>, faults: &mut Faults) -> Option<IpNet> {
     let expected = "a network (10.0.0.0/8, fd00::/8) or an address";
     let text = node.string(expected, faults)?;
@@ -45,5 +56,5 @@ fn network(node: &Node<'_>, faults: &mut Faults) -> Option<IpNet> {
         faults.push(fault.expected(expected).nearest(Some(net.trunc())));
         return None;
     }
-    Some(net)
+    Some(canonical_net(net))
 }

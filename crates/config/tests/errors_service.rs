@@ -1,4 +1,5 @@
 //! `[[service]]` and its listens: each error where it is, and what was meant.
+#![allow(clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 
@@ -281,6 +282,17 @@ fn service() {
         ],
     );
     check_service(
+        "allow = []",
+        &[
+            "5:9: service[0].allow: the list is empty; expected one network at least; \
+             everybody is served without `allow`",
+        ],
+    );
+    check_service(
+        "allow = [1]",
+        &["5:10: service[0].allow[0]: wrong type, an integer"],
+    );
+    check_service(
         r#"trusted = ["10.0.0.0/33"]"#,
         &["5:12: service[0].trusted[0]: `10.0.0.0/33` is no network"],
     );
@@ -288,6 +300,29 @@ fn service() {
         r#"sorry = { address = "10.0.0.9:80", weight = "1" }"#,
         &["5:45: service[0].sorry.weight: wrong type, a string"],
     );
+}
+
+#[test]
+fn networks_of_mapped_addresses_are_of_ipv4() {
+    let text = r#"
+        [[service]]
+        name = "a"
+        listen = "*:80/http"
+        backends = ["10.0.0.1:80"]
+        allow = ["::ffff:10.0.0.0/104", "fd00::/8"]
+        deny = "::ffff:10.6.0.1"
+        trusted = "::ffff:0:0/96"
+        accept-proxy = ["::ffff:192.0.2.0/120"]
+    "#;
+    let config = plimsoll_config::parse("file:x", text).unwrap();
+    let spec = &config.services[0].spec;
+    let shown = |nets: &[_]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&spec.clients.allow), ["10.0.0.0/8", "fd00::/8"]);
+    assert_eq!(shown(&spec.clients.deny), ["10.6.0.1/32"]);
+    assert_eq!(shown(&spec.trusted), ["0.0.0.0/0"]);
+    assert_eq!(shown(&spec.proxy_headers.accept), ["192.0.2.0/24"]);
+    let client = "::ffff:10.1.2.3".parse().unwrap();
+    assert_eq!(spec.clients.judge(client), plimsoll_model::Verdict::Served);
 }
 
 #[test]

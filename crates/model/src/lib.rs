@@ -44,7 +44,7 @@ pub use http::{
 pub use limits::{Limits, Period, Quota, Rate};
 pub use listen::{Family, Listen, Ports, Proto};
 pub use name::Name;
-pub use net_set::NetSet;
+pub use net_set::{NetSet, canonical_net};
 pub use origin::Origin;
 pub use outlier::{Outlier, OutlierErrors};
 pub use plan::{Op, Plan, PlanError, Subject};

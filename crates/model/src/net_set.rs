@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// The addresses of a list of networks. To look one up takes the logarithm of their number.
 ///
@@ -74,6 +74,21 @@ fn bits(ip: IpAddr) -> u128 {
     }
 }
 
+/// A network of IPv4-mapped IPv6 addresses as the IPv4 network that it is: `::ffff:10.0.0.0/104` is
+/// `10.0.0.0/8`. All others as they are. Clients are known by their canonical addresses, so that the
+/// mapped network would hold none of them.
+pub fn canonical_net(net: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = net else {
+        return net;
+    };
+    let ipv4 = mapped.addr().to_ipv4_mapped();
+    let prefix = mapped.prefix_len().checked_sub(96);
+    let found = ipv4
+        .zip(prefix)
+        .and_then(|(ip, prefix)| Ipv4Net::new(ip, prefix).ok());
+    found.map_or(net, IpNet::V4)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -126,5 +141,23 @@ mod tests {
         let set = NetSet::new(&["::/0".parse().unwrap()]);
         assert!(set.contains(Ipv6Addr::from_bits(u128::MAX).into()));
         assert!(!set.contains("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_mapped_network_is_one_of_ipv4() {
+        for (said, meant) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.7/128", "192.0.2.7/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            // More than the mapped ones.
+            ("::ffff:0:0/95", "::ffff:0:0/95"),
+            ("::/0", "::/0"),
+            ("::/96", "::/96"),
+            ("fd00::/104", "fd00::/104"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+        ] {
+            let canonical = canonical_net(said.parse().unwrap());
+            assert_eq!(canonical, meant.parse().unwrap(), "{said}");
+        }
     }
 }

@@ -120,7 +120,9 @@ fn access_format(format: AccessLog) -> &'static str {
 pub(crate) fn clients(rules: &ClientRules, short: bool, parts: &mut Parts) {
     for (key, list) in [("allow", &rules.allow), ("deny", &rules.deny)] {
         let networks = one_or_many(list.iter().map(text).collect(), short);
-        parts.add(!short || !list.is_empty(), key, networks);
+        // An empty `allow` is an error.
+        let said = !list.is_empty() || (!short && key == "deny");
+        parts.add(said, key, networks);
     }
 }
 

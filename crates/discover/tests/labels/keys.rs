@@ -443,7 +443,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         key: "deny",
-        good: "192.0.2.7",
+        good: "::ffff:192.0.2.7/128",
         seen: |s| s.spec.clients.deny == ["192.0.2.7/32".parse().unwrap()],
         bad: &[(
             "everybody",

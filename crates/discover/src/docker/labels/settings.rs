@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use plimsoll_model::{
     AccessLog, Backend, BackendAddr, HashKey, HostPattern, Listen, MAX_WEIGHT, Name, Origin,
     PathPrefix, Persistence, PlaneChoice, Proto, ProxyVersion, Scheduler, SchedulerKind,
-    ServiceSpec,
+    ServiceSpec, canonical_net,
 };
 
 use super::Common;
@@ -393,7 +393,8 @@ fn network_of(value: &Value<'_>, item: &str, faults: &mut Faults) -> Option<IpNe
         faults.push(value.fault(why));
         return None;
     }
-    Some(net)
+    // One of IPv4-mapped addresses is that of IPv4.
+    Some(canonical_net(net))
 }
 
 /// The name of a network.
