@@ -29,6 +29,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand drain 'Give a backend nothing new; what it has in flight may end'
             cand ready 'Give a drained backend traffic again, and one that is out after failures at once'
             cand weight 'Change a backend''s share of what is new'
+            cand maintain 'Put a service into maintenance: its clients get 503, and when to come back'
             cand explain 'Say where a connection or request would go now, and why'
             cand flows 'List live connections and requests, the oldest first'
             cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
@@ -105,6 +106,13 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
         }
+        &'plimsoll;maintain'= {
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
         &'plimsoll;explain'= {
             cand --host 'The host that an HTTP request asks for'
             cand --path 'The path that an HTTP request asks for'
@@ -175,6 +183,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand drain 'Give a backend nothing new; what it has in flight may end'
             cand ready 'Give a drained backend traffic again, and one that is out after failures at once'
             cand weight 'Change a backend''s share of what is new'
+            cand maintain 'Put a service into maintenance: its clients get 503, and when to come back'
             cand explain 'Say where a connection or request would go now, and why'
             cand flows 'List live connections and requests, the oldest first'
             cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
@@ -197,6 +206,8 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         &'plimsoll;help;ready'= {
         }
         &'plimsoll;help;weight'= {
+        }
+        &'plimsoll;help;maintain'= {
         }
         &'plimsoll;help;explain'= {
         }

@@ -31,6 +31,15 @@ pub enum Ask {
         /// The answer.
         reply: Sender<Result<Done, NotTaken>>,
     },
+    /// A whole service into maintenance, or out of it.
+    Maintain {
+        /// The service, by its name.
+        service: String,
+        /// Whether it is to be in maintenance; none: as its source says.
+        on: Option<bool>,
+        /// The answer: whether it is now.
+        reply: Sender<Result<Maintained, NotTaken>>,
+    },
     /// Read the sources again. The answer comes before they are read.
     Reload(Sender<()>),
 }
@@ -183,6 +192,23 @@ pub struct Done {
     pub state: String,
     /// Its weight now.
     pub weight: u32,
+}
+
+/// Maintenance of a service that was changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintained {
+    /// The service.
+    pub service: String,
+    /// Whether it is in maintenance now.
+    pub maintenance: bool,
+}
+
+/// What is sent to change the maintenance of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceBody {
+    /// Whether it is to be in maintenance; none is what the source says.
+    pub on: Option<bool>,
 }
 
 /// What is sent to change a weight.

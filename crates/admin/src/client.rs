@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::{Done, ErrorBody, ExplainReport, FlowsReport, Report, WeightBody};
+use crate::{
+    Done, ErrorBody, ExplainReport, FlowsReport, Maintained, MaintenanceBody, Report, WeightBody,
+};
 
 /// A whole exchange may take so long.
 const EXCHANGE: Duration = Duration::from_secs(30);
@@ -138,6 +140,21 @@ impl Client {
         let target = command_target(service, backend, "weight");
         let body =
             serde_json::to_vec(&WeightBody { weight }).map_err(|error| self.broken(error))?;
+        self.ask(Method::POST, &target, body.into()).await
+    }
+
+    /// Whether a service is to be in maintenance; none is what its source says.
+    ///
+    /// # Errors
+    /// Nobody answers, or it was refused.
+    pub async fn maintain(
+        &self,
+        service: &str,
+        on: Option<bool>,
+    ) -> Result<Maintained, ClientError> {
+        let target = format!("/v1/services/{}/maintenance", encode(service));
+        let body =
+            serde_json::to_vec(&MaintenanceBody { on }).map_err(|error| self.broken(error))?;
         self.ask(Method::POST, &target, body.into()).await
     }
 

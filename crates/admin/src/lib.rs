@@ -17,8 +17,8 @@ mod server;
 mod socket;
 
 pub use api::{
-    Ask, Done, ErrorBody, ExplainReport, FlowReport, FlowsReport, NotTaken, Readiness, Report,
-    WeightBody,
+    Ask, Done, ErrorBody, ExplainReport, FlowReport, FlowsReport, Maintained, MaintenanceBody,
+    NotTaken, Readiness, Report, WeightBody,
 };
 pub use client::{Client, ClientError, encode};
 pub use metrics::render as render_metrics;

@@ -108,7 +108,7 @@ fn process(text: &mut Text, report: &Report) {
 
 fn services(text: &mut Text, status: &Status) {
     type Value = fn(&ServiceStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 13] = [
+    let families: [(&str, &str, &str, Value); 15] = [
         (
             "plimsoll_service_requests_total",
             "counter",
@@ -162,6 +162,18 @@ fn services(text: &mut Text, status: &Status) {
             "counter",
             "Retries for which there was no budget.",
             |s| number(s.unretried),
+        ),
+        (
+            "plimsoll_service_maintenance",
+            "gauge",
+            "Whether the service is in maintenance.",
+            |s| truth(s.maintenance),
+        ),
+        (
+            "plimsoll_service_maintained_total",
+            "counter",
+            "Requests that maintenance turned away.",
+            |s| number(s.maintained),
         ),
         (
             "plimsoll_service_compressed_total",

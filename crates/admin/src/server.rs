@@ -22,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plimsoll_control::{Command, CommandError};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -30,7 +31,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::asking::{ANSWER, Unanswered, ask, off_thread};
 use crate::rendered::{self, Rendered};
-use crate::{Ask, ErrorBody, NotTaken, WeightBody, metrics, parameters};
+use crate::{Ask, ErrorBody, MaintenanceBody, NotTaken, WeightBody, metrics, parameters};
 
 /// Connections at once.
 const CONNECTIONS: usize = 64;
@@ -190,7 +191,7 @@ impl From<NotTaken> for Refusal {
                 StatusCode::NOT_FOUND
             }
             CommandError::ServiceAside(_) | CommandError::Ambiguous { .. } => StatusCode::CONFLICT,
-            CommandError::Weight(_) => StatusCode::BAD_REQUEST,
+            CommandError::Weight(_) | CommandError::NotHttp(_) => StatusCode::BAD_REQUEST,
         };
         let text = error.to_string();
         // Texts for people have the form `what is wrong: what to do`.
@@ -324,6 +325,16 @@ async fn answer(request: Request<Incoming>, office: &Office) -> Result<Answer, R
                 &serde_json::json!({ "reload": true }),
             ))
         }
+        (["v1", "services", service, "maintenance"], Part::All) => {
+            only(&Method::POST)?;
+            none()?;
+            let hint =
+                "send {\"on\": true}, {\"on\": false}, or {\"on\": null} for what the source says";
+            let MaintenanceBody { on } = read(body, hint).await?;
+            let service = (*service).to_owned();
+            let done = ask(asks, |reply| Ask::Maintain { service, on, reply });
+            Ok(json(StatusCode::OK, &done.await??))
+        }
         (["v1", "services", service, "backends", backend, verb], Part::All) => {
             let known = matches!(*verb, "drain" | "ready" | "weight");
             if !known {
@@ -352,17 +363,22 @@ async fn answer(request: Request<Incoming>, office: &Office) -> Result<Answer, R
 /// The body of a change of weight.
 async fn weight(body: Incoming) -> Result<Option<u32>, Refusal> {
     const HINT: &str = "send {\"weight\": 5}, or {\"weight\": null} for what the source says";
+    let body: WeightBody = read(body, HINT).await?;
+    Ok(body.weight)
+}
+
+/// A body that is JSON; `hint` says what it should be.
+async fn read<T: DeserializeOwned>(body: Incoming, hint: &str) -> Result<T, Refusal> {
     let body = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
             let error = format!("the body is longer than {MAX_BODY} bytes");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error, HINT));
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error, hint));
         }
-        Err(_) => return Err(ErrorBody::new("the body is cut off", HINT).into()),
+        Err(_) => return Err(ErrorBody::new("the body is cut off", hint).into()),
     };
-    let body: WeightBody = serde_json::from_slice(&body)
-        .map_err(|error| ErrorBody::new(format!("the body: {error}"), HINT))?;
-    Ok(body.weight)
+    let read = serde_json::from_slice(&body);
+    Ok(read.map_err(|error| ErrorBody::new(format!("the body: {error}"), hint))?)
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

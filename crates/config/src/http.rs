@@ -10,6 +10,7 @@ use plimsoll_model::{
 
 use crate::compress;
 use crate::fields::{Faults, Node, Place, Table};
+use crate::maintenance;
 use crate::networks;
 use crate::schema;
 
@@ -31,6 +32,7 @@ pub(crate) fn service(table: &Table<'_>, faults: &mut Faults) -> Option<Arc<Serv
         compress: table
             .get("compress")
             .and_then(|node| compress::read(&node, faults)),
+        maintenance: maintenance::read(table, faults),
     };
     (!http.is_empty()).then(|| http.into())
 }
@@ -55,6 +57,7 @@ pub(crate) fn route(
         compress: table
             .get("compress")
             .and_then(|node| compress::read(&node, faults)),
+        maintenance: maintenance::read(table, faults),
     };
     (!http.is_empty()).then(|| http.into())
 }

@@ -18,6 +18,7 @@ mod fields;
 mod health;
 mod http;
 mod limits;
+mod maintenance;
 mod nearest;
 mod networks;
 mod outlier;

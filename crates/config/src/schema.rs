@@ -31,6 +31,7 @@ pub const SERVICE: &[&str] = &[
     "response-headers",
     "request-id",
     "compress",
+    "maintenance",
     "access-log",
 ];
 
@@ -123,6 +124,7 @@ pub const ROUTE: &[&str] = &[
     "request-headers",
     "response-headers",
     "compress",
+    "maintenance",
 ];
 
 /// Keys of a `redirect` table.
@@ -139,6 +141,9 @@ pub const REQUEST_ID: &[&str] = &["header", "response"];
 
 /// Keys of a `compress` table.
 pub const COMPRESS: &[&str] = &["algorithms", "types", "min-size", "level"];
+
+/// Keys of a `maintenance` table.
+pub const MAINTENANCE: &[&str] = &["on", "retry-after", "except"];
 
 /// Keys of a service that a route leads to.
 pub const WEIGHTED_SERVICE: &[&str] = &["service", "weight"];
@@ -184,6 +189,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a headers table", HEADERS),
     ("a request-id table", REQUEST_ID),
     ("a compress table", COMPRESS),
+    ("a maintenance table", MAINTENANCE),
     ("the docker table", DOCKER),
     ("the daemon table", DAEMON),
     ("an access-log table", ACCESS_LOG),

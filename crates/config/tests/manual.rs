@@ -70,6 +70,7 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::HEADERS => ("### Headers", 0),
         t if t == schema::REQUEST_ID => ("### Request ids", 0),
         t if t == schema::COMPRESS => ("### Compression", 0),
+        t if t == schema::MAINTENANCE => ("### Maintenance", 0),
         t if t == schema::DOCKER => ("## `[docker]`", 0),
         t if t == schema::DAEMON => ("## `[daemon]`", 0),
         t if t == schema::ACCESS_LOG => ("### Access log", 0),

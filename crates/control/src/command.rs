@@ -55,6 +55,9 @@ pub enum CommandError {
         /// What was asked for.
         backend: String,
     },
+    /// Only HTTP can say that it is in maintenance.
+    #[error("service `{0}` is not for http: `plimsoll drain` takes its backends out")]
+    NotHttp(String),
     /// The weight is out of range.
     #[error("weight {0} is above the greatest, {MAX_WEIGHT}")]
     Weight(u32),

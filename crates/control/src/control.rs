@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_health::{Failure, Passive, Verdict};
 use plimsoll_model::{
-    BackendAddr, Desired, Name, Origin, Service, SourceId, SourceUpdate, Subject, Update,
+    BackendAddr, Desired, Listen, Name, Origin, Service, SourceId, SourceUpdate, Subject, Update,
 };
 use plimsoll_plane::{Event, ItemResult, Plane, PlaneError};
 use tokio::sync::mpsc::Receiver;
@@ -214,12 +214,7 @@ impl Control {
         command: Command,
         by: &str,
     ) -> Result<BackendAddr, CommandError> {
-        let unknown = || match self.catalog.is_aside(service) {
-            true => CommandError::ServiceAside(service.into()),
-            false => CommandError::UnknownService(service.into()),
-        };
-        let name: Name = service.parse().map_err(|_| unknown())?;
-        let (_, known) = self.catalog.service(&name).ok_or_else(unknown)?;
+        let (name, known) = self.named(service)?;
         let addr = command::find(known, backend)?.addr.clone();
         match command {
             Command::Drain => self.overlay.halt(&name, &addr, Halt::Drain, by),
@@ -232,6 +227,32 @@ impl Control {
         }
         self.dirty.insert(name);
         Ok(addr)
+    }
+
+    /// The service of this name that is in force.
+    fn named(&self, service: &str) -> Result<(Name, &Arc<Service>), CommandError> {
+        let unknown = || match self.catalog.is_aside(service) {
+            true => CommandError::ServiceAside(service.into()),
+            false => CommandError::UnknownService(service.into()),
+        };
+        let name: Name = service.parse().map_err(|_| unknown())?;
+        let (_, known) = self.catalog.service(&name).ok_or_else(unknown)?;
+        Ok((name, known))
+    }
+
+    /// An admin puts a whole service into maintenance, or takes it out of it; none: as its source
+    /// says. It counts from the next step on and lasts as long as the service.
+    ///
+    /// # Errors
+    /// There is no such service, or it is not for HTTP; nothing has changed.
+    pub fn maintain(&mut self, service: &str, on: Option<bool>) -> Result<(), CommandError> {
+        let (name, known) = self.named(service)?;
+        if !known.spec.listens.iter().all(Listen::is_http) {
+            return Err(CommandError::NotHttp(service.into()));
+        }
+        self.overlay.maintain(&name, on);
+        self.dirty.insert(name);
+        Ok(())
     }
 
     /// Works all in that happened since the last step, brings the planes to it, and audits those

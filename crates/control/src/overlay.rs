@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use plimsoll_health::{Counts, Failure, Leave, Passive, Verdict};
-use plimsoll_model::{Backend, BackendAddr, Name, Service, State, Status};
+use plimsoll_model::{
+    Backend, BackendAddr, Maintenance, Name, Service, ServiceSpec, State, Status,
+};
 
 use crate::Halt;
 
@@ -34,6 +36,8 @@ impl Override {
 #[derive(Clone, Debug)]
 pub struct Overlay {
     overrides: PerBackend<Override>,
+    /// Services that an admin put into maintenance, or took out of it.
+    maintained: BTreeMap<Name, bool>,
     verdicts: PerBackend<Verdict>,
     passive: Passive,
 }
@@ -43,6 +47,7 @@ impl Overlay {
     pub fn new(passive: Passive) -> Self {
         Self {
             overrides: BTreeMap::new(),
+            maintained: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             passive,
         }
@@ -72,6 +77,34 @@ impl Overlay {
     /// Overrides a weight; none takes that back.
     pub fn weight(&mut self, service: &Name, backend: &BackendAddr, weight: Option<u32>) {
         self.change(service, backend, |o| o.weight = weight);
+    }
+
+    /// Puts a whole service into maintenance, or takes it out of it; none: as its source says.
+    pub fn maintain(&mut self, service: &Name, on: Option<bool>) {
+        match on {
+            Some(on) => drop(self.maintained.insert(service.clone(), on)),
+            None => drop(self.maintained.remove(service)),
+        }
+    }
+
+    /// The spec of a service with its maintenance as an admin wants it, if that is another than its
+    /// source's.
+    fn maintained(&self, service: &Service) -> Option<Arc<ServiceSpec>> {
+        let on = *self.maintained.get(service.name())?;
+        let http = service.spec.http.as_deref();
+        let said = http.and_then(|http| http.maintenance.as_ref());
+        if said.is_some_and(|said| said.on) == on {
+            return None;
+        }
+        let mut http = http.cloned().unwrap_or_default();
+        let before = http.maintenance.take();
+        http.maintenance = Some(Maintenance {
+            on,
+            ..before.unwrap_or_else(|| Maintenance::new(on))
+        });
+        let mut spec = ServiceSpec::clone(&service.spec);
+        spec.http = Some(http.into());
+        Some(spec.into())
     }
 
     fn change(&mut self, service: &Name, backend: &BackendAddr, how: impl FnOnce(&mut Override)) {
@@ -174,6 +207,7 @@ impl Overlay {
     /// Forgets all about a service.
     pub fn forget(&mut self, service: &Name) {
         self.overrides.remove(service);
+        self.maintained.remove(service);
         self.verdicts.remove(service);
         self.passive.retain(service, |_| false);
     }
@@ -206,6 +240,9 @@ impl Overlay {
         let changed = service.backends.values().filter_map(laid);
         let changed: Vec<Arc<Backend>> = changed.collect();
         let mut result = service.clone();
+        if let Some(spec) = self.maintained(service) {
+            Arc::make_mut(&mut result).spec = spec;
+        }
         if !changed.is_empty() {
             let backends = changed.into_iter().map(|b| (b.addr.clone(), b));
             Arc::make_mut(&mut result).backends.extend(backends);

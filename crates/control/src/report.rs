@@ -137,6 +137,10 @@ impl Control {
             denied: counters.map_or(0, |c| c.denied),
             unretried: counters.map_or(0, |c| c.unretried),
             limits: counters.and_then(|c| c.limits),
+            maintenance: (spec.http.as_ref())
+                .and_then(|http| http.maintenance.as_ref())
+                .is_some_and(|maintenance| maintenance.on),
+            maintained: counters.map_or(0, |c| c.maintained),
             compression: counters.map(|c| c.compression).unwrap_or_default(),
             latency: counters.map_or_else(Default::default, |c| (&c.latency).into()),
             persistence: counters.and_then(|c| c.persistence),

@@ -71,6 +71,12 @@ pub struct ServiceStatus {
     /// Of its limits; none if it has none.
     #[serde(default)]
     pub limits: Option<LimitCounters>,
+    /// Whether it is in maintenance: its clients get 503.
+    #[serde(default)]
+    pub maintenance: bool,
+    /// Requests answered so.
+    #[serde(default)]
+    pub maintained: u64,
     /// Of its compression.
     #[serde(default)]
     pub compression: CompressionCounters,

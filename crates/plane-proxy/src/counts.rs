@@ -79,6 +79,8 @@ pub(crate) struct ServiceCounts {
     pub(crate) denied: Count,
     /// Retries for which there was no budget.
     pub(crate) unretried: Count,
+    /// Turned away by maintenance.
+    pub(crate) maintained: Count,
     /// Answers compressed, the bytes of their bodies, and what became of them.
     pub(crate) compressed: Count,
     pub(crate) compress_in: Count,

@@ -234,6 +234,8 @@ pub struct ServiceCounters {
     pub unretried: u64,
     /// Of its limits; none if it has none.
     pub limits: Option<LimitCounters>,
+    /// Requests that got 503 because the service, or a route to it, is in maintenance.
+    pub maintained: u64,
     /// Of its compression.
     pub compression: CompressionCounters,
     /// Of its persistence by source address; none if it has none.

@@ -178,6 +178,13 @@ fn answer(ask: Ask, ready: bool, tell: &mpsc::UnboundedSender<Did>) {
             tell.send(Did::Reload).unwrap();
             let _ = reply.send(());
         }
+        Ask::Maintain { service, on, reply } => {
+            let maintenance = on == Some(true);
+            drop(reply.send(Ok(plimsoll_admin::Maintained {
+                service,
+                maintenance,
+            })));
+        }
         Ask::Command {
             service,
             backend,

@@ -56,6 +56,10 @@ async fn the_client_gets_what_the_server_knows() {
         (done.service.as_str(), done.backend.as_str()),
         (service, backend)
     );
+    for (on, is) in [(Some(true), true), (Some(false), false), (None, false)] {
+        let done = client.maintain(service, on).await.unwrap();
+        assert_eq!((done.service.as_str(), done.maintenance), (service, is));
+    }
     client.weight(service, backend, Some(5)).await.unwrap();
     client.weight(service, backend, None).await.unwrap();
     for command in [
@@ -109,6 +113,7 @@ async fn health_and_readiness() {
 async fn bad_requests_get_a_reason_and_reach_nobody() {
     let mut api = Api::start();
     let weight = "/v1/services/web/backends/10.0.0.1:80/weight";
+    let maintenance = "/v1/services/web/maintenance";
     let long = "x".repeat(5000);
     for (method, target, body, status, why) in [
         ("GET", "/v2/status", "", 404, "nothing is at /v2/status"),
@@ -132,6 +137,8 @@ async fn bad_requests_get_a_reason_and_reach_nobody() {
             404,
             "nothing is at",
         ),
+        ("GET", maintenance, "", 405, "GET is not for"),
+        ("POST", maintenance, "{\"on\": 1}", 400, "the body"),
         ("POST", weight, "", 400, "the body"),
         ("POST", weight, "{\"weight\": -1}", 400, "the body"),
         ("POST", weight, "{\"wieght\": 1}", 400, "wieght"),

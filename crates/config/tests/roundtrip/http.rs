@@ -42,6 +42,34 @@ fn compress() -> BoxedStrategy<Option<Compress>> {
     option::of(prop_oneof![Just(Compress::default()), made]).boxed()
 }
 
+fn maintenance() -> BoxedStrategy<Option<Maintenance>> {
+    let nets = select(vec!["10.0.0.0/8", "fd00::/8"]).prop_map(|net| net.parse().unwrap());
+    let made = (any::<bool>(), 1u64..3_000, vec(nets, 0..3));
+    let made = made.prop_map(|(on, seconds, except)| Maintenance {
+        on,
+        retry_after: std::time::Duration::from_secs(seconds),
+        except,
+    });
+    option::of(prop_oneof![Just(Maintenance::new(true)), made]).boxed()
+}
+
+fn write_maintenance(maintenance: Option<&Maintenance>, parts: &mut Parts) {
+    let Some(maintenance) = maintenance else {
+        return;
+    };
+    let mut table = Parts::default();
+    table.add(true, "on", maintenance.on.to_string());
+    let after = plimsoll_config::format_duration(maintenance.retry_after);
+    table.add(true, "retry-after", text(after));
+    let except = list(maintenance.except.iter().map(text));
+    table.add(true, "except", except);
+    let value = match *maintenance == Maintenance::new(true) {
+        true => "true".into(),
+        false => table.inline(),
+    };
+    parts.add(true, "maintenance", value);
+}
+
 fn write_compress(compress: Option<&Compress>, parts: &mut Parts) {
     let Some(compress) = compress else {
         return;
@@ -65,14 +93,21 @@ fn write_compress(compress: Option<&Compress>, parts: &mut Parts) {
 pub(crate) fn service() -> BoxedStrategy<Option<Arc<ServiceHttp>>> {
     let id = (header(), any::<bool>());
     let id = id.prop_map(|(header, respond)| RequestId::new(header, respond).unwrap());
-    (headers(), headers(), option::of(id), compress())
+    (
+        headers(),
+        headers(),
+        option::of(id),
+        compress(),
+        maintenance(),
+    )
         .prop_map(
-            |(request_headers, response_headers, request_id, compress)| {
+            |(request_headers, response_headers, request_id, compress, maintenance)| {
                 let http = ServiceHttp {
                     request_headers,
                     response_headers,
                     request_id,
                     compress,
+                    maintenance,
                 };
                 (!http.is_empty()).then(|| http.into())
             },
@@ -106,10 +141,16 @@ pub(crate) fn route(id: usize) -> BoxedStrategy<Option<Arc<RouteHttp>>> {
     let nets = select(vec!["10.0.0.0/8", "fd00::/8"]).prop_map(|net| net.parse().unwrap());
     let nets = || vec(nets.clone(), 0..2);
     let rules = (nets(), nets()).prop_map(|(allow, deny)| ClientRules { allow, deny });
-    let first = (option::of(redirect), option::of(auth), rules, compress());
+    let first = (
+        option::of(redirect),
+        option::of(auth),
+        rules,
+        compress(),
+        maintenance(),
+    );
     let http = (first, prefix, headers(), headers());
     let http = http.prop_map(|(first, prefix, request_headers, response_headers)| {
-        let (redirect, basic_auth, clients, compress) = first;
+        let (redirect, basic_auth, clients, compress, maintenance) = first;
         let http = RouteHttp {
             clients,
             redirect,
@@ -118,6 +159,7 @@ pub(crate) fn route(id: usize) -> BoxedStrategy<Option<Arc<RouteHttp>>> {
             request_headers,
             response_headers,
             compress,
+            maintenance,
         };
         (!http.is_empty()).then(|| http.into())
     });
@@ -147,6 +189,7 @@ pub(crate) fn write_service(http: Option<&ServiceHttp>, parts: &mut Parts) {
     write_headers("request-headers", &http.request_headers, parts);
     write_headers("response-headers", &http.response_headers, parts);
     write_compress(http.compress.as_ref(), parts);
+    write_maintenance(http.maintenance.as_ref(), parts);
     if let Some(id) = &http.request_id {
         let mut table = Parts::default();
         table.add(true, "header", text(&id.header));
@@ -205,5 +248,6 @@ pub(crate) fn write_route(route: &Route, short: bool, parts: &mut Parts) {
     }
     write_headers("request-headers", &http.request_headers, parts);
     write_compress(http.compress.as_ref(), parts);
+    write_maintenance(http.maintenance.as_ref(), parts);
     write_headers("response-headers", &http.response_headers, parts);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_control::{Command, CommandError, Halt};
-use plimsoll_model::{Backend, MAX_WEIGHT, State, Status};
+use plimsoll_model::{Backend, MAX_WEIGHT, Maintenance, ServiceHttp, State, Status};
 use proptest::prelude::*;
 
 use crate::world::{World, checked, file, name, nth, service};
@@ -363,4 +363,48 @@ proptest! {
             prop_assert_eq!(could, does, "{:?}", backends);
         }
     }
+}
+
+#[test]
+fn a_service_is_in_maintenance_as_an_admin_or_else_its_source_says() {
+    let mut world = World::web(1);
+    let on = |world: &World| {
+        let held = world.held();
+        let http = held.services[&name("web")].spec.http.clone();
+        http.and_then(|http| http.maintenance.clone())
+            .is_some_and(|maintenance| maintenance.on)
+    };
+    let ask = |world: &mut World, state| {
+        let taken = world.control.maintain("web", state);
+        world.step();
+        taken
+    };
+    assert_eq!(ask(&mut world, Some(true)), Ok(()));
+    assert!(on(&world) && world.control.status(world.now).services[0].maintenance);
+    assert_eq!(world.states(), [State::Ready], "backends are as they were");
+    // The source says it, too; the admin goes before it, and what else it says holds.
+    let mut web = service("web", "web", &["*:80/http"], &[1]);
+    let said = Maintenance {
+        retry_after: MINUTE * 9,
+        ..Maintenance::new(true)
+    };
+    let http = ServiceHttp {
+        maintenance: Some(said),
+        ..ServiceHttp::default()
+    };
+    Arc::make_mut(&mut web.spec).http = Some(http.into());
+    world.put(&file(), "web", web);
+    assert_eq!(ask(&mut world, Some(false)), Ok(()));
+    assert!(!on(&world));
+    assert_eq!(ask(&mut world, None), Ok(()));
+    assert!(on(&world));
+    let held = world.held();
+    let http = held.services[&name("web")].spec.http.as_ref().unwrap();
+    assert_eq!(http.maintenance.as_ref().unwrap().retry_after, MINUTE * 9);
+    let unknown = CommandError::UnknownService("wep".into());
+    assert_eq!(world.control.maintain("wep", Some(true)), Err(unknown));
+    world.put(&file(), "db", service("db", "db", &["*:5432/tcp"], &[1]));
+    world.step();
+    let refused = CommandError::NotHttp("db".into());
+    assert_eq!(world.control.maintain("db", Some(true)), Err(refused));
 }

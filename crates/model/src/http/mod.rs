@@ -3,6 +3,7 @@
 mod auth;
 mod compress;
 mod fields;
+mod maintenance;
 mod prefix;
 mod redirect;
 mod request_id;
@@ -12,6 +13,7 @@ mod template;
 pub use auth::{BasicAuth, HashKind, PasswordHash, looks_secret};
 pub use compress::{Coding, Compress, MediaTypes};
 pub use fields::{FieldName, FieldRules};
+pub use maintenance::Maintenance;
 pub use prefix::PrefixChange;
 pub use redirect::{Redirect, RedirectHost, RedirectTarget, Scheme};
 pub use request_id::RequestId;
@@ -38,6 +40,8 @@ pub struct RouteHttp {
     pub response_headers: FieldRules,
     /// Compress responses; none: as the service says.
     pub compress: Option<Compress>,
+    /// Send clients away for a while, after redirects.
+    pub maintenance: Option<Maintenance>,
 }
 
 impl RouteHttp {
@@ -62,6 +66,9 @@ impl RouteHttp {
         if let Some(compress) = &self.compress {
             compress.validate()?;
         }
+        if let Some(maintenance) = &self.maintenance {
+            maintenance.validate()?;
+        }
         self.request_headers.validate(FieldRules::REQUEST)?;
         self.response_headers.validate(FieldRules::RESPONSE)
     }
@@ -78,6 +85,8 @@ pub struct ServiceHttp {
     pub request_id: Option<RequestId>,
     /// Compress responses.
     pub compress: Option<Compress>,
+    /// Send clients away for a while.
+    pub maintenance: Option<Maintenance>,
 }
 
 impl ServiceHttp {
@@ -93,6 +102,9 @@ impl ServiceHttp {
     pub fn validate(&self) -> Result<(), Invalid> {
         if let Some(compress) = &self.compress {
             compress.validate()?;
+        }
+        if let Some(maintenance) = &self.maintenance {
+            maintenance.validate()?;
         }
         self.request_headers.validate(FieldRules::REQUEST)?;
         self.response_headers.validate(FieldRules::RESPONSE)

@@ -16,6 +16,7 @@ pub(crate) mod framing;
 pub(crate) mod gate;
 pub(crate) mod headers;
 mod kept;
+mod maintenance;
 mod password;
 pub(crate) mod plain;
 pub(crate) mod pool;

@@ -7,6 +7,7 @@ use plimsoll_model::{
 };
 
 use super::auth::Auth;
+use super::maintenance::Maintenance;
 use crate::door::Lists;
 
 /// [`RouteHttp`], ready.
@@ -19,6 +20,7 @@ pub(crate) struct RouteRules {
     pub(crate) request: Changes,
     pub(crate) response: Changes,
     pub(crate) compress: Option<Compress>,
+    pub(crate) maintenance: Option<Maintenance>,
 }
 
 impl RouteRules {
@@ -31,6 +33,7 @@ impl RouteRules {
             request: Changes::new(&http.request_headers),
             response: Changes::new(&http.response_headers),
             compress: http.compress.clone(),
+            maintenance: Maintenance::new(http.maintenance.as_ref()),
         }
     }
 }
@@ -42,6 +45,7 @@ pub(crate) struct ServiceRules {
     pub(crate) response: Changes,
     pub(crate) request_id: Option<IdField>,
     pub(crate) compress: Option<Compress>,
+    pub(crate) maintenance: Option<Maintenance>,
 }
 
 /// The field that ids of requests are in.
@@ -59,6 +63,7 @@ impl ServiceRules {
             request: Changes::new(&http.request_headers),
             response: Changes::new(&http.response_headers),
             compress: http.compress.clone(),
+            maintenance: Maintenance::new(http.maintenance.as_ref()),
             request_id: id.and_then(|id| {
                 Some(IdField {
                     name: name_of(&id.header)?,

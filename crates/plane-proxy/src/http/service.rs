@@ -19,6 +19,7 @@ use super::exchange::{Exchange, Options};
 use super::fallback::Undressed;
 use super::gate::REFUSED;
 use super::headers::{Hop, may_tunnel, take_hop};
+use super::maintenance::maintain;
 use super::ruled::Ruled;
 use super::scheme;
 use super::target::{check_form, host_of};
@@ -230,7 +231,8 @@ async fn pass_on(
     if let Some(redirect) = redirect {
         return Err(redirect);
     }
-    let rules = rule.as_ref().and_then(|rule| rule.http.as_ref());
+    let rules = rule.as_ref().and_then(|rule| rule.http.as_deref());
+    maintain(client, &service, &mut others, rules, &parts)?;
     if let Some(auth) = rules.and_then(|rules| rules.auth.as_ref()) {
         Box::pin(auth.check(&client.worker, client.conn.client().ip(), &parts.headers)).await?;
     }

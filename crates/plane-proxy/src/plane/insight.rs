@@ -66,6 +66,7 @@ impl ProxyPlane {
                 denied: counts.iter().map(|c| c.denied.get()).sum(),
                 unretried: counts.iter().map(|c| c.unretried.get()).sum(),
                 limits: self.limits(name),
+                maintained: counts.iter().map(|c| c.maintained.get()).sum(),
                 compression: CompressionCounters {
                     responses: counts.iter().map(|c| c.compressed.get()).sum(),
                     bytes_in: counts.iter().map(|c| c.compress_in.get()).sum(),

@@ -31,6 +31,7 @@ mod itself;
 mod keepalive;
 mod latency;
 mod limits;
+mod maintenance;
 mod outlier;
 mod patience;
 mod persistence;

@@ -9,6 +9,7 @@ mod explain;
 mod flows;
 mod generate;
 mod healthcheck;
+mod maintain;
 mod ready;
 mod run;
 mod status;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Drain(drain::Drain),
     Ready(ready::Ready),
     Weight(weight::Weight),
+    Maintain(maintain::Maintain),
     Explain(explain::Explain),
     Flows(flows::Flows),
     Healthcheck(healthcheck::Healthcheck),
@@ -53,6 +55,7 @@ impl Command {
             Command::Drain(drain) => drain.run(),
             Command::Ready(ready) => ready.run(),
             Command::Weight(weight) => weight.run(),
+            Command::Maintain(maintain) => maintain.run(),
             Command::Explain(explain) => explain.run(),
             Command::Flows(flows) => flows.run(),
             Command::Healthcheck(check) => check.run(),

@@ -177,6 +177,10 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         service.origin.source, service.origin.entry
     );
     limits::show(text, service);
+    if service.maintenance {
+        let told = "in maintenance: clients get 503";
+        let _ = writeln!(text, "  {}", paint.text(Colour::Yellow, told));
+    }
     latency::show(text, service);
     if let Some(error) = &service.error {
         let _ = writeln!(text, "  {}", paint.text(Colour::Red, &visible(error)));

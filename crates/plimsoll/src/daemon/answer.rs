@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use plimsoll_admin::{Ask, Done, ExplainReport, FlowsReport, NotTaken, Readiness, Report};
+use plimsoll_admin::{
+    Ask, Done, ExplainReport, FlowsReport, Maintained, NotTaken, Readiness, Report,
+};
 use plimsoll_config::nearest;
 use plimsoll_control::CommandError;
 use plimsoll_control::status::AsideStatus;
@@ -24,6 +26,23 @@ impl Daemon {
                 info!("asked to read the sources again");
                 self.reload();
                 let _ = reply.send(());
+            }
+            Ask::Maintain { service, on, reply } => {
+                let done = match self.control.maintain(&service, on) {
+                    Ok(()) => {
+                        self.step();
+                        let known = self.control.desired().services.get(service.as_str());
+                        let http = known.and_then(|known| known.spec.http.as_ref());
+                        let said = http.and_then(|http| http.maintenance.as_ref());
+                        let maintenance = said.is_some_and(|said| said.on);
+                        Ok(Maintained {
+                            service,
+                            maintenance,
+                        })
+                    }
+                    Err(error) => Err(self.not_taken(error)),
+                };
+                drop(reply.send(done));
             }
             Ask::Command {
                 service,

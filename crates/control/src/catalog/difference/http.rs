@@ -1,8 +1,8 @@
 //! Where services and routes differ in what they do with HTTP.
 
 use plimsoll_model::{
-    BasicAuth, Compress, FieldRules, Outlier, PathPrefix, Redirect, RequestId, Retry, RouteHttp,
-    ServiceHttp,
+    BasicAuth, Compress, FieldRules, Maintenance, Outlier, PathPrefix, Redirect, RequestId, Retry,
+    RouteHttp, ServiceHttp,
 };
 
 use super::{Difference, NONE, differ, list, of_clients};
@@ -113,6 +113,7 @@ pub(super) fn of_services(
         response_headers,
         request_id,
         compress,
+        maintenance,
     } = first;
     None.or_else(|| of_requests(request_headers, &second.request_headers))
         .or_else(|| of_responses(response_headers, &second.response_headers))
@@ -121,6 +122,10 @@ pub(super) fn of_services(
             differ("request-id", request_id, &second.request_id, shown)
         })
         .or_else(|| of_compressions(compress.as_ref(), second.compress.as_ref()))
+        .or_else(|| {
+            let shown = shown::<Maintenance>;
+            differ("maintenance", maintenance, &second.maintenance, shown)
+        })
 }
 
 /// The first setting in which two routes differ.
@@ -138,6 +143,7 @@ pub(super) fn of_routes(
         request_headers,
         response_headers,
         compress,
+        maintenance,
     } = first;
     let path = shown::<PathPrefix>;
     None.or_else(|| of_clients(clients, &second.clients))
@@ -165,4 +171,8 @@ pub(super) fn of_routes(
         .or_else(|| of_requests(request_headers, &second.request_headers))
         .or_else(|| of_responses(response_headers, &second.response_headers))
         .or_else(|| of_compressions(compress.as_ref(), second.compress.as_ref()))
+        .or_else(|| {
+            let shown = shown::<Maintenance>;
+            differ("maintenance", maintenance, &second.maintenance, shown)
+        })
 }

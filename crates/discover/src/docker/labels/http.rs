@@ -54,6 +54,7 @@ pub(crate) fn service(group: &Group<'_>, faults: &mut Faults) -> Option<Arc<Serv
         response_headers: headers(group, FieldRules::RESPONSE, faults),
         request_id: request_id(group, faults),
         compress: compress::read(group, faults),
+        maintenance: None,
     };
     (!http.is_empty()).then(|| http.into())
 }
