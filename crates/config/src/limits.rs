@@ -7,6 +7,9 @@ use crate::schema;
 
 const RATE: &str = "a rate such as \"100/s\", \"30/m\" or \"1000/h\", or a table { rate, burst }";
 
+/// The keys that are limits, of all together or of each source.
+const QUOTA: [&str; 4] = ["connections", "connection-rate", "requests", "request-rate"];
+
 pub(crate) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Limits> {
     let expected = "a table such as { requests = 100, per-source = { request-rate = \"10/s\" } }";
     let table = node.table(expected, faults)?;
@@ -20,6 +23,7 @@ pub(crate) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Limits> {
         let table = node.table(expected, faults)?;
         table.check_keys(schema::PER_SOURCE, faults);
         limits.per_source = quota(&table, faults);
+        need_limit(&table, &node, expected, faults);
         for (key, max, value) in [
             ("prefix-v4", 32, &mut limits.prefix_v4),
             ("prefix-v6", 128, &mut limits.prefix_v6),
@@ -28,8 +32,17 @@ pub(crate) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<Limits> {
                 *value = read;
             }
         }
+    } else {
+        need_limit(&table, node, expected, faults);
     }
     Some(limits)
+}
+
+/// A table that limits nothing is a mistake, unless it says so with a 0.
+fn need_limit(table: &Table<'_>, node: &Node<'_>, expected: &str, faults: &mut Faults) {
+    if !QUOTA.iter().any(|key| table.get(key).is_some()) {
+        faults.push(node.fault("it needs a limit").expected(expected));
+    }
 }
 
 fn quota(table: &Table<'_>, faults: &mut Faults) -> Quota {

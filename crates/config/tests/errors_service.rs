@@ -326,6 +326,27 @@ fn networks_of_mapped_addresses_are_of_ipv4() {
 }
 
 #[test]
+fn limits_that_limit_nothing() {
+    check_service(
+        "limits = {}",
+        &["5:10: service[0].limits: it needs a limit"],
+    );
+    check_service(
+        "limits = { per-source = { prefix-v4 = 24 } }",
+        &["5:25: service[0].limits.per-source: it needs a limit"],
+    );
+    // Also beside one of all together.
+    check_service(
+        "limits = { connections = 5, per-source = {} }",
+        &["5:42: service[0].limits.per-source: it needs a limit"],
+    );
+    // A 0 says that none is meant.
+    let text = "[[service]]\nname = \"a\"\nlisten = \"*:80/tcp\"\nbackends = []\n\
+                limits = { connections = 0, per-source = { connections = 0 } }\n";
+    assert!(plimsoll_config::parse("file:x", text).is_ok());
+}
+
+#[test]
 fn service_in_a_file() {
     check(
         "[[service]]\nlisten = \"0.0.0.0:80/http\"\nbackends = []\n",
