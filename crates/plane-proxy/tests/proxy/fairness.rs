@@ -44,8 +44,11 @@ async fn eight_and_sixteen_connections_are_even_over_two_and_four_workers() {
             let proxy = Proxy::of(options, proto, vec![at(backend)], |_| {});
             for connections in [8, 16, 8] {
                 let mut open = Vec::new();
-                for _ in 0..connections {
+                for number in 1..=connections {
                     open.push(proxy.connect().await);
+                    // Two workers that accept in the same moment do not know of each other's.
+                    let counted = || spread(&proxy.plane).iter().sum::<u64>() == number;
+                    assert!(wait_until_async(BOUND, counted).await, "{number}");
                 }
                 until_each(&proxy.plane, connections / workers as u64).await;
                 drop(open);
