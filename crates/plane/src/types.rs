@@ -191,6 +191,18 @@ pub struct QuotaCounters {
     pub request_rate: u64,
 }
 
+impl QuotaCounters {
+    /// Each limit by its key in the configuration, with its count.
+    pub fn named(&self) -> [(&'static str, u64); 4] {
+        [
+            ("connections", self.connections),
+            ("connection-rate", self.connection_rate),
+            ("requests", self.requests),
+            ("request-rate", self.request_rate),
+        ]
+    }
+}
+
 /// Counts of the limits of one service since the plane started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitCounters {

@@ -1,6 +1,6 @@
 //! Whom limits have turned away.
 
-use plimsoll_control::status::{LimitCounters, QuotaCounters, Status};
+use plimsoll_control::status::{LimitCounters, Status};
 
 use super::{Text, number};
 
@@ -15,20 +15,9 @@ pub(super) fn render(text: &mut Text, status: &Status) {
     text.family(name, "counter", help);
     for (service, limits) in limited() {
         for (whose, quota) in [("service", &limits.total), ("source", &limits.per_source)] {
-            let QuotaCounters {
-                connections,
-                connection_rate,
-                requests,
-                request_rate,
-            } = quota;
-            for (limit, count) in [
-                ("connections", connections),
-                ("connection-rate", connection_rate),
-                ("requests", requests),
-                ("request-rate", request_rate),
-            ] {
+            for (limit, count) in quota.named() {
                 let labels = [("service", service), ("of", whose), ("limit", limit)];
-                text.sample(name, &labels, number(*count));
+                text.sample(name, &labels, number(count));
             }
         }
     }

@@ -26,15 +26,21 @@ impl RouteHttp {
         if let Some(add) = &self.prefix.add {
             all.push(format!("add-prefix {add}"));
         }
-        all.extend(names("request-headers", &self.request_headers));
-        all.extend(names("response-headers", &self.response_headers));
+        all.extend(self.changes());
         all
+    }
+
+    /// The part of [`Self::summary`] that changes headers.
+    pub fn changes(&self) -> Vec<String> {
+        let request = names("request-headers", &self.request_headers);
+        let response = names("response-headers", &self.response_headers);
+        request.into_iter().chain(response).collect()
     }
 }
 
 impl ServiceHttp {
-    /// As [`RouteHttp::summary`].
-    pub fn summary(&self) -> Vec<String> {
+    /// As [`RouteHttp::changes`], with the id of requests.
+    pub fn changes(&self) -> Vec<String> {
         let mut all = Vec::new();
         all.extend(names("request-headers", &self.request_headers));
         all.extend(names("response-headers", &self.response_headers));
@@ -92,7 +98,7 @@ mod tests {
             request_id: Some(id),
             ..ServiceHttp::default()
         };
-        assert_eq!(http.summary(), ["request-id x-id"]);
-        assert!(ServiceHttp::default().summary().is_empty());
+        assert_eq!(http.changes(), ["request-id x-id"]);
+        assert!(ServiceHttp::default().changes().is_empty());
     }
 }

@@ -61,22 +61,18 @@ pub(super) fn by_route(
         let step = format!("path {asked:?} becomes {becomes:?} for the backend");
         told.steps.push(step);
     }
-    fields(told, "the route", &http.summary());
+    fields(told, "the route", http.changes());
     true
 }
 
 /// Says what a service does with requests.
 pub(super) fn by_service(told: &mut Explanation, name: &str, http: &ServiceHttp) {
-    fields(told, &format!("service `{name}`"), &http.summary());
+    fields(told, &format!("service `{name}`"), http.changes());
 }
 
-/// The changes of headers among what is done.
-fn fields(told: &mut Explanation, who: &str, does: &[String]) {
-    for done in does.iter().filter(|done| {
-        ["request-", "response-"]
-            .iter()
-            .any(|begin| done.starts_with(begin))
-    }) {
-        told.steps.push(format!("{who} changes {done}"));
-    }
+/// The changes of headers.
+fn fields(told: &mut Explanation, who: &str, changes: Vec<String>) {
+    let steps = changes.into_iter();
+    told.steps
+        .extend(steps.map(|change| format!("{who} changes {change}")));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use plimsoll_control::status::{QuotaCounters, ServiceStatus};
+use plimsoll_control::status::ServiceStatus;
 
 /// Nothing where nobody was.
 pub(super) fn show(text: &mut String, service: &ServiceStatus) {
@@ -11,19 +11,8 @@ pub(super) fn show(text: &mut String, service: &ServiceStatus) {
     };
     let mut parts = Vec::new();
     for (whose, quota) in [("", &limits.total), ("per-source ", &limits.per_source)] {
-        let QuotaCounters {
-            connections,
-            connection_rate,
-            requests,
-            request_rate,
-        } = quota;
-        for (n, what) in [
-            (connections, "connections"),
-            (connection_rate, "connection-rate"),
-            (requests, "requests"),
-            (request_rate, "request-rate"),
-        ] {
-            if *n > 0 {
+        for (what, n) in quota.named() {
+            if n > 0 {
                 parts.push(format!("{n} by {whose}{what}"));
             }
         }
