@@ -18,6 +18,9 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// A label with its value.
 type Label<'a> = (&'a str, &'a str);
 
+/// A metric with its kind, its help and what it is of a `T`.
+type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> f64);
+
 /// What a text is made into.
 struct Text(String);
 
@@ -107,8 +110,7 @@ fn process(text: &mut Text, report: &Report) {
 }
 
 fn services(text: &mut Text, status: &Status) {
-    type Value = fn(&ServiceStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 15] = [
+    let families: [Family<ServiceStatus>; 15] = [
         (
             "plimsoll_service_requests_total",
             "counter",
@@ -200,51 +202,55 @@ fn services(text: &mut Text, status: &Status) {
             |s| truth(s.error.is_none()),
         ),
     ];
+    each_service(text, status, |service| Some(service), families);
+}
+
+/// These metrics of every service that has a `part`.
+fn each_service<T, const N: usize>(
+    text: &mut Text,
+    status: &Status,
+    part: fn(&ServiceStatus) -> Option<&T>,
+    families: [Family<T>; N],
+) {
     for (name, kind, help, value) in families {
         text.family(name, kind, help);
         for service in &status.services {
-            text.sample(name, &[("service", &service.name)], value(service));
+            if let Some(part) = part(service) {
+                text.sample(name, &[("service", &service.name)], value(part));
+            }
         }
     }
 }
 
 /// Only of services that have persistence.
 fn persistence(text: &mut Text, status: &Status) {
-    type Value = fn(&PersistenceCounters) -> u64;
-    let families: [(&str, &str, &str, Value); 4] = [
+    let families: [Family<PersistenceCounters>; 4] = [
         (
             "plimsoll_service_persistence_clients",
             "gauge",
             "Clients whose backend is remembered.",
-            |p| p.clients,
+            |p| number(p.clients),
         ),
         (
             "plimsoll_service_persistence_kept_total",
             "counter",
             "Requests or connections that went to the backend that their client stays on.",
-            |p| p.kept,
+            |p| number(p.kept),
         ),
         (
             "plimsoll_service_persistence_moved_total",
             "counter",
             "Those that went to another one, because the client's could not serve them.",
-            |p| p.moved,
+            |p| number(p.moved),
         ),
         (
             "plimsoll_service_persistence_forgotten_total",
             "counter",
             "Clients forgotten before their time because the table was full.",
-            |p| p.forgotten,
+            |p| number(p.forgotten),
         ),
     ];
-    for (name, kind, help, value) in families {
-        text.family(name, kind, help);
-        for service in &status.services {
-            if let Some(counters) = &service.persistence {
-                text.sample(name, &[("service", &service.name)], number(value(counters)));
-            }
-        }
-    }
+    each_service(text, status, |s| s.persistence.as_ref(), families);
 }
 
 /// Only of services that have a cookie.

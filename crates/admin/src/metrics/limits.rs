@@ -2,7 +2,7 @@
 
 use plimsoll_control::status::{LimitCounters, Status};
 
-use super::{Text, number};
+use super::{Family, Text, each_service, number};
 
 /// Only of services that have limits.
 pub(super) fn render(text: &mut Text, status: &Status) {
@@ -21,25 +21,19 @@ pub(super) fn render(text: &mut Text, status: &Status) {
             }
         }
     }
-    type Value = fn(&LimitCounters) -> u64;
-    let families: [(&str, &str, &str, Value); 2] = [
+    let families: [Family<LimitCounters>; 2] = [
         (
             "plimsoll_service_limit_sources",
             "gauge",
             "Sources of which it is known what they have had.",
-            |limits| limits.sources,
+            |limits| number(limits.sources),
         ),
         (
             "plimsoll_service_limit_uncounted_total",
             "counter",
             "Let in without being counted for their source, because the table was full.",
-            |limits| limits.unknown,
+            |limits| number(limits.unknown),
         ),
     ];
-    for (name, kind, help, value) in families {
-        text.family(name, kind, help);
-        for (service, limits) in limited() {
-            text.sample(name, &[("service", service)], number(value(limits)));
-        }
-    }
+    each_service(text, status, |s| s.limits.as_ref(), families);
 }
