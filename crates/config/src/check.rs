@@ -102,6 +102,9 @@ impl<'r> Check<'r> {
                 };
                 let shared = listen.is_http() && claim.listen.is_http();
                 if shared && *listen == claim.listen {
+                    if let Owner::Service(_, owner, other) = claim.owner {
+                        self.same_options(service, owner, other, place, faults);
+                    }
                     continue;
                 }
                 let (line, other) = (self.line(other), claim.listen);
@@ -120,6 +123,29 @@ impl<'r> Check<'r> {
             }
         }
         sockets
+    }
+
+    /// Services that share a listen do not contradict each other in what its socket is told.
+    fn same_options(
+        &self,
+        service: &ReadService,
+        owner: &ReadService,
+        other: &Place,
+        place: &Place,
+        faults: &mut Faults,
+    ) {
+        let options = |read: &ReadService| {
+            let model = read.service.as_ref()?;
+            model.spec.listen_options.clone()
+        };
+        if let (Some(here), Some(there)) = (options(service), options(owner))
+            && here != there
+        {
+            let (whose, line) = (label(owner), self.line(other));
+            let message = format!("{whose} shares it, in line {line}, with other `listen-options`");
+            let expected = "the same `listen-options`, or none in one of them";
+            faults.push(place.fault(message).expected(expected));
+        }
     }
 
     fn route_names(&self, reported: &BTreeSet<usize>, faults: &mut Faults) {

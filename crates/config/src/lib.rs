@@ -21,6 +21,7 @@ mod limits;
 mod maintenance;
 mod nearest;
 mod networks;
+mod options;
 mod outlier;
 mod overlap;
 mod retry;

@@ -26,6 +26,8 @@ pub const SERVICE: &[&str] = &[
     "limits",
     "accept-proxy",
     "send-proxy",
+    "listen-options",
+    "to-backends",
     "sorry",
     "request-headers",
     "response-headers",
@@ -93,6 +95,12 @@ pub const PER_SOURCE: &[&str] = &[
     "prefix-v4",
     "prefix-v6",
 ];
+
+/// Keys of a `listen-options` table.
+pub const LISTEN_OPTIONS: &[&str] = &["tcp-fast-open", "interface", "transparent"];
+
+/// Keys of a `to-backends` table.
+pub const TO_BACKENDS: &[&str] = &["tcp-fast-open", "mark", "interface", "source"];
 
 /// Keys of a rate.
 pub const RATE: &[&str] = &["rate", "burst"];
@@ -182,6 +190,8 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a limits table", LIMITS),
     ("a per-source table", PER_SOURCE),
     ("a rate table", RATE),
+    ("a listen-options table", LISTEN_OPTIONS),
+    ("a to-backends table", TO_BACKENDS),
     ("a route", ROUTE),
     ("a service of a route", WEIGHTED_SERVICE),
     ("a redirect table", REDIRECT),

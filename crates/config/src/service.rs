@@ -18,6 +18,7 @@ use crate::http;
 use crate::limits;
 use crate::nearest::nearest;
 use crate::networks;
+use crate::options;
 use crate::outlier;
 use crate::retry;
 use crate::schema;
@@ -228,6 +229,12 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     }
     if let Some(node) = table.get("access-log") {
         spec.access_log = access::format(&node, faults);
+    }
+    if let Some(node) = table.get("listen-options") {
+        spec.listen_options = options::listen(&node, faults);
+    }
+    if let Some(node) = table.get("to-backends") {
+        spec.to_backends = options::to_backends(&node, faults);
     }
     if let Some(node) = table.get("send-proxy") {
         spec.proxy_headers.send = node.word(

@@ -194,3 +194,27 @@ fn daemon() {
         ],
     );
 }
+
+#[test]
+fn services_that_share_a_listen_agree_on_its_options() {
+    let service = |name: &str, options: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nlisten = \"*:80/http\"\nbackends = []\n{options}\n\
+             [[route]]\nlisten = \"*:80/http\"\nhost = \"{name}.example\"\nservice = \"{name}\"\n"
+        )
+    };
+    let (here, other) = (
+        "listen-options = { transparent = true }",
+        "listen-options = { interface = \"eth0\" }",
+    );
+    for second in ["", here] {
+        let text = [service("a", here), service("b", second)].concat();
+        assert!(plimsoll_config::parse("file:x", &text).is_ok(), "{second}");
+    }
+    check(
+        &[service("a", here), service("b", other)].concat(),
+        &[
+            "12:10: service[1].listen: service `a` shares it, in line 3, with other `listen-options`",
+        ],
+    );
+}

@@ -263,6 +263,45 @@ fn service() {
         ],
     );
     check_service(
+        "listen-options = { tcp-fast-open = 65536, interfaces = \"eth0\" }",
+        &[
+            "5:36: service[0].listen-options.tcp-fast-open: 65536 is out of range",
+            "5:43: service[0].listen-options.interfaces: unknown key `interfaces` … did you mean `interface`?",
+        ],
+    );
+    check_service(
+        r#"listen-options = { interface = "eth 0", transparent = 1 }"#,
+        &[
+            r#"5:32: service[0].listen-options.interface: interface "eth 0": no device can have that name"#,
+            "5:55: service[0].listen-options.transparent: wrong type, an integer",
+        ],
+    );
+    check_service(
+        "transparent = true",
+        &[
+            "5:1: service[0].transparent: unknown key `transparent` here; `transparent` belongs in a listen-options table",
+        ],
+    );
+    check_service(
+        r#"to-backends = { mark = 0, source = "clint" }"#,
+        &[
+            "5:24: service[0].to-backends.mark: 0 is out of range",
+            "5:36: service[0].to-backends.source: `clint` is no address … did you mean `client`?",
+        ],
+    );
+    check_service(
+        r#"to-backends = { source = ["10.0.0.1", "10.0.0.2"] }"#,
+        &["5:39: service[0].to-backends.source[1]: two addresses of IPv4"],
+    );
+    check_service(
+        r#"to-backends = { source = "0.0.0.0" }"#,
+        &["5:26: service[0].to-backends.source: nothing can be sent from 0.0.0.0"],
+    );
+    check_service(
+        "to-backends = { source = [] }",
+        &["5:26: service[0].to-backends.source: an empty list"],
+    );
+    check_service(
         r#"trusted = "all""#,
         &["5:11: service[0].trusted: `all` is no network"],
     );

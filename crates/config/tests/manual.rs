@@ -63,6 +63,8 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::LIMITS => ("### Limits", 0),
         t if t == schema::PER_SOURCE => ("### Limits", 1),
         t if t == schema::RATE => ("### Limits", 2),
+        t if t == schema::LISTEN_OPTIONS => ("### Sockets", 0),
+        t if t == schema::TO_BACKENDS => ("### Sockets", 1),
         t if t == schema::ROUTE => ("## `[[route]]`", 0),
         t if t == schema::WEIGHTED_SERVICE => ("## `[[route]]`", 1),
         t if t == schema::REDIRECT => ("### Redirects", 0),

@@ -66,6 +66,6 @@ pub async fn run_checks(
 }
 
 async fn run(job: Job) -> (Job, Result<(), Arc<str>>) {
-    let outcome = probe(&job.addr, &job.check, job.header).await;
+    let outcome = probe(&job.addr, &job.check, job.header, job.to.as_deref()).await;
     (job, outcome)
 }

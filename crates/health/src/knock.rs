@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_model::{BackendAddr, Check, CheckKind, Name};
+use plimsoll_model::{BackendAddr, Check, CheckKind, Name, ToBackends};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -14,6 +14,9 @@ use crate::probe;
 
 /// A backend of a service.
 pub type Door = (Name, BackendAddr);
+
+/// Where to knock, and how to go there if the service says it.
+pub type Doors = BTreeMap<Door, Option<Arc<ToBackends>>>;
 
 /// Between two knocks at one backend, at least.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,7 +32,7 @@ const AT_ONCE: usize = 32;
 /// sends which of them accept, as long as both channels are open.
 ///
 /// Needs a tokio runtime with I/O and time.
-pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: mpsc::Sender<Door>) {
+pub async fn run_knocks(mut doors: watch::Receiver<Arc<Doors>>, open: mpsc::Sender<Door>) {
     let mut rounds = interval(PAUSE);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut waiting: VecDeque<Door> = VecDeque::new();
@@ -42,8 +45,11 @@ pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: m
         while knocking.len() < AT_ONCE
             && let Some(door) = waiting.pop_front()
         {
-            if doors.borrow().contains(&door) && knocking.insert(door.clone()) {
-                running.spawn(knock(door));
+            let wanted = doors.borrow().get(&door).cloned();
+            if let Some(to) = wanted
+                && knocking.insert(door.clone())
+            {
+                running.spawn(knock(door, to));
             }
         }
         let idle = doors.borrow().is_empty();
@@ -53,11 +59,11 @@ pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: m
                     return;
                 }
                 let doors = doors.borrow_and_update();
-                since.retain(|door, _| doors.contains(door));
+                since.retain(|door, _| doors.contains_key(door));
             }
             Some(Ok((door, opened))) = running.join_next() => {
                 knocking.remove(&door);
-                let wanted = doors.borrow().contains(&door);
+                let wanted = doors.borrow().contains_key(&door);
                 if opened && wanted && open.send(door).await.is_err() {
                     return;
                 }
@@ -65,7 +71,7 @@ pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: m
             now = rounds.tick(), if !idle && waiting.is_empty() => {
                 round = round.wrapping_add(1);
                 let doors = doors.borrow();
-                for door in doors.iter().filter(|door| !knocking.contains(door)) {
+                for door in doors.keys().filter(|door| !knocking.contains(door)) {
                     let since = *since.entry(door.clone()).or_insert(now);
                     if now.duration_since(since) < SOON || round.is_multiple_of(LATER) {
                         waiting.push_back(door.clone());
@@ -77,11 +83,11 @@ pub async fn run_knocks(mut doors: watch::Receiver<Arc<BTreeSet<Door>>>, open: m
 }
 
 /// Whether somebody opens.
-async fn knock(door: Door) -> (Door, bool) {
+async fn knock(door: Door, to: Option<Arc<ToBackends>>) -> (Door, bool) {
     let check = Check {
         timeout: PATIENCE,
         ..Check::new(CheckKind::Tcp)
     };
-    let opened = probe(&door.1, &check, &[]).await.is_ok();
+    let opened = probe(&door.1, &check, &[], to.as_deref()).await.is_ok();
     (door, opened)
 }

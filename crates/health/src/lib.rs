@@ -15,6 +15,7 @@
 
 mod checker;
 mod checkup;
+mod connect;
 mod knock;
 mod passive;
 mod probe;
@@ -29,7 +30,7 @@ use plimsoll_model::{BackendAddr, Name, State, Status};
 
 pub use checker::run_checks;
 pub use checkup::Checkup;
-pub use knock::{Door, run_knocks};
+pub use knock::{Door, Doors, run_knocks};
 pub use passive::Passive;
 pub use probe::probe;
 pub use schedule::{Finding, Job, Schedule};

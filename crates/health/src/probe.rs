@@ -11,10 +11,12 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Body;
 use hyper_util::rt::TokioIo;
-use plimsoll_model::{BackendAddr, Check, CheckHost, CheckKind, CheckPath, StatusSet};
+use plimsoll_model::{BackendAddr, Check, CheckHost, CheckKind, CheckPath, StatusSet, ToBackends};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
+
+use crate::connect::connect;
 
 /// Bytes of a head, and of a body, that are read at most.
 const MAX_READ: usize = 16 << 10;
@@ -24,13 +26,19 @@ const MAX_HEADERS: usize = 100;
 /// cutting it off. What goes on for longer is cut.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// Checks a backend once, at an address with a port or a Unix socket. The connection begins with
-/// `header`, the PROXY header of one's own if the backend expects any. Ends within the check's time-out.
+/// Checks a backend once, at an address with a port or a Unix socket. The connection leaves as `to`
+/// says, where a service says it, and begins with `header`, the PROXY header of one's own if the
+/// backend expects any. Ends within the check's time-out.
 ///
 /// # Errors
 /// It failed: which check and why, for people, e.g. `check http:/health: status 500`.
-pub async fn probe(addr: &BackendAddr, check: &Check, header: &[u8]) -> Result<(), Arc<str>> {
-    let why = match timeout(check.timeout, attempt(addr, check, header)).await {
+pub async fn probe(
+    addr: &BackendAddr,
+    check: &Check,
+    header: &[u8],
+    to: Option<&ToBackends>,
+) -> Result<(), Arc<str>> {
+    let why = match timeout(check.timeout, attempt(addr, check, header, to)).await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(why)) => why,
         Err(_) => format!("timed out after {:?}", check.timeout),
@@ -42,11 +50,16 @@ pub async fn probe(addr: &BackendAddr, check: &Check, header: &[u8]) -> Result<(
     .into())
 }
 
-async fn attempt(addr: &BackendAddr, check: &Check, header: &[u8]) -> Result<(), String> {
+async fn attempt(
+    addr: &BackendAddr,
+    check: &Check,
+    header: &[u8],
+    to: Option<&ToBackends>,
+) -> Result<(), String> {
     match addr {
         BackendAddr::Ip(ip, Some(port)) => {
             let addr = SocketAddr::new(*ip, *port);
-            let stream = TcpStream::connect(addr).await.map_err(io_reason)?;
+            let stream = connect(addr, to).await.map_err(io_reason)?;
             if stream.local_addr().is_ok_and(|local| local == addr) {
                 // On one's own host a connection to a free port can meet itself: RFC 9293 §3.5,
                 // simultaneous open.

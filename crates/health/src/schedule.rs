@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use plimsoll_model::{Backend, BackendAddr, Check, Desired, Name, ProxyVersion, Service, State};
+use plimsoll_model::{
+    Backend, BackendAddr, Check, Desired, Name, ProxyVersion, Service, State, ToBackends,
+};
 
 use crate::{Checkup, Verdict};
 
@@ -28,6 +30,8 @@ pub struct Job {
     /// What the connection begins with: a PROXY header if the service sends such to its backends,
     /// unless the check goes to a port of its own, as with HAProxy's `check-send-proxy`.
     pub header: &'static [u8],
+    /// How the connection leaves, if the service says it.
+    pub to: Option<Arc<ToBackends>>,
     /// Which check this is, unique in its schedule.
     pub number: u64,
     /// When it was to begin.
@@ -254,6 +258,7 @@ impl Entry {
         let header = send.filter(|_| self.check.port.is_none());
         Some(Job {
             header: header.map_or(&[], ProxyVersion::own_header),
+            to: self.service.spec.to_backends.clone(),
             service: name.clone(),
             addr: subject.addr.clone(),
             check: self.check.clone(),

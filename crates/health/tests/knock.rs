@@ -1,12 +1,11 @@
 //! The task that knocks, against real backends.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_health::{Door, run_knocks};
+use plimsoll_health::{Door, Doors, run_knocks};
 use plimsoll_testkit::{Place, Port, TcpBackend};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -20,12 +19,13 @@ fn door(service: &str, at: SocketAddr) -> Door {
 #[tokio::test]
 async fn whoever_opens_is_said_and_nobody_else() {
     let ports: Vec<Port> = (0..50).map(|_| Port::take().unwrap()).collect();
-    let all: BTreeSet<Door> = ports.iter().map(|p| door("web", p.address())).collect();
+    let doors = ports.iter().map(|p| (door("web", p.address()), None));
+    let all: Doors = doors.collect();
     let (tell, doors) = watch::channel(Arc::new(all.clone()));
     let (say, mut open) = mpsc::channel(1);
     let task = tokio::spawn(run_knocks(doors, say));
     // One that many who are shut stand before.
-    let last = all.last().unwrap();
+    let (last, _) = all.last_key_value().unwrap();
     let at = ports.iter().find(|p| &door("web", p.address()) == last);
     let at = at.unwrap().address();
     let backend = TcpBackend::start_at("late", &Place::Here, at).unwrap();
@@ -38,7 +38,7 @@ async fn whoever_opens_is_said_and_nobody_else() {
     let other = TcpBackend::start("other").unwrap();
     tell.send_replace(Arc::default());
     let wanted = door("other", other.address());
-    tell.send_replace(Arc::new([wanted.clone()].into()));
+    tell.send_replace(Arc::new([(wanted.clone(), None)].into()));
     let said = timeout(SOON, async {
         while let Some(door) = open.recv().await {
             // What was on its way may still come.
@@ -56,7 +56,7 @@ async fn whoever_opens_is_said_and_nobody_else() {
 #[tokio::test]
 async fn it_ends_with_whoever_listens_to_it() {
     let backend = TcpBackend::start("b").unwrap();
-    let wanted = BTreeSet::from([door("web", backend.address())]);
+    let wanted = Doors::from([(door("web", backend.address()), None)]);
     let (_tell, doors) = watch::channel(Arc::new(wanted));
     let (say, open) = mpsc::channel(1);
     drop(open);

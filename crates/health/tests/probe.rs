@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use plimsoll_health::probe;
-use plimsoll_model::{BackendAddr, Check, CheckKind, ProxyVersion};
+use plimsoll_model::{BackendAddr, Check, CheckKind, ProxyVersion, Source, ToBackends};
 use plimsoll_testkit::{
     Answer, Ending, HttpBackend, HttpBehaviour, Phase, TcpAnswer, TcpBackend, TcpBehaviour, TempDir,
 };
@@ -36,7 +36,7 @@ fn impatient(text: &str) -> Check {
 /// Checks an address; why it failed, if it did.
 async fn failure(addr: SocketAddr, check: &Check) -> Option<String> {
     let started = Instant::now();
-    let outcome = probe(&BackendAddr::from(addr), check, &[]).await;
+    let outcome = probe(&BackendAddr::from(addr), check, &[], None).await;
     assert!(started.elapsed() < SOON, "it takes {:?}", started.elapsed());
     outcome.err().map(|why| why.to_string())
 }
@@ -227,10 +227,10 @@ async fn unix_sockets() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("web.sock");
     let addr: BackendAddr = format!("unix:{}", path.display()).parse().unwrap();
-    let why = probe(&addr, &check("tcp"), &[]).await.unwrap_err();
+    let why = probe(&addr, &check("tcp"), &[], None).await.unwrap_err();
     assert_eq!(&*why, "check tcp: no such socket");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    assert_eq!(probe(&addr, &check("tcp"), &[]).await, Ok(()));
+    assert_eq!(probe(&addr, &check("tcp"), &[], None).await, Ok(()));
     let server = tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -244,7 +244,7 @@ async fn unix_sockets() {
             return String::from_utf8(buffer[..read].to_vec()).unwrap();
         }
     });
-    assert_eq!(probe(&addr, &check("http:/x"), &[]).await, Ok(()));
+    assert_eq!(probe(&addr, &check("http:/x"), &[], None).await, Ok(()));
     let request = server.await.unwrap();
     assert!(request.starts_with("GET /x HTTP/1.1\r\n"), "{request}");
     assert!(request.contains("host: localhost\r\n"), "{request}");
@@ -267,7 +267,7 @@ async fn a_header_goes_first() {
     for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let header = version.own_header();
         let check = check("http:/x");
-        let (probed, ()) = tokio::join!(probe(&addr, &check, header), async {
+        let (probed, ()) = tokio::join!(probe(&addr, &check, header, None), async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut begin = vec![0; header.len()];
             stream.read_exact(&mut begin).await.unwrap();
@@ -282,4 +282,50 @@ async fn a_header_goes_first() {
         });
         assert_eq!(probed, Ok(()));
     }
+}
+
+#[tokio::test]
+async fn a_check_leaves_the_way_of_the_service() {
+    let server = HttpBackend::start("b").unwrap();
+    let (v4, mapped) = (
+        BackendAddr::from(server.address()),
+        format!("[::ffff:127.0.0.1]:{}", server.address().port()),
+    );
+    let own = Source::Own {
+        v4: Some([127, 0, 0, 9].into()),
+        v6: None,
+    };
+    for (source, wanted) in [
+        (own, "127.0.0.9"),
+        // It is done for no client.
+        (Source::Client { port: true }, "127.0.0.1"),
+        (Source::Routed, "127.0.0.1"),
+    ] {
+        let to = ToBackends {
+            source,
+            interface: "lo".parse().ok(),
+            ..ToBackends::default()
+        };
+        for addr in [&v4, &mapped.parse().unwrap()] {
+            let probed = probe(addr, &check("http:/x"), &[], Some(&to)).await;
+            assert_eq!(probed, Ok(()), "{addr}");
+            let peer = server.seen().last().unwrap().peer.ip();
+            assert_eq!(peer.to_string(), wanted, "{addr}");
+        }
+    }
+    let to = ToBackends {
+        interface: "no-such0".parse().ok(),
+        ..ToBackends::default()
+    };
+    let why = probe(&v4, &check("tcp"), &[], Some(&to)).await.unwrap_err();
+    assert!(why.contains("No such device"), "{why}");
+    let to = ToBackends {
+        source: own,
+        ..ToBackends::default()
+    };
+    let six = "[::1]:9".parse().unwrap();
+    let why = probe(&six, &check("tcp"), &[], Some(&to))
+        .await
+        .unwrap_err();
+    assert!(why.contains("`source` has no IPv6 address"), "{why}");
 }

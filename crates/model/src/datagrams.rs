@@ -15,6 +15,18 @@ impl ServiceSpec {
         let said = [
             ("accept-proxy", !proxy.accept.is_empty()),
             ("send-proxy", proxy.send.is_some()),
+            (
+                "listen-options.tcp-fast-open",
+                alone
+                    && self
+                        .listen_options
+                        .as_ref()
+                        .is_some_and(|o| o.fast_open > 0),
+            ),
+            (
+                "to-backends.tcp-fast-open",
+                alone && self.to_backends.as_ref().is_some_and(|to| to.fast_open),
+            ),
             ("queue", alone && self.queue != Self::DEFAULT_QUEUE),
             ("body-limit", alone && self.max_body != 0),
             ("trusted", alone && !self.trusted.is_empty()),

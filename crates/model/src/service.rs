@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::{
     AccessLog, Backend, BackendAddr, Check, ClientRules, Cookie, Forward, Invalid, Limits, Listen,
-    Name, Origin, Outlier, OutlierErrors, Ports, ProxyHeaders, Retry, Scheduler, ServiceHttp,
-    Sessions, Timeouts,
+    ListenOptions, Name, Origin, Outlier, OutlierErrors, Ports, ProxyHeaders, Retry, Scheduler,
+    ServiceHttp, Sessions, Timeouts, ToBackends,
 };
 
 /// Keep a client on the backend it had first.
@@ -106,6 +106,10 @@ pub struct ServiceSpec {
     pub limits: Option<Limits>,
     /// Which clients begin with a PROXY header, and whether backends get one.
     pub proxy_headers: ProxyHeaders,
+    /// What its listening sockets are told; none where that is nothing, as for most.
+    pub listen_options: Option<Arc<ListenOptions>>,
+    /// How connections to its backends leave this host; none where that is as the routes say.
+    pub to_backends: Option<Arc<ToBackends>>,
     /// What is written about each request or connection; none: what the process says for all.
     pub access_log: Option<AccessLog>,
     /// Used when no backend can serve.
@@ -142,6 +146,8 @@ impl ServiceSpec {
             trusted: Vec::new(),
             clients: ClientRules::default(),
             limits: None,
+            listen_options: None,
+            to_backends: None,
             access_log: None,
             proxy_headers: ProxyHeaders::default(),
             sorry: None,
@@ -176,6 +182,9 @@ impl ServiceSpec {
             return bad("the connect timeout is at least 1ms".into());
         }
         if let Some(why) = self.fault_for_datagrams() {
+            return bad(why);
+        }
+        if let Some(why) = self.fault_of_options() {
             return bad(why);
         }
         if let Err(error) = self.scheduler.validate() {
@@ -323,6 +332,9 @@ impl Service {
                     self.spec.name, backend.addr
                 )));
             }
+        }
+        if let Some(why) = self.fault_of_sources() {
+            return Err(Invalid(format!("service `{}`: {why}", self.spec.name)));
         }
         let table = self.spec.scheduler.table;
         if table != 0 && (table as usize) < self.backends.len().saturating_mul(100) {

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use plimsoll_model::BackendAddr;
 use rustix::io::Errno;
+use socket2::{Protocol, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::backend::{LiveBackend, Open};
+use crate::conn::Conn;
 use crate::itself::{self, Itself, is_itself};
-use crate::listener::Port;
-use crate::snapshot::TimeoutsMs;
+use crate::snapshot::{LiveService, TimeoutsMs};
 use crate::socket::watch_peer;
 use crate::unix;
+use crate::way::Way;
 use crate::worker::Worker;
 
 /// Why there is no connection.
@@ -31,26 +33,30 @@ pub(crate) enum ConnectError {
     TimedOut,
     /// The backend is the very port that the client came by.
     Itself,
+    /// The backend is to be reached from the client's address, or one of this host, but there is none
+    /// of its family.
+    Unfit,
 }
 
-/// Connects within the time for that, for a client that came by `port`; the connection begins with
+/// Connects within the time for that, for a client's connection; that to the backend begins with
 /// `preface`. Counts, and reports a backend that fails.
 pub(crate) async fn connect(
     worker: &Worker,
+    service: &LiveService,
     backend: &Arc<LiveBackend>,
-    port: &Port,
-    timeouts: &TimeoutsMs,
+    conn: &Conn,
     preface: Vec<u8>,
 ) -> Result<(TcpStream, Open), ConnectError> {
     #[cfg(test)]
     assert!(backend.service.as_str() != crate::panic_tests::PANICS);
+    let port = &*conn.port;
     let addr = backend.socket_addr(port.port);
     let open = Open::new(backend.clone());
     let TimeoutsMs {
         connect: limit,
         peer,
         ..
-    } = *timeouts;
+    } = service.timeouts;
     let limit_as_time = Duration::from_millis(limit.max(1));
     let failed = |reason: String| {
         backend.count(worker.id).connect_failures.add(1);
@@ -66,13 +72,43 @@ pub(crate) async fn connect(
         failed(itself::REASON.into());
         return Err(ConnectError::Itself);
     }
+    let way = addr.map_or(Ok(None), |addr| Way::of(&service.spec, addr, conn.client()));
+    let way = match way {
+        Ok(way) => way,
+        Err(error) => {
+            worker.complain(|| {
+                tracing::warn!(backend = %backend.addr, %error, "cannot connect for this client");
+            });
+            return Err(ConnectError::Unfit);
+        }
+    };
+    let socket = match &way {
+        None => None,
+        Some(way) => match way.socket(Type::STREAM, Protocol::TCP) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                complain(worker, backend, &error);
+                return Err(ConnectError::Local);
+            }
+        },
+    };
     let opening = async {
+        let mut preface = preface.as_slice();
         let mut stream = match (addr, &backend.addr) {
             (None, BackendAddr::Unix(path)) => Box::pin(unix::connect(path)).await?,
             (None, BackendAddr::Ip(..)) => return Err(io::ErrorKind::Unsupported.into()),
             (Some(addr), _) => {
-                let stream = TcpStream::connect(addr).await?;
-                if itself == Itself::IfLocal && backend.whereabouts.came_back(&stream, addr) {
+                let stream = match way.as_ref().zip(socket) {
+                    None => TcpStream::connect(addr).await?,
+                    Some((way, socket)) => {
+                        let (stream, sent) = Box::pin(way.connect(socket, preface)).await?;
+                        preface = preface.get(sent..).unwrap_or_default();
+                        stream
+                    }
+                };
+                let tells = way.as_ref().is_none_or(|way| !way.is_clients());
+                let may_be = itself == Itself::IfLocal && tells;
+                if may_be && backend.whereabouts.came_back(&stream, addr) {
                     return Ok(None);
                 }
                 // A socket without it only answers later.
@@ -82,7 +118,7 @@ pub(crate) async fn connect(
             }
         };
         if !preface.is_empty() {
-            Box::pin(stream.write_all(&preface)).await?;
+            Box::pin(stream.write_all(preface)).await?;
         }
         Ok(Some(stream))
     };
@@ -96,9 +132,7 @@ pub(crate) async fn connect(
             Err(ConnectError::Itself)
         }
         Ok(Err(error)) if is_local(&error) => {
-            worker.complain(|| {
-                tracing::warn!(backend = %backend.addr, %error, "cannot open a connection for now");
-            });
+            complain(worker, backend, &error);
             Err(ConnectError::Local)
         }
         Ok(Err(error)) => {
@@ -116,6 +150,12 @@ pub(crate) async fn connect(
             Err(ConnectError::TimedOut)
         }
     }
+}
+
+fn complain(worker: &Worker, backend: &LiveBackend, error: &io::Error) {
+    worker.complain(|| {
+        tracing::warn!(backend = %backend.addr, %error, "cannot open a connection for now");
+    });
 }
 
 /// Whether it was this host that could not even try.

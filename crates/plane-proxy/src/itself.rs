@@ -31,7 +31,11 @@ pub(crate) fn is_itself(port: &Port, addr: SocketAddr) -> Itself {
     let Listen::Socket { ip: bound, .. } = port.listen else {
         return Itself::No;
     };
-    compare(bound.map(|ip| ip.to_canonical()), reached(addr.ip()))
+    match compare(bound.map(|ip| ip.to_canonical()), reached(addr.ip())) {
+        // What is led here on its way to another host may well go on to that.
+        Itself::Yes if port.transparent => Itself::IfLocal,
+        found => found,
+    }
 }
 
 /// Listening on `bound`, none is any address, against connecting to `ip`.
@@ -145,6 +149,16 @@ mod tests {
         assert!(!whereabouts.is_here(addr));
         assert!(whereabouts.came_back(&stream, addr));
         assert!(whereabouts.is_here(addr));
+    }
+
+    #[test]
+    fn what_is_led_here_may_go_on_to_where_it_was_meant_for() {
+        let mut port = std::sync::Arc::into_inner(crate::worker::tests::port()).unwrap();
+        let own = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(is_itself(&port, own), Itself::Yes);
+        port.transparent = true;
+        assert_eq!(is_itself(&port, own), Itself::IfLocal);
+        assert!(Whereabouts::default().is_here(own), "unless that is here");
     }
 
     #[test]

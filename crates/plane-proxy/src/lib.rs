@@ -22,6 +22,7 @@ mod itself;
 mod limits;
 mod listener;
 mod load;
+mod options;
 mod outq;
 #[cfg(test)]
 mod panic_tests;
@@ -40,6 +41,7 @@ mod thresholds;
 mod timing;
 mod udp;
 mod unix;
+mod way;
 mod worker;
 
 pub use access::{AccessLog, AccessOptions};

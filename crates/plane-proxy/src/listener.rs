@@ -4,11 +4,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use plimsoll_model::{Listen, Ports, Proto};
+use plimsoll_model::{Listen, ListenOptions, Ports, Proto};
 use plimsoll_plane::PlaneError;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::counts::{ListenCounts, per_worker};
+use crate::options::{be_transparent, fast_open_queue};
 use crate::socket::{DEFAULT_PEER, watch_peer};
 use crate::udp;
 
@@ -25,6 +27,8 @@ pub(crate) struct Port {
     pub(crate) index: usize,
     pub(crate) listen: Listen,
     pub(crate) port: u16,
+    /// Whether it takes what goes to other hosts: see [`ListenOptions::transparent`].
+    pub(crate) transparent: bool,
     pub(crate) counts: Arc<Box<[ListenCounts]>>,
 }
 
@@ -42,15 +46,18 @@ impl Port {
 pub(crate) struct Bound {
     pub(crate) index: usize,
     pub(crate) counts: Arc<Box<[ListenCounts]>>,
+    /// What its sockets were told.
+    pub(crate) options: Option<Arc<ListenOptions>>,
     /// Held by each worker for as long as it listens.
     pub(crate) listening: Arc<()>,
 }
 
 impl Bound {
-    pub(crate) fn new(index: usize, workers: usize) -> Self {
+    pub(crate) fn new(index: usize, workers: usize, options: Option<Arc<ListenOptions>>) -> Self {
         Self {
             index,
             counts: Arc::new(per_worker(workers)),
+            options,
             listening: Arc::default(),
         }
     }
@@ -70,6 +77,7 @@ pub(crate) enum Opened {
 /// without it.
 pub(crate) fn open(
     listen: &Listen,
+    options: &ListenOptions,
     workers: usize,
     ours: impl Fn(u16) -> bool,
 ) -> Result<Vec<(u16, Vec<Opened>)>, PlaneError> {
@@ -81,22 +89,29 @@ pub(crate) fn open(
     };
     let (first, last) = ports.bounds();
     let mut sockets = Vec::new();
-    let failed = |port: u16, error: io::Error| failed(listen, *ports, port, &error);
+    let failed = |port: u16, error: io::Error| failed(listen, options, *ports, port, &error);
+    let bind = |port, share| bind(*ip, port, *proto, options, share);
     for port in first..=last {
         if !ours(port) {
-            bind(*ip, port, *proto, false).map_err(|e| failed(port, e))?;
+            bind(port, false).map_err(|e| failed(port, e))?;
         }
         let mut of_port = Vec::with_capacity(workers);
         for _ in 0..workers {
-            let socket = bind(*ip, port, *proto, true).map_err(|e| failed(port, e))?;
+            let socket = bind(port, true).map_err(|e| failed(port, e))?;
             of_port.push(socket);
         }
         sockets.push((port, of_port));
+    }
+    if options.fast_open > 0 && *proto != Proto::Udp {
+        warn_of_slow_open(listen);
     }
     let start = |socket: Socket| -> io::Result<Opened> {
         if *proto == Proto::Udp {
             udp::prepare(&socket)?;
             return Ok(Opened::Datagram(socket.into()));
+        }
+        if options.fast_open > 0 {
+            fast_open_queue(&socket, options.fast_open)?;
         }
         socket.listen(BACKLOG)?;
         let socket = socket.into();
@@ -121,11 +136,43 @@ fn delay_acks(socket: &std::net::TcpListener) {
     let _ = rustix::net::sockopt::set_tcp_quickack(socket, false);
 }
 
-fn failed(listen: &Listen, ports: Ports, port: u16, error: &io::Error) -> PlaneError {
+/// Says that the host allows no fast open, if so: the listen works all the same.
+fn warn_of_slow_open(listen: &Listen) {
+    let Ok(sysctl) = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen") else {
+        return;
+    };
+    // Of the kernel's ip-sysctl.rst: it takes data in first packets.
+    const SERVER: u32 = 2;
+    if sysctl.trim().parse::<u32>().is_ok_and(|n| n & SERVER == 0) {
+        tracing::warn!(
+            %listen,
+            "tcp-fast-open has no effect: this host does not allow it (`sysctl net.ipv4.tcp_fastopen=3`)"
+        );
+    }
+}
+
+fn failed(
+    listen: &Listen,
+    options: &ListenOptions,
+    ports: Ports,
+    port: u16,
+    error: &io::Error,
+) -> PlaneError {
     let which = match ports {
         Ports::One(_) => String::new(),
         _ => format!("port {port}: "),
     };
+    let no_device = Errno::NODEV.raw_os_error();
+    if let Some(interface) = &options.interface
+        && error.raw_os_error() == Some(no_device)
+    {
+        return PlaneError::Listen {
+            listen: *listen,
+            reason: format!(
+                "{which}this host has no device {interface} (`ip link` shows which there are)"
+            ),
+        };
+    }
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
             "address in use: another program listens there (`ss -lntup` shows which); stop it or choose another port"
@@ -134,7 +181,7 @@ fn failed(listen: &Listen, ports: Ports, port: u16, error: &io::Error) -> PlaneE
             "permission denied: ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start; or choose a higher port (for containers `--listen '*:8080'`)"
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this host has no such address: add it to an interface, or listen on another"
+            "this host has no such address: add it to an interface, listen on another, or say `transparent` if it is led here"
         }
         _ => "",
     };
@@ -148,20 +195,33 @@ fn failed(listen: &Listen, ports: Ports, port: u16, error: &io::Error) -> PlaneE
     }
 }
 
-fn bind(ip: Option<IpAddr>, port: u16, proto: Proto, share: bool) -> io::Result<Socket> {
+fn bind(
+    ip: Option<IpAddr>,
+    port: u16,
+    proto: Proto,
+    options: &ListenOptions,
+    share: bool,
+) -> io::Result<Socket> {
+    let bind_to = |addr, only_v6| bind_to(addr, only_v6, proto, options, share);
     match ip {
-        Some(ip) => bind_to(SocketAddr::new(ip, port), true, proto, share),
+        Some(ip) => bind_to(SocketAddr::new(ip, port), true),
         // Any address of both families; on a host without IPv6, of the one there is.
-        None => match bind_to((Ipv6Addr::UNSPECIFIED, port).into(), false, proto, share) {
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
-                bind_to((Ipv4Addr::UNSPECIFIED, port).into(), true, proto, share)
+        None => match bind_to((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+            Err(e) if e.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
+                bind_to((Ipv4Addr::UNSPECIFIED, port).into(), true)
             }
             other => other,
         },
     }
 }
 
-fn bind_to(addr: SocketAddr, only_v6: bool, proto: Proto, share: bool) -> io::Result<Socket> {
+fn bind_to(
+    addr: SocketAddr,
+    only_v6: bool,
+    proto: Proto,
+    options: &ListenOptions,
+    share: bool,
+) -> io::Result<Socket> {
     let udp = proto == Proto::Udp;
     let (kind, protocol) = match udp {
         true => (Type::DGRAM, Protocol::UDP),
@@ -180,6 +240,12 @@ fn bind_to(addr: SocketAddr, only_v6: bool, proto: Proto, share: bool) -> io::Re
         watch_peer(&socket, DEFAULT_PEER);
         // But for this one, which costs a timer: it is set where a connection has to be waited for.
         socket.set_keepalive(false)?;
+    }
+    if options.transparent {
+        be_transparent(&socket, addr.is_ipv6())?;
+    }
+    if let Some(interface) = &options.interface {
+        socket.bind_device(Some(interface.as_str().as_bytes()))?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;

@@ -1,17 +1,17 @@
 //! The plane as control sees it.
 
 mod insight;
+mod listens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_model::{
-    AccessLog as Format, Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Ports,
-    Route, SchedulerKind, Service, State,
+    AccessLog as Format, Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Route,
+    SchedulerKind, Service, State,
 };
 use plimsoll_plane::{
     Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, Plane, PlaneError, Tuple,
@@ -24,11 +24,11 @@ use crate::backend::{LiveBackend, UNLIMITED};
 use crate::check;
 use crate::explain::explain;
 use crate::http::auth::Guards;
-use crate::listener::{self, Bound};
+use crate::listener::Bound;
 use crate::load::Load;
 use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
 use crate::udp;
-use crate::worker::{self, Command, PortSeed, Shared};
+use crate::worker::{self, Command, Shared};
 
 /// Events kept for control while it is busy.
 const EVENTS: usize = 1024;
@@ -122,93 +122,22 @@ impl ProxyPlane {
         true
     }
 
-    /// Opens the sockets of a listen that is not open yet.
-    fn open(&mut self, listen: &Listen) -> Result<(), PlaneError> {
-        if self.listens.contains_key(listen) {
-            return Ok(());
-        }
-        self.closing.retain(|(_, open)| open.strong_count() > 0);
-        // An http and a tcp listen on one socket are the same to the kernel.
-        let ours = |port: u16| {
-            let closing = self.closing.iter().map(|(listen, _)| listen);
-            self.listens
-                .keys()
-                .chain(closing)
-                .any(|ours| shares(ours, listen, port))
-        };
-        let sockets = listener::open(listen, self.workers, ours)?;
-        let index = self.next_listen;
-        self.next_listen += 1;
-        let bound = Bound::new(index, self.workers);
-        for (port, of_port) in sockets {
-            for (worker, socket) in of_port.into_iter().enumerate() {
-                let counts = bound.counts.clone();
-                let port = Box::new(PortSeed {
-                    index,
-                    listen: *listen,
-                    port,
-                    counts,
-                    listening: bound.listening.clone(),
-                });
-                let command = Command::Listen {
-                    index,
-                    port,
-                    socket,
-                };
-                self.opened.push((worker, command));
-            }
-        }
-        self.listens.insert(*listen, bound);
-        Ok(())
-    }
-
-    /// Has the workers accept from what was opened.
-    fn accept_from_opened(&mut self) {
-        let senders = self.shared.workers.get().map_or(&[][..], Vec::as_slice);
-        for (worker, command) in self.opened.drain(..) {
-            if let Some(sender) = senders.get(worker) {
-                // A worker that has ended is found by the next read.
-                let _ = sender.send(command);
-            }
-        }
-    }
-
-    /// Closes what no service listens on any more.
-    fn close_unused(&mut self) {
-        let used: BTreeSet<Listen> = self
-            .held
-            .services
-            .values()
-            .flat_map(|s| s.spec.listens.iter().copied())
-            .collect();
-        self.listens.retain(|listen, bound| {
-            let keep = used.contains(listen);
-            if !keep {
-                let index = bound.index;
-                self.shared.tell_all(|| Command::Close(index));
-                let open = Arc::downgrade(&bound.listening);
-                self.closing.push((*listen, open));
-            }
-            keep
-        });
-    }
-
     fn take(&mut self, op: &Op, touched: &mut BTreeSet<Name>) -> Result<(), PlaneError> {
-        let listens = match op {
+        let spec = match op {
             Op::AddService(service) => {
                 self.check(service)?;
-                service.spec.listens.as_slice()
+                Some(&service.spec)
             }
             Op::SetSpec(spec) => {
                 check::spec(spec)?;
-                spec.listens.as_slice()
+                Some(spec)
             }
             Op::AddBackend(_, backend) | Op::SetBackend(_, backend) => {
                 check::backend(backend)?;
-                &[]
+                None
             }
             Op::PutRoute(_) | Op::RemoveRoute(_) | Op::RemoveBackend(..) | Op::RemoveService(_) => {
-                &[]
+                None
             }
         };
         // Nothing is opened for a step that does not fit.
@@ -217,8 +146,8 @@ impl ProxyPlane {
             Op::SetSpec(spec) => self.held.services.contains_key(&spec.name),
             _ => false,
         };
-        for listen in listens.iter().filter(|_| fits) {
-            self.open(listen)?;
+        if let Some(spec) = spec.filter(|_| fits) {
+            self.open_all(spec)?;
         }
         self.held.apply(op)?;
         match op {
@@ -385,28 +314,6 @@ impl ProxyPlane {
 fn most_sessions() -> u32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.map_or(u32::MAX, |n| u32::try_from(n / 2).unwrap_or(u32::MAX))
-}
-
-/// Whether a socket of ours on this port would be in the way of one for `listen`.
-fn shares(ours: &Listen, listen: &Listen, port: u16) -> bool {
-    let (
-        Listen::Socket {
-            ip: a,
-            ports,
-            proto: p,
-        },
-        Listen::Socket {
-            ip: b, proto: q, ..
-        },
-    ) = (ours, listen)
-    else {
-        return false;
-    };
-    if p.transport() != q.transport() {
-        return false;
-    }
-    let any = |ip: &Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
-    ports.overlaps(Ports::One(port)) && (a == b || any(a) || any(b))
 }
 
 /// The backends that could serve, the sorry server among them.

@@ -257,9 +257,11 @@ impl LiveService {
         may
     }
 
-    /// Whether a connection to a backend is for one client alone, since the backend is told of whom.
+    /// Whether a connection to a backend is for one client alone, since the backend is told of whom, or
+    /// sees it.
     pub(crate) fn is_personal(&self) -> bool {
-        self.spec.proxy_headers.send.is_some()
+        let to = self.spec.to_backends.as_ref();
+        self.spec.proxy_headers.send.is_some() || to.is_some_and(|to| to.source.is_client())
     }
 
     #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use plimsoll_balance::limits::What;
 use plimsoll_model::RetryOn;
+use rustix::net::RecvFlags;
 use tokio::net::TcpStream;
 
 use crate::access::{End, Record};
@@ -25,6 +26,9 @@ use crate::worker::{Listed, TICK, Worker};
 
 /// Bytes read at once.
 pub(crate) const SCRATCH: usize = 64 * 1024;
+
+/// Bytes of a client that go along with the first packet at most.
+const EARLY: usize = 1_400;
 
 /// Ends a connection by a reset: the nearest to a refusal that is left once it was accepted.
 pub(crate) fn refuse(stream: &impl AsFd) {
@@ -76,6 +80,7 @@ pub(crate) async fn serve(
     };
     let until = worker.now() + service.timeouts.connect;
     let mut tried = Tried::default();
+    let early = early(&service, &client);
     loop {
         let choosing = choose(&worker, &service, conn, &tried, None);
         let place = match unless_gone(conn, &client, choosing).await {
@@ -89,17 +94,22 @@ pub(crate) async fn serve(
         let backend = place.backend();
         conn.set_backend(Some(backend.clone()));
         conn.note(|record, at| record.place(backend, at));
-        let preface = preface(&service, conn, || client.local_addr().ok());
+        let mut preface = preface(&service, conn, || client.local_addr().ok());
+        preface.extend_from_slice(&early);
         time(&worker, conn, &service);
         let begun = Instant::now();
-        match connect(&worker, backend, &conn.port, &service.timeouts, preface).await {
+        match connect(&worker, &service, backend, conn, preface).await {
             Ok((mut server, _open)) => {
                 conn.note(|record, at| record.connect(at));
                 let latency = service.shared.latency(worker.id);
                 if let Some(latency) = latency {
                     latency.connect.record(begun.elapsed());
                 }
-                backend.count(worker.id).requests.add(1);
+                let counts = backend.count(worker.id);
+                counts.requests.add(1);
+                counts.bytes_in.add(early.len() as u64);
+                conn.add_received(early.len() as u64);
+                drop(early);
                 backend.served();
                 timed(&worker, conn, &service, backend, true);
                 let idle = service.timeouts.idle;
@@ -136,7 +146,8 @@ pub(crate) async fn serve(
             }
             Err(error) => {
                 timed(&worker, conn, &service, backend, false);
-                let refused = matches!(error, ConnectError::Refused | ConnectError::Itself);
+                let passed_over = matches!(error, ConnectError::Itself | ConnectError::Unfit);
+                let refused = passed_over || matches!(error, ConnectError::Refused);
                 let again = service.spec.retry.on.has(RetryOn::CONNECT_FAILURE)
                     && tried.failed(backend, refused, service.spec.retries)
                     && (refused || service.may_retry(worker.id, worker.now()));
@@ -157,6 +168,20 @@ pub(crate) async fn serve(
         counts.unserved.add(1);
     }
     refuse(&client);
+}
+
+/// What the client has said already, where it may go along with the first packet to a backend. As
+/// much as fits into that at least (RFC 9293 §3.7.1, with the options of the first packet).
+fn early(service: &LiveService, client: &TcpStream) -> Vec<u8> {
+    let to = service.spec.to_backends.as_ref();
+    if !to.is_some_and(|to| to.fast_open) {
+        return Vec::new();
+    }
+    let mut bytes = vec![0; EARLY];
+    let read = rustix::net::recv(client, bytes.as_mut_slice(), RecvFlags::DONTWAIT);
+    // Whatever is wrong shows again when it is read from the next time.
+    bytes.truncate(read.map_or(0, |(_, n)| n));
+    bytes
 }
 
 /// Waits for the future, but not for longer than the client does; none if it has gone. One that has

@@ -109,6 +109,7 @@ pub(crate) struct PortSeed {
     pub(crate) index: usize,
     pub(crate) listen: plimsoll_model::Listen,
     pub(crate) port: u16,
+    pub(crate) transparent: bool,
     pub(crate) counts: Arc<Box<[crate::counts::ListenCounts]>>,
     pub(crate) listening: Arc<()>,
 }
@@ -306,6 +307,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                     index: listen_index,
                     listen,
                     port,
+                    transparent,
                     counts,
                     listening,
                 } = *port;
@@ -313,6 +315,7 @@ async fn run(id: usize, shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                     index: listen_index,
                     listen,
                     port,
+                    transparent,
                     counts,
                 });
                 let socket = match socket {

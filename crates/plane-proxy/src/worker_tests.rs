@@ -25,6 +25,7 @@ pub(crate) fn port() -> Arc<Port> {
         index: 0,
         listen: Listen::socket(std::net::IpAddr::from(Ipv4Addr::LOCALHOST), 80, Proto::Http),
         port: 80,
+        transparent: false,
         counts: Arc::new(per_worker::<ListenCounts>(1)),
     })
 }

@@ -224,25 +224,28 @@ fn warning(text: &str, entry: &str, key: String, message: String) -> Diagnostic 
 }
 
 /// Whether a backend is a listen of its own service, as far as addresses alone can tell: of those
-/// of this host only the loopback ones are known.
+/// of this host only the loopback ones are known. What is led here may well go on to where it was
+/// meant for.
 fn is_own(service: &Service, addr: &BackendAddr) -> bool {
-    service.spec.listens.iter().any(|listen| {
-        let Listen::Socket {
-            ip,
-            ports: Ports::One(port),
-            proto,
-        } = listen
-        else {
-            return false;
-        };
-        let Some(to) = addr.socket_addr(*port) else {
-            return false;
-        };
-        let any = ip.is_none_or(|ip| ip.is_unspecified());
-        let here = ip.is_some_and(|ip| ip == to.ip())
-            || any && (to.ip().is_loopback() || to.ip().is_unspecified());
-        here && to.port() == *port && *proto != Proto::Sctp
-    })
+    let transparent = (service.spec.listen_options.as_ref()).is_some_and(|o| o.transparent);
+    !transparent
+        && service.spec.listens.iter().any(|listen| {
+            let Listen::Socket {
+                ip,
+                ports: Ports::One(port),
+                proto,
+            } = listen
+            else {
+                return false;
+            };
+            let Some(to) = addr.socket_addr(*port) else {
+                return false;
+            };
+            let any = ip.is_none_or(|ip| ip.is_unspecified());
+            let here = ip.is_some_and(|ip| ip == to.ip())
+                || any && (to.ip().is_loopback() || to.ip().is_unspecified());
+            here && to.port() == *port && *proto != Proto::Sctp
+        })
 }
 
 /// Where an entry such as `service web, backend 10.0.0.1:80` has its name; the beginning of the

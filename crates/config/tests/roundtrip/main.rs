@@ -10,6 +10,7 @@
 mod http;
 mod limits;
 mod model;
+mod options;
 mod write;
 
 use plimsoll_config::{Config, parse, render};

@@ -327,6 +327,14 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                         _ => Some(ProxyVersion::V2),
                     },
                 };
+                let shares = spec.listens.iter().any(|l| l.to_string() == SHARED);
+                if !shares && !spec.listens.is_empty() {
+                    spec.listen_options = crate::options::listen(retries).map(Arc::new);
+                }
+                spec.to_backends = crate::options::to_backends(queue).map(Arc::new);
+                if matches!(spec.plane, PlaneChoice::Ebpf | PlaneChoice::Ipvs) {
+                    (spec.listen_options, spec.to_backends) = (None, None);
+                }
                 spec.clients = ClientRules {
                     allow: spec.trusted.iter().skip(1).copied().collect(),
                     deny: spec.trusted.iter().take(1).copied().collect(),
@@ -375,6 +383,10 @@ fn checkable(mut service: Service) -> Service {
         && let Some(check) = &mut Arc::make_mut(&mut service.spec).check
     {
         check.port = Some(80);
+    }
+    // A source of another family than a backend's, and such.
+    if service.validate().is_err() {
+        Arc::make_mut(&mut service.spec).to_backends = None;
     }
     service
 }

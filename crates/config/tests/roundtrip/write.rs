@@ -212,6 +212,7 @@ fn service(service: &Service, short: bool) -> String {
     let accept = &spec.proxy_headers.accept;
     let networks = one_or_many(accept.iter().map(text).collect(), short);
     parts.add(!short || !accept.is_empty(), "accept-proxy", networks);
+    crate::options::write(spec, short, &mut parts);
     if let Some(version) = spec.proxy_headers.send {
         parts.add(true, "send-proxy", text(version.as_str()));
     }

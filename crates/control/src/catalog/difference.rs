@@ -14,6 +14,7 @@ use super::words::{self, time};
 
 mod http;
 mod limits;
+mod options;
 
 /// A setting with two values.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,6 +135,8 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         clients,
         limits,
         proxy_headers,
+        listen_options,
+        to_backends,
         access_log,
         sorry,
         max_body,
@@ -165,6 +168,10 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         .or_else(|| of_clients(clients, &second.clients))
         .or_else(|| limits::of_limits(limits.as_ref(), second.limits.as_ref()))
         .or_else(|| of_proxy_headers(proxy_headers, &second.proxy_headers))
+        .or_else(|| {
+            options::of_listens(listen_options.as_deref(), second.listen_options.as_deref())
+        })
+        .or_else(|| options::of_ways(to_backends.as_deref(), second.to_backends.as_deref()))
         .or_else(|| {
             let show = |log: &Option<AccessLog>| log.map_or(NONE, AccessLog::as_str).to_owned();
             differ("access-log", access_log, &second.access_log, show)

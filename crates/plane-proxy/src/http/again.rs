@@ -23,7 +23,7 @@ impl Exchange<'_> {
                 return Err(self.unserved(why).ending(*b"RC"));
             }
             // It could never serve: as if there were one backend fewer.
-            ConnectError::Itself => {
+            ConnectError::Itself | ConnectError::Unfit => {
                 let retries = self.service.spec.retries;
                 if !self.tried.failed(backend, true, retries) {
                     return Err(self.unserved("no backend can serve now"));

@@ -284,8 +284,7 @@ impl<'a> Exchange<'a> {
         let conn = &self.client.conn;
         let preface = preface(&self.service, conn, || self.client.gate.local_addr());
         let begun = Instant::now();
-        let timeouts = &self.service.timeouts;
-        let (stream, open) = connect(worker, backend, &conn.port, timeouts, preface).await?;
+        let (stream, open) = connect(worker, &self.service, backend, conn, preface).await?;
         if let Some(latency) = self.service.shared.latency(worker.id) {
             latency.connect.record(begun.elapsed());
         }

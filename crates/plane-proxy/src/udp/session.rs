@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_balance::Client;
-use plimsoll_model::Listen;
+use plimsoll_model::{Invalid, Listen};
 use plimsoll_plane::{Flow, FlowFilter};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -20,6 +20,7 @@ use crate::connect::{describe, is_local};
 use crate::itself::{self, Itself, is_itself};
 use crate::listener::Port;
 use crate::snapshot::{LiveService, SharedService};
+use crate::way::Way;
 use crate::worker::Worker;
 
 /// After so many datagrams from the backend a session is no exchange of a question and an answer, and
@@ -280,7 +281,7 @@ impl Session {
         }
         while let Some(chosen) = place {
             let backend = chosen.backend().clone();
-            let refused = match connect(&backend, &self.port) {
+            let refused = match connect(service, &backend, &self.port, key) {
                 Ok(socket) => {
                     let counts = backend.count(worker.id);
                     counts.connections.add(1);
@@ -305,6 +306,13 @@ impl Session {
                         tracing::warn!(backend = %backend.addr, %error, "cannot open a session for now");
                     });
                     return Err(NO_ROOM);
+                }
+                Err(Failure::Client(error)) => {
+                    worker.complain(|| {
+                        tracing::warn!(backend = %backend.addr, %error, "no session for this client");
+                    });
+                    // As if there were one backend fewer.
+                    true
                 }
                 Err(Failure::Backend(reason)) => {
                     backend.count(worker.id).connect_failures.add(1);
@@ -345,11 +353,18 @@ impl Session {
 enum Failure {
     /// The host has no descriptor, port or memory left.
     Host(std::io::Error),
+    /// The backend cannot be reached from the client's address.
+    Client(Invalid),
     Backend(String),
 }
 
 /// A socket that is connected: it gets the answers of this backend alone, and its ICMP errors.
-fn connect(backend: &LiveBackend, port: &Port) -> Result<Socket, Failure> {
+fn connect(
+    service: &LiveService,
+    backend: &LiveBackend,
+    port: &Port,
+    key: &Key,
+) -> Result<Socket, Failure> {
     // The plane's check refuses Unix sockets, so there is an address.
     let Some(addr) = backend.socket_addr(port.port) else {
         return Err(Failure::Backend("it has no address".into()));
@@ -362,9 +377,16 @@ fn connect(backend: &LiveBackend, port: &Port) -> Result<Socket, Failure> {
     if itself {
         return Err(Failure::Backend(itself::REASON.into()));
     }
-    let domain = Domain::for_address(addr);
-    let kind = Type::DGRAM.nonblocking().cloexec();
-    let socket = Socket::new_raw(domain, kind, Some(Protocol::UDP)).map_err(Failure::Host)?;
+    let (socket, addr) = match Way::of(&service.spec, addr, key.client()) {
+        Ok(Some(way)) => (way.socket(Type::DGRAM, Protocol::UDP), way.addr()),
+        Ok(None) => {
+            let kind = Type::DGRAM.nonblocking().cloexec();
+            let domain = Domain::for_address(addr);
+            (Socket::new_raw(domain, kind, Some(Protocol::UDP)), addr)
+        }
+        Err(error) => return Err(Failure::Client(error)),
+    };
+    let socket = socket.map_err(Failure::Host)?;
     match socket.connect(&SockAddr::from(addr)) {
         Ok(()) => Ok(socket),
         Err(error) if is_local(&error) => Err(Failure::Host(error)),

@@ -44,6 +44,7 @@ mod routing;
 mod rules;
 mod schedulers;
 mod slow_start;
+mod sockets;
 mod stall;
 mod strict;
 mod tcp;

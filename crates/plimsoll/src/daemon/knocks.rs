@@ -1,17 +1,16 @@
 //! The task that knocks at backends that cannot be connected to, and the channels to it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use plimsoll_health::{Door, run_knocks};
-use plimsoll_model::{BackendAddr, Name};
+use plimsoll_health::{Door, Doors, run_knocks};
+use plimsoll_model::{BackendAddr, Desired, Name};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Hears who is out, says who opens.
 #[derive(Debug)]
 pub(super) struct Knocks {
-    doors: watch::Sender<Arc<BTreeSet<Door>>>,
+    doors: watch::Sender<Arc<Doors>>,
     opened: mpsc::Receiver<Door>,
     task: JoinHandle<()>,
 }
@@ -29,9 +28,17 @@ impl Knocks {
     }
 
     /// These are out now.
-    pub(super) fn tell<'a>(&self, out: impl Iterator<Item = (&'a Name, &'a BackendAddr)>) {
-        let out: BTreeSet<Door> = out
-            .map(|(name, addr)| (name.clone(), addr.clone()))
+    pub(super) fn tell<'a>(
+        &self,
+        desired: &Desired,
+        out: impl Iterator<Item = (&'a Name, &'a BackendAddr)>,
+    ) {
+        let out: Doors = out
+            .map(|(name, addr)| {
+                let service = desired.services.get(name);
+                let to = service.and_then(|service| service.spec.to_backends.clone());
+                ((name.clone(), addr.clone()), to)
+            })
             .collect();
         self.doors.send_if_modified(|known| {
             let other = **known != out;

@@ -191,7 +191,8 @@ impl Daemon {
         self.deadline = step.next_deadline;
         self.announcer.stepped(now, &self.control, &step);
         self.checks.tell(self.control.desired());
-        self.knocks.tell(self.control.unreached());
+        let desired = self.control.desired();
+        self.knocks.tell(desired, self.control.unreached());
     }
 
     /// Whether the first configuration has been tried on the planes.

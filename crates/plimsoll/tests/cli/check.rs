@@ -1,10 +1,11 @@
 //! `check`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use plimsoll_testkit::TempDir;
 
-use crate::{plimsoll, text};
+use crate::{BINARY, plimsoll, text};
 
 struct File {
     _dir: TempDir,
@@ -123,6 +124,11 @@ fn what_has_no_effect_on_datagrams_is_a_warning() {
             "timeouts = { udp = \"5s\" }\nsessions = 5\n",
             Some("`timeouts.udp`, `sessions` have no effect where no listen is /udp"),
         ),
+        (
+            "127.0.0.1:80/udp",
+            "listen-options = { tcp-fast-open = 5 }\nto-backends = { tcp-fast-open = true }\n",
+            Some("`listen-options.tcp-fast-open`, `to-backends.tcp-fast-open` have no effect"),
+        ),
         ("127.0.0.1:80/udp", "sessions = 5\n", None),
     ] {
         let config = GOOD.replace("127.0.0.1:80/http", listen);
@@ -133,6 +139,36 @@ fn what_has_no_effect_on_datagrams_is_a_warning() {
         assert_eq!(ended.code, Some(code), "{listen} {settings}: {}", ended.err);
         let said = expected.unwrap_or("");
         assert!(ended.err.contains(said), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_lack_of_privileges_is_a_warning() {
+    for settings in [
+        "to-backends = { mark = 7 }",
+        "to-backends = { source = \"client\" }",
+        "listen-options = { transparent = true }",
+    ] {
+        let file = file(&GOOD.replace("listen =", &format!("{settings}\nlisten =")));
+        let args = ["check", "--strict", text(&file.path)];
+        let mut command = match plimsoll_testkit::have_root() {
+            true => {
+                let mut command = Command::new("setpriv");
+                command.args(["--bounding-set", "-net_admin,-net_raw", BINARY]);
+                command
+            }
+            false => Command::new(BINARY),
+        };
+        let output = command.args(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        for part in [
+            "is put aside",
+            "without CAP_NET_ADMIN",
+            "--cap-add NET_ADMIN",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod many;
 mod modes;
 mod proxied;
 mod schedulers;
+mod sockets;
 mod stage;
 mod stopping;
 mod udp;
