@@ -140,6 +140,8 @@ impl LiveBackend {
     pub(crate) fn restore(&self, now: u64) {
         self.set_gone(false);
         if self.cut_at.swap(NEVER, Ordering::AcqRel) != NEVER {
+            // What it answered meanwhile was begun before.
+            self.errors.store(0, Ordering::Relaxed);
             self.ready_since.store(now, Ordering::Relaxed);
         }
     }

@@ -1,6 +1,6 @@
 //! What the plane tells of backends that answer with errors.
 
-use plimsoll_model::{Outlier, OutlierErrors};
+use plimsoll_model::{Outlier, OutlierErrors, State, Status};
 use plimsoll_plane::{Event, Plane};
 use plimsoll_testkit::{HttpBackend, HttpBehaviour, wait_until_async};
 
@@ -62,6 +62,26 @@ async fn errors_in_a_row_are_told_over_all_workers() {
     });
     assert!(served.await);
     assert!(matches!(told, Some(Event::Served { .. })), "{told:?}");
+}
+
+#[tokio::test]
+async fn who_comes_back_starts_afresh() {
+    let backend = HttpBackend::start("b").unwrap();
+    let mut proxy = proxy(&backend, OutlierErrors::Server);
+    let mut events = proxy.plane.events().unwrap();
+    answering(&backend, 500);
+    for _ in 0..2 {
+        get(&proxy, 500).await;
+        get(&proxy, 500).await;
+        assert!(events.try_recv().is_err(), "two errors in a row, not three");
+        for state in [State::Down, State::Ready] {
+            proxy.edit_backend(backend.address(), |b| b.status = Status::new(state, "test"));
+        }
+    }
+    for _ in 0..3 {
+        get(&proxy, 500).await;
+    }
+    assert!(matches!(events.try_recv(), Ok(Event::Errors { .. })));
 }
 
 #[tokio::test]
