@@ -61,7 +61,7 @@ pub(super) fn enter(service: &LiveService, ip: IpAddr) -> Result<Option<Box<Perm
 }
 
 /// RFC 6585 §4: 429 is for who has sent too much himself. What others have used up is 503.
-fn refusal(too_much: TooMuch) -> Failure {
+pub(super) fn refusal(too_much: TooMuch) -> Failure {
     let (status, why) = match (too_much.whose, too_much.refused.limit) {
         (Whose::Source, Limit::AtOnce) => (429, "too many requests of yours at once"),
         (Whose::Source, Limit::Rate) => (429, "too many requests of yours"),

@@ -53,7 +53,7 @@ pub(super) struct Options {
 pub(super) struct Exchange<'a> {
     pub(super) client: &'a Rc<Client>,
     pub(super) service: Arc<LiveService>,
-    others: std::vec::IntoIter<Arc<LiveService>>,
+    pub(super) others: std::vec::IntoIter<Arc<LiveService>>,
     pub(super) options: Options,
     pub(super) request: Option<Request<RequestBody>>,
     pub(super) body: Option<Incoming>,
@@ -68,6 +68,8 @@ pub(super) struct Exchange<'a> {
     pub(super) resent: u32,
     /// What to answer if no other backend is left to try.
     pub(super) failed: Option<Failure>,
+    /// The same, where this other service of the route had no room for the request.
+    pub(super) refused: Option<Box<(Arc<LiveService>, Failure)>>,
     /// A response that is kept for the same.
     pub(super) kept: Option<Box<Kept>>,
 }
@@ -118,6 +120,7 @@ impl<'a> Exchange<'a> {
             tried: Tried::default(),
             resent: 0,
             failed: None,
+            refused: None,
             kept: None,
         }
     }
@@ -205,11 +208,10 @@ impl<'a> Exchange<'a> {
             .await
             {
                 Ok(place) => return Ok(place),
-                Err(NoPlace::NoBackend) => match (self.failed.take(), self.others.next()) {
-                    (Some(failure), _) => return Err(failure),
-                    // Another service of the same route can.
-                    (None, Some(other)) => self.fall_back(other)?,
-                    (None, None) => return Err(self.unserved("no backend can serve now")),
+                Err(NoPlace::NoBackend) => match self.failed.take() {
+                    Some(failure) => return Err(failure),
+                    // Another service of the same route may.
+                    None => self.fall_back()?,
                 },
                 Err(NoPlace::QueuesFull) => {
                     let failure = self.unserved("all queues are full");

@@ -9,7 +9,7 @@ use hyper::Request;
 use hyper::body::Body;
 
 use super::Client;
-use super::admit::enter;
+use super::admit::{enter, refusal};
 use super::body::RequestBody;
 use super::exchange::Exchange;
 use super::headers::Hop;
@@ -51,18 +51,38 @@ impl Undressed {
 }
 
 impl Exchange<'_> {
-    /// Goes on with another service, of which no backend has been tried, if its limits let it.
-    pub(super) fn fall_back(&mut self, other: Arc<LiveService>) -> Result<(), Failure> {
+    /// Goes on with the next service, of which no backend has been tried, whose limits let it.
+    ///
+    /// # Errors
+    /// There is none: that one was at its limit, if there is nothing else to say.
+    pub(super) fn fall_back(&mut self) -> Result<(), Failure> {
+        while let Some(other) = self.others.next() {
+            if let Some(undressed) = &self.undressed {
+                let (said, trusted) = (&undressed.parts.headers, &other.spec.trusted);
+                self.options.source = self.client.forwarded.speaks_for(said, trusted);
+            }
+            match enter(&other, self.options.source) {
+                Ok(permit) => {
+                    self.permit = permit;
+                    return self.go_on_with(other);
+                }
+                // The next one may have room.
+                Err(too_much) => self.refused = Some(Box::new((other, refusal(too_much)))),
+            }
+        }
+        let unserved = self.unserved("no backend can serve now");
+        Err(match self.refused.take() {
+            Some(refused) => {
+                let (limited, failure) = *refused;
+                self.client.conn.route(&limited);
+                failure
+            }
+            None => unserved,
+        })
+    }
+
+    fn go_on_with(&mut self, other: Arc<LiveService>) -> Result<(), Failure> {
         let client: &Rc<Client> = self.client;
-        if let Some(undressed) = &self.undressed {
-            let (said, trusted) = (&undressed.parts.headers, &other.spec.trusted);
-            self.options.source = client.forwarded.speaks_for(said, trusted);
-        }
-        match enter(&other, self.options.source) {
-            Ok(permit) => self.permit = permit,
-            // The next one may have room.
-            Err(_) => return Ok(()),
-        }
         client.conn.route(&other);
         client.keepalive.set(other.timeouts.keepalive);
         client.idle.set(other.timeouts.idle);

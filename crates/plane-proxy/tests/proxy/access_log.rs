@@ -16,7 +16,7 @@ use crate::common::{BOUND, Proxy, at, limited, ms};
 pub(crate) struct Log {
     _dir: TempDir,
     path: PathBuf,
-    log: AccessLog,
+    pub(crate) log: AccessLog,
 }
 
 impl Log {

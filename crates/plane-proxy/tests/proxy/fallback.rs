@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use plimsoll_model::{
-    AccessLog as Format, Cookie, CookieMode, LogTo, Proto, RequestId, ServiceHttp, ServiceSpec,
+    AccessLog as Format, Cookie, CookieMode, Limits, LogTo, Proto, RequestId, ServiceHttp,
+    ServiceSpec,
 };
 use plimsoll_plane_proxy::{AccessLog, AccessOptions};
 use plimsoll_testkit::{HttpBackend, TempDir, wait_until_async};
 
+use crate::access_log::Log;
 use crate::common::{BOUND, Proxy, at, put, put_route, route, service};
 use crate::rules::fields;
 
@@ -86,6 +88,45 @@ async fn what_one_service_wants_does_not_come_to_another() {
             .lines()
             .all(|line| line.contains("\"service\":\"other\""))
     );
+}
+
+#[tokio::test]
+async fn a_limit_of_the_other_service_is_told_as_its_own() {
+    let log = Log::new(Format::Json, false);
+    let server = HttpBackend::start("b").unwrap();
+    let mut proxy = Proxy::logged(log.log.clone(), Proto::Http, Vec::new(), |_| {});
+    for (whose, status) in [("total", 503), ("per-source", 429)] {
+        proxy.change(|desired| {
+            let mut limited = service("limited", vec![at(server.address())]);
+            let mut limits = Limits::default();
+            let quota = match status {
+                429 => &mut limits.per_source,
+                _ => &mut limits.total,
+            };
+            quota.request_rate = Some("1/h".parse().unwrap());
+            Arc::make_mut(&mut limited.spec).limits = Some(limits);
+            put(desired, limited);
+            // One that has no backend, either, is not what the client is told of.
+            put(desired, service("empty", Vec::new()));
+            let all = [("web", 1), ("limited", 1), ("empty", 1)];
+            put_route(desired, route("r", whose, "/", &all));
+        });
+        let mut last = proxy.get(whose, "/").await;
+        for _ in 0..3 {
+            last = proxy.get(whose, "/").await;
+        }
+        assert_eq!(last.status, status, "{whose}");
+        assert_ne!(last.head.get("retry-after"), Some("1"), "{whose}");
+    }
+    let lines = log.lines(8).await;
+    let refused: Vec<_> = (lines.iter())
+        .filter(|l| !l.contains("\"status\":200"))
+        .collect();
+    assert!(refused.len() >= 6, "{lines:?}");
+    for line in refused {
+        let limited = line.contains("\"service\":\"limited\"");
+        assert!(limited && line.contains("\"PR\""), "{line}");
+    }
 }
 
 #[tokio::test]
