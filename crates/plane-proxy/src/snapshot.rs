@@ -9,8 +9,8 @@ use std::time::Instant;
 use ipnet::IpNet;
 use plimsoll_balance::{Balancer, Candidate, Shared, SlowStart};
 use plimsoll_model::{
-    AccessLog, Backend, BackendAddr, Cookie, Desired, Listen, Name, RetryOn, Route, Service,
-    ServiceSpec, State,
+    AccessLog, Backend, BackendAddr, Cookie, Desired, Listen, Name, Route, Service, ServiceSpec,
+    State,
 };
 
 use crate::backend::LiveBackend;
@@ -23,10 +23,6 @@ use crate::limits::Had;
 use crate::router::Router;
 use crate::sticky::{Clients, Sticky};
 use crate::udp;
-
-/// A request that was sent and got no answer is sent again at most so many times where the service
-/// does not say after what.
-const RESENT: u32 = 2;
 
 /// One backend as a service sees it now.
 #[derive(Debug)]
@@ -235,14 +231,6 @@ impl LiveService {
     /// Whether clients stay on their backend.
     pub(crate) fn clients_stay(&self) -> bool {
         self.sticky.is_some() || self.cookie.is_some()
-    }
-
-    /// How often a request may be sent again that was sent and got no answer.
-    pub(crate) fn resent(&self) -> u32 {
-        match self.spec.retry.on == RetryOn::default() {
-            true => RESENT,
-            false => self.spec.retries,
-        }
     }
 
     /// Whether there may be another retry now, `now` being that of the plane's clock in ms. Counts

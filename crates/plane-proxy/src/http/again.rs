@@ -127,7 +127,6 @@ impl Exchange<'_> {
                 let spare = self.client.spare.borrow_mut().take().filter(|_| !received);
                 if reused && spare.is_some() {
                     // The backend closed it as idle at this very moment, which is its right.
-                    self.resent += 1;
                     self.request = spare;
                     self.client.conn.note(|record, _| record.retry());
                     return Ok(Next::SameBackend);
@@ -161,13 +160,8 @@ impl Exchange<'_> {
             return Err(failure);
         }
         self.elsewhere(backend, false, failure)?;
-        self.sent_again(spare);
-        Ok(Next::OtherBackend)
-    }
-
-    pub(super) fn sent_again(&mut self, spare: Option<Request<RequestBody>>) {
-        self.resent += 1;
         self.request = spare;
+        Ok(Next::OtherBackend)
     }
 
     /// The backend did not answer, for as long as it was waited for.

@@ -65,7 +65,6 @@ pub(super) struct Exchange<'a> {
     /// What other services of the route would begin with.
     pub(super) undressed: Option<Box<Undressed>>,
     pub(super) tried: Tried,
-    pub(super) resent: u32,
     /// What to answer if no other backend is left to try.
     pub(super) failed: Option<Failure>,
     /// The same, where this other service of the route had no room for the request.
@@ -118,7 +117,6 @@ impl<'a> Exchange<'a> {
             undressed: None,
             permit: None,
             tried: Tried::default(),
-            resent: 0,
             failed: None,
             refused: None,
             kept: None,
@@ -307,7 +305,8 @@ impl<'a> Exchange<'a> {
         let Some(mut request) = self.request.take() else {
             return Err(Attempt::Cut);
         };
-        if self.options.repeatable && self.resent < self.service.resent() {
+        // One that was kept may be closed as idle at any moment, which is no failure and no retry.
+        if self.options.repeatable && (reused || self.service.spec.retries > 0) {
             client.spare.borrow_mut().save(&request);
         } else {
             client.spare.borrow_mut().clear();

@@ -38,7 +38,7 @@ impl Exchange<'_> {
         if spare.is_none() || !self.may_go_on(backend, false) {
             return false;
         }
-        self.sent_again(spare);
+        self.request = spare;
         true
     }
 
