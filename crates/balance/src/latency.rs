@@ -61,9 +61,13 @@ impl PeakEwma {
     /// At `now`, an answer had taken so long.
     pub fn observe(&self, now: u64, taken: Duration, decay: Duration) {
         let taken = micros(taken);
-        self.update(now, decay, |known| match known {
-            Some((estimate, left)) if taken <= estimate => estimate * left + taken * (1.0 - left),
-            _ => taken,
+        self.update(now, decay, |known| {
+            Some(match known {
+                Some((estimate, left)) if taken <= estimate => {
+                    estimate * left + taken * (1.0 - left)
+                }
+                _ => taken,
+            })
         });
     }
 
@@ -72,21 +76,34 @@ impl PeakEwma {
     /// time is taken back, so that a backend that goes on failing does not become the preferred one.
     pub fn observe_failure(&self, now: u64, taken: Duration, decay: Duration) {
         let taken = micros(taken);
-        self.update(now, decay, |known| match known {
-            Some((estimate, _)) => estimate.max(taken),
-            None => micros(Self::PENALTY).max(taken),
+        self.update(now, decay, |known| {
+            Some(match known {
+                Some((estimate, _)) => estimate.max(taken),
+                None => micros(Self::PENALTY).max(taken),
+            })
         });
     }
 
-    /// Sets the estimate to what `next` makes of the old one and what is left of it by now.
-    fn update(&self, now: u64, decay: Duration, next: impl Fn(Option<(f32, f32)>) -> f32) {
+    /// At `now`, whoever had waited for an answer for so long gave up: it takes at least that long.
+    /// A wait that is no longer than what is expected says nothing.
+    pub fn observe_wait(&self, now: u64, waited: Duration, decay: Duration) {
+        let waited = micros(waited);
+        self.update(now, decay, |known| match known {
+            Some((estimate, left)) if waited <= estimate * left => None,
+            _ => Some(waited),
+        });
+    }
+
+    /// Sets the estimate to what `next` makes of the old one and what is left of it by now; if that is
+    /// none, leaves all as it is.
+    fn update(&self, now: u64, decay: Duration, next: impl Fn(Option<(f32, f32)>) -> Option<f32>) {
         let now = now as u32;
-        // It never fails: there is always something to set.
+        // It fails where there is nothing to set.
         let _ = self
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
                 let known = unpack(state);
-                let estimate = next(known.map(|(e, at)| (e, left(at, now, decay))));
+                let estimate = next(known.map(|(e, at)| (e, left(at, now, decay))))?;
                 // Another core may have been here with a later time.
                 let at = known.map_or(now, |(_, at)| match passed(at, now) {
                     0 => at,

@@ -21,7 +21,7 @@ use crate::proxied::preface;
 use crate::relay::{Ended, relay};
 use crate::snapshot::LiveService;
 use crate::socket::{has_failed, set_peer, watch_over};
-use crate::timing::{time, timed};
+use crate::timing::ask;
 use crate::worker::{Listed, TICK, Worker};
 
 /// Bytes read at once.
@@ -96,7 +96,7 @@ pub(crate) async fn serve(
         conn.note(|record, at| record.place(backend, at));
         let mut preface = preface(&service, conn, || client.local_addr().ok());
         preface.extend_from_slice(&early);
-        time(&worker, conn, &service);
+        let asked = ask(&worker, conn, &service.spec.scheduler, backend);
         let begun = Instant::now();
         match connect(&worker, &service, backend, conn, preface).await {
             Ok((mut server, _open)) => {
@@ -111,7 +111,7 @@ pub(crate) async fn serve(
                 conn.add_received(early.len() as u64);
                 drop(early);
                 backend.served();
-                timed(&worker, conn, &service, backend, true);
+                asked.answered();
                 let idle = service.timeouts.idle;
                 let ended = relay(
                     &worker,
@@ -134,6 +134,7 @@ pub(crate) async fn serve(
                 return;
             }
             Err(ConnectError::Local) if worker.now() < until => {
+                asked.forget();
                 drop(place);
                 let pause = Box::pin(tokio::time::sleep(TICK));
                 if unless_gone(conn, &client, pause).await.is_none() {
@@ -141,11 +142,12 @@ pub(crate) async fn serve(
                 }
             }
             Err(ConnectError::Local) => {
+                asked.forget();
                 conn.note(|record, _| record.end(End::new(*b"RC")));
                 break;
             }
             Err(error) => {
-                timed(&worker, conn, &service, backend, false);
+                asked.failed();
                 let passed_over = matches!(error, ConnectError::Itself | ConnectError::Unfit);
                 let refused = passed_over || matches!(error, ConnectError::Refused);
                 let again = service.spec.retry.on.has(RetryOn::CONNECT_FAILURE)

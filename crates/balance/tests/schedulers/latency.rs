@@ -140,6 +140,20 @@ fn who_only_fails_is_taken_for_slow_and_tried_again_later() {
     assert_eq!(ewma.estimate(NOW, DECAY), Some(3_000_000.0));
 }
 
+#[test]
+fn a_wait_that_is_given_up_is_a_lower_bound() {
+    let ewma = PeakEwma::default();
+    ewma.observe_wait(NOW, ms(300), DECAY);
+    assert_eq!(ewma.estimate(NOW, DECAY), Some(300_000.0));
+    // Less than is expected says nothing, and what is expected goes on falling.
+    ewma.observe_wait(NOW + 100, ms(200), DECAY);
+    let half = ewma.estimate(NOW + 6931, DECAY).unwrap();
+    assert!((half - 150_000.0).abs() < 100.0, "{half}");
+    // More than that counts in full, though it is less than once was expected.
+    ewma.observe_wait(NOW + 6931, ms(200), DECAY);
+    assert_eq!(ewma.estimate(NOW + 6931, DECAY), Some(200_000.0));
+}
+
 /// Of 10 000 requests, one each 25 ms: how many a backend gets that fails at once, from the start or
 /// after `good` answers of 30 ms, beside one that answers in 20 ms.
 fn share_of_who_fails(good: u64) -> u32 {

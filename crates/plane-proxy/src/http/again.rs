@@ -9,7 +9,6 @@ use super::exchange::{Attempt, Exchange, Next};
 use super::service::Failure;
 use crate::backend::LiveBackend;
 use crate::connect::ConnectError;
-use crate::timing::timed;
 
 impl Exchange<'_> {
     pub(super) fn connect_failed(
@@ -106,7 +105,6 @@ impl Exchange<'_> {
             .ending(*b"cH")),
             Attempt::TimedOut => {
                 counts.failures.add(1);
-                self.timed_out(backend);
                 backend.was_reset("no response in time".into());
                 let failure = Failure::new(
                     StatusCode::GATEWAY_TIMEOUT,
@@ -164,14 +162,8 @@ impl Exchange<'_> {
         Ok(Next::OtherBackend)
     }
 
-    /// The backend did not answer, for as long as it was waited for.
-    fn timed_out(&self, backend: &LiveBackend) {
-        let client = self.client;
-        timed(&client.worker, &client.conn, &self.service, backend, false);
-    }
-
     /// Whether the request broke off on the client's side.
-    fn clients_fault(&self) -> Option<Failure> {
+    pub(super) fn clients_fault(&self) -> Option<Failure> {
         match self.upload.as_ref().map(|upload| upload.get()) {
             Some(Upload::TooLarge) => Some(Failure::new(
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -26,7 +26,7 @@ use crate::connect::{ConnectError, connect};
 use crate::limits::Permit;
 use crate::proxied::preface;
 use crate::snapshot::LiveService;
-use crate::timing::{time, timed};
+use crate::timing::ask;
 use crate::worker::{Command, TICK};
 
 /// A request that must not be sent twice goes only on a connection used this recently, in ms: the
@@ -314,7 +314,9 @@ impl<'a> Exchange<'a> {
         self.attach_body(&mut request, backend);
         conn.expect();
         backend.count(client.worker.id).requests.add(1);
-        time(&client.worker, &client.conn, &self.service);
+        let scheduler = &self.service.spec.scheduler;
+        let asked = ask(&client.worker, &client.conn, scheduler, backend);
+        let asked = asked.once_sent(self.upload.as_ref());
         let mut answer = std::pin::pin!(conn.send.try_send_request(request));
         let over = |attempt| Poll::Ready(Waited::Over(attempt));
         let mut step = |cx: &mut Context<'_>| {
@@ -336,8 +338,10 @@ impl<'a> Exchange<'a> {
         client.conn.clear_deadline();
         let (received, invalid, why) = match waited {
             Waited::Answered(Ok(response)) => {
-                let well = !response.status().is_server_error();
-                timed(&client.worker, &client.conn, &self.service, backend, well);
+                match response.status().is_server_error() {
+                    false => asked.answered(),
+                    true => asked.failed(),
+                }
                 if let Some(outlier) = &self.service.spec.outlier {
                     backend.answered(outlier, response.status().as_u16());
                 }
@@ -345,6 +349,10 @@ impl<'a> Exchange<'a> {
             }
             Waited::Answered(Err(mut error)) => match error.take_message() {
                 Some(request) => {
+                    match reused {
+                        true => asked.forget(),
+                        false => asked.failed(),
+                    }
                     self.take_back(request);
                     return Err(Attempt::Unsent { reused });
                 }
@@ -354,8 +362,16 @@ impl<'a> Exchange<'a> {
                 }
             },
             Waited::Ended => (conn.has_received(), false, "connection closed".into()),
+            Waited::Over(Attempt::TimedOut) => {
+                asked.failed();
+                return Err(Attempt::TimedOut);
+            }
             Waited::Over(attempt) => return Err(attempt),
         };
+        // A kept connection may be closed, and what is wrong with the client is not the backend's fault.
+        if (received || !reused) && self.clients_fault().is_none() {
+            asked.failed();
+        }
         Err(Attempt::Closed {
             received,
             invalid,
