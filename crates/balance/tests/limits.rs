@@ -41,6 +41,24 @@ fn enter(
 }
 
 #[test]
+fn a_table_that_was_full_shrinks() {
+    let mut table = Sources::new(10_000, RandomState::new());
+    let allowed = allowed(2, Some("1/s"));
+    for n in 0..10_000 {
+        assert_eq!(enter(&mut table, n, &allowed, 0), Ok(Entered::Counted));
+    }
+    // Nobody is as good as unknown before the bucket is full again.
+    table.tidy(20_000, &allowed, SECOND - 1);
+    assert_eq!((table.len(), table.room() >= 10_000), (10_000, true));
+    // Nor who has something open.
+    (0..9_990).for_each(|n| table.leave(source(n), What::Connection));
+    table.tidy(20_010, &allowed, SECOND);
+    assert_eq!(table.len(), 10);
+    assert!(table.room() < 100, "{}", table.room());
+    assert!((9_990..10_000).all(|n| table.get(source(n), What::Connection).0 == 1));
+}
+
+#[test]
 fn each_source_has_its_own() {
     let mut table = Sources::new(10, RandomState::new());
     let allowed = allowed(2, None);

@@ -20,6 +20,10 @@ const SOURCES: usize = 262_144;
 /// Parts of the table, each behind a lock.
 const SHARDS: usize = 64;
 
+/// So many of each part are looked at whenever the counts are asked for, which is every few seconds: a
+/// table that a flood has filled is empty again a few minutes later.
+const TIDIED: usize = 64;
+
 type Allowed = [Allowance; What::COUNT];
 
 /// By [`What`], of all together and of each source.
@@ -264,7 +268,7 @@ impl Limiter {
         }
     }
 
-    /// The counts.
+    /// The counts. Those who look at them have the table of sources shrink, if it may.
     pub(crate) fn counters(&self) -> LimitCounters {
         let had = &self.had;
         let [connections, requests] = &had.meters;
@@ -279,7 +283,8 @@ impl Limiter {
             }
         };
         let lengths = had.shards.iter().map(|shard| {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.tidy(TIDIED, &self.per_source, had.now());
             shard.len() as u64
         });
         LimitCounters {
@@ -397,6 +402,24 @@ mod tests {
         );
         assert_eq!(counters.per_source.request_rate, 1);
         assert_eq!(counters.sources, 3);
+    }
+
+    #[test]
+    fn who_has_nothing_any_more_is_forgotten_by_and_by() {
+        let limiter = limiter(|limits| limits.per_source.connections = 1);
+        let all: Vec<_> = (0..20_000_u32)
+            .map(|n| limiter.enter(std::net::Ipv4Addr::from(n).into(), What::Connection))
+            .map(|entered| entered.unwrap())
+            .collect();
+        assert_eq!(limiter.counters().sources, 20_000);
+        drop(all);
+        let kept = limiter.enter(ip(1), What::Connection).unwrap();
+        assert!((0..20).any(|_| limiter.counters().sources == 1));
+        let room = |shard: &Mutex<Sources<_>>| shard.lock().unwrap().room();
+        let room: usize = limiter.had.shards.iter().map(room).sum();
+        assert!(room < 10_000, "{room}");
+        assert!(limiter.enter(ip(1), What::Connection).is_err());
+        drop(kept);
     }
 
     #[test]

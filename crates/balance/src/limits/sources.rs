@@ -20,6 +20,9 @@ const LOOKS: usize = 8;
 /// How many are looked at with every new source, to forget those that are as good as unknown.
 const TIDIED: usize = 2;
 
+/// Memory for so few is not given back.
+const SMALL: usize = 16;
+
 /// How an entry went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
@@ -184,6 +187,22 @@ impl<S: BuildHasher> Sources<S> {
         })
     }
 
+    /// Looks at so many of the sources, at others each time, and forgets those that are as good as
+    /// unknown; gives back memory of which less than a quarter is used.
+    pub fn tidy(&mut self, looks: usize, allowed: &[Allowance; What::COUNT], now: u64) {
+        self.go_on_tidying(looks, allowed, now);
+        let least = self.entries.len().max(SMALL);
+        if self.room() > 4 * least {
+            self.entries.shrink_to(2 * least);
+            self.places.shrink_to(2 * least);
+        }
+    }
+
+    /// For how many there is memory now.
+    pub fn room(&self) -> usize {
+        self.entries.capacity().max(self.places.capacity())
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -201,15 +220,7 @@ impl<S: BuildHasher> Sources<S> {
         allowed: &[Allowance; What::COUNT],
         now: u64,
     ) -> Option<&mut Entry> {
-        for _ in 0..TIDIED {
-            match self.entries.get(self.hand) {
-                Some(entry) if matches!(entry.forgetting(allowed, now), Forgetting::Free) => {
-                    self.forget(self.hand);
-                }
-                Some(_) => self.hand += 1,
-                None => self.hand = 0,
-            }
-        }
+        self.go_on_tidying(TIDIED, allowed, now);
         if self.entries.len() >= self.capacity {
             let at = self.least(source, allowed, now)?;
             self.forget(at);
@@ -221,6 +232,18 @@ impl<S: BuildHasher> Sources<S> {
             full_at: [0; What::COUNT],
         });
         self.entries.last_mut()
+    }
+
+    fn go_on_tidying(&mut self, looks: usize, allowed: &[Allowance; What::COUNT], now: u64) {
+        for _ in 0..looks {
+            match self.entries.get(self.hand) {
+                Some(entry) if matches!(entry.forgetting(allowed, now), Forgetting::Free) => {
+                    self.forget(self.hand);
+                }
+                Some(_) => self.hand += 1,
+                None => self.hand = 0,
+            }
+        }
     }
 
     /// Of a few, the one whom to forget.
