@@ -35,6 +35,7 @@ mod spread;
 mod view;
 mod warm;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
@@ -146,17 +147,22 @@ enum HashTable {
 #[derive(Debug)]
 struct Cold {
     warming: Warming,
-    /// Of a scheduler that hashes: the one without those who are cold, so that whoever does not go
-    /// to them yet stays where it was.
-    settled: Option<Algorithm>,
+    /// Of a scheduler that hashes: those without the ones that came last, each without more of them
+    /// than the one before, in the end without any that is cold. So whoever does not go to a cold one
+    /// yet stays where it was, be that with one that is a little less cold.
+    before: Box<[Algorithm]>,
 }
+
+/// Of those who are cold the tables of a hash tell so many apart by when they came; the first of them,
+/// if there are more, count as one.
+const STAGES: usize = 8;
 
 impl Balancer {
     /// A balancer over these candidates.
     ///
     /// Costs grow with the number of candidates; the dearest are `mh` (its table), `ring` (its
     /// points) and `wrr` with unequal weights (its sequence), one to several milliseconds for 1000
-    /// candidates, and twice that for those that hash while one is cold.
+    /// candidates; for those that hash, as often again for each of up to 8 times at which cold ones came.
     ///
     /// A `scheduler.table` that is no prime is taken as the next greater prime, and one with fewer
     /// slots than candidates is made large enough.
@@ -211,26 +217,21 @@ impl Balancer {
         let hash = self.algorithm.hash_of(client);
         let dice = hash.map_or_else(|| Dice::Each(random()), Dice::of_hash);
         let view = Ramped::new(loads, &cold.warming, now, dice);
-        let led = self.algorithm.hashed(client);
-        let algorithm = match (&cold.settled, led) {
-            (Some(settled), Some(led)) if view.is_cold(led) => settled,
-            _ => &self.algorithm,
-        };
+        let algorithm = cold.table(&self.algorithm, client, now, dice);
         algorithm.pick(&self.shared, client, now, &view, random)
     }
 
     /// The index of the candidate that the client's hash leads to at this time, whether it is
     /// usable or not; none for a scheduler that does not hash, and where every weight is 0.
     pub fn hashed(&self, client: &Client, now: u64) -> Option<usize> {
-        let led = self.algorithm.hashed(client)?;
-        if let Some(cold) = &self.cold
-            && cold.warming.is_on(now)
-            && let (Some(settled), Some(hash)) = (&cold.settled, self.algorithm.hash_of(client))
-            && Dice::of_hash(hash).fails(led, cold.warming.part(led, now))
-        {
-            return settled.hashed(client);
-        }
-        Some(led)
+        let hash = self.algorithm.hash_of(client)?;
+        let table = match &self.cold {
+            Some(cold) if cold.warming.is_on(now) => {
+                cold.table(&self.algorithm, client, now, Dice::of_hash(hash))
+            }
+            _ => &self.algorithm,
+        };
+        table.hashed(client)
     }
 
     /// What part of its share a candidate has at this time, from 0 to 1; below 1 during its slow
@@ -257,16 +258,53 @@ impl Cold {
             _ => candidates.iter().map(|c| c.weight).max()?,
         };
         let warming = Warming::new(slow, candidates, heaviest)?;
-        let settled = matches!(algorithm, Algorithm::Hash(_)).then(|| {
+        let before = match algorithm {
+            Algorithm::Hash(_) => Self::tables_before(scheduler, candidates, &warming, slow.now),
+            _ => Box::default(),
+        };
+        Some(Self { warming, before })
+    }
+
+    /// The tables as they were before each of those came that are cold, the last first.
+    fn tables_before(
+        scheduler: &Scheduler,
+        candidates: &[Candidate],
+        warming: &Warming,
+        now: u64,
+    ) -> Box<[Algorithm]> {
+        let cold = candidates.iter().enumerate();
+        let cold = cold.filter(|(index, c)| c.weight > 0 && warming.part(*index, now) < warm::FULL);
+        let came: BTreeSet<u64> = cold.map(|(_, candidate)| candidate.ready_since).collect();
+        let first = came.first().copied();
+        let last = came.into_iter().rev().take(STAGES - 1);
+        // Without the first of them nobody is cold.
+        let stages: BTreeSet<u64> = last.chain(first).collect();
+        let without = |since: &u64| {
             let mut settled = candidates.to_vec();
-            for (index, candidate) in settled.iter_mut().enumerate() {
-                if warming.part(index, slow.now) < warm::FULL {
-                    candidate.weight = 0;
-                }
+            for candidate in settled.iter_mut().filter(|c| c.ready_since >= *since) {
+                candidate.weight = 0;
             }
             Algorithm::new(scheduler, &settled)
-        });
-        Some(Self { warming, settled })
+        };
+        stages.iter().rev().map(without).collect()
+    }
+
+    /// The table by which a client is led: the last one in which that is not to a candidate that is
+    /// too cold for it.
+    fn table<'a>(
+        &'a self,
+        all: &'a Algorithm,
+        client: &Client,
+        now: u64,
+        dice: Dice,
+    ) -> &'a Algorithm {
+        let is_warm = |table: &&Algorithm| {
+            let led = table.hashed(client);
+            led.is_none_or(|led| !dice.fails(led, self.warming.part(led, now)))
+        };
+        let mut tables = std::iter::once(all).chain(&self.before);
+        let table = tables.find(is_warm).or(self.before.last());
+        table.unwrap_or(all)
     }
 }
 

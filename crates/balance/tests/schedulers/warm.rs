@@ -13,16 +13,18 @@ const OVER: u64 = 10_000;
 
 /// A balancer made at [`NOW`], of candidates with these weights that are ready since then.
 fn started(kind: SchedulerKind, all: &[(u32, u64)]) -> Balancer {
+    started_at(NOW, kind, all)
+}
+
+/// The same, made at another time.
+fn started_at(now: u64, kind: SchedulerKind, all: &[(u32, u64)]) -> Balancer {
     let one = |(i, (weight, ready_since)): (usize, &(u32, u64))| Candidate {
         addr: addr(i),
         weight: *weight,
         ready_since: *ready_since,
     };
     let candidates: Vec<Candidate> = all.iter().enumerate().map(one).collect();
-    let slow = SlowStart {
-        over: OVER,
-        now: NOW,
-    };
+    let slow = SlowStart { over: OVER, now };
     // What must not depend on the bound is tested without.
     let scheduler = Scheduler {
         bound: 0,
@@ -183,6 +185,42 @@ fn each_client_of_a_hash_goes_over_once_and_from_where_it_was() {
                 assert_eq!(led, if went { other } else { old }, "{kind}");
             }
         }
+    }
+}
+
+/// How many of 1000 clients come back to a backend that they had left, while so many others come to
+/// three that serve, one each 500 ms.
+fn returns(kind: SchedulerKind, newcomers: u64) -> usize {
+    let end = newcomers * 500 + OVER;
+    let mut ways = vec![Vec::<usize>::new(); 1000];
+    let mut all = vec![(1, 0); 3];
+    let mut balancer = started(kind, &all);
+    for passed in (0..=end).step_by(250) {
+        let now = NOW + passed;
+        if passed % 500 == 0 && passed / 500 < newcomers {
+            all.push((1, now));
+            balancer = started_at(now, kind, &all);
+        }
+        for (way, i) in ways.iter_mut().zip(0..) {
+            let led = balancer.hashed(&client(i), now).unwrap();
+            if way.last() != Some(&led) {
+                way.push(led);
+            }
+        }
+    }
+    let twice = |way: &&Vec<usize>| (1..way.len()).any(|at| way[..at].contains(&way[at]));
+    ways.iter().filter(twice).count()
+}
+
+#[test]
+fn clients_of_a_hash_do_not_go_back_and_forth_where_one_comes_after_the_other() {
+    // More than the tables tell apart: what few have gone to by then may be left again.
+    for (newcomers, most) in [(2, 0), (8, 0), (12, 60)] {
+        let of_ring = returns(SchedulerKind::Ring, newcomers);
+        assert!(of_ring <= most, "{newcomers}: {of_ring}");
+        // Its table moves a few that it need not.
+        let of_mh = returns(SchedulerKind::Mh, newcomers);
+        assert!(of_mh <= most + 20, "{newcomers}: {of_mh}");
     }
 }
 
