@@ -62,6 +62,13 @@ impl Slot {
         now.saturating_sub(self.used.load(Ordering::Relaxed)) > EXPIRY
     }
 
+    /// It is used. Written once a second, so that cores do not take the line from each other for nothing.
+    fn touch(&self, now: u32) {
+        if self.used.load(Ordering::Relaxed) != now {
+            self.used.store(now, Ordering::Relaxed);
+        }
+    }
+
     /// Adds a backend, in the place of the last if there is no room.
     fn add(&self, backend: u32, now: u32) {
         let mut to = self.backends.last();
@@ -196,7 +203,7 @@ impl Locality {
             places.insert(destination, hash, now);
             return Some(index);
         };
-        slot.used.store(now, Ordering::Relaxed);
+        slot.touch(now);
         let home = self.home(slot, now, view);
         if let Some((load, index)) = home
             && load.active <= u64::from(load.weight)

@@ -71,8 +71,8 @@ pub(crate) struct Conn {
     introduced: OnceCell<Box<(ProxyHeader, IpAddr)>>,
     /// Idle connections to backends that are for this client alone.
     pool: OnceCell<Box<Pool>>,
-    /// The address the client connected to; unspecified where no scheduler goes by it.
-    destination: IpAddr,
+    /// The address the client connected to; unspecified while no scheduler goes by it.
+    destination: Cell<IpAddr>,
     pub(crate) port: Arc<Port>,
     since: u64,
     /// When the request that is being served had come whole; for TCP, the connection.
@@ -113,7 +113,7 @@ impl Conn {
             client: Cell::new(client),
             introduced: OnceCell::new(),
             pool: OnceCell::new(),
-            destination,
+            destination: Cell::new(destination),
             port,
             since: now,
             began: Cell::new(Instant::now()),
@@ -237,11 +237,20 @@ impl Conn {
     pub(crate) fn whom(&self) -> plimsoll_balance::Client {
         let client = self.client();
         let said = self.introduced().and_then(|header| header.ends);
-        let destination = said.map_or(self.destination, |ends| ends.server.ip());
+        let destination = said.map_or(self.destination.get(), |ends| ends.server.ip());
         plimsoll_balance::Client {
             ip: client.ip(),
             port: client.port(),
             destination,
+        }
+    }
+
+    /// A scheduler goes by the address the client connected to, which is looked up if none did before.
+    pub(crate) fn find_destination(&self, local: impl FnOnce() -> Option<SocketAddr>) {
+        if self.destination.get().is_unspecified()
+            && let Some(local) = local()
+        {
+            self.destination.set(local.ip().to_canonical());
         }
     }
 

@@ -147,8 +147,11 @@ pub(crate) async fn serve(
                 break;
             }
             Err(error) => {
-                asked.failed();
                 let passed_over = matches!(error, ConnectError::Itself | ConnectError::Unfit);
+                match passed_over {
+                    true => asked.forget(),
+                    false => asked.failed(),
+                }
                 let refused = passed_over || matches!(error, ConnectError::Refused);
                 let again = service.spec.retry.on.has(RetryOn::CONNECT_FAILURE)
                     && tried.failed(backend, refused, service.spec.retries)

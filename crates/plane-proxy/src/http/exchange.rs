@@ -183,6 +183,9 @@ impl<'a> Exchange<'a> {
     async fn choose(&mut self) -> Result<Place, Failure> {
         loop {
             let client = self.client;
+            if self.service.spec.scheduler.kind.needs_destination() {
+                client.conn.find_destination(|| client.gate.local_addr());
+            }
             if self.kept.is_some() {
                 // It has a place already: who waits for another with that in hand may wait for one
                 // who does the same. And it is this service that has answered.

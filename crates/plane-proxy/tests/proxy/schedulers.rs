@@ -108,6 +108,31 @@ async fn dh_goes_by_the_address_the_client_connected_to() {
 }
 
 #[tokio::test]
+async fn dh_knows_where_clients_are_that_were_there_before_it() {
+    let backends = https(&["b1", "b2", "b3"]);
+    let any = Port::take().unwrap();
+    let mut proxy = Proxy::http_with(over(&backends), |_| {});
+    proxy.edit(|web| {
+        let listens = &mut Arc::make_mut(&mut web.spec).listens;
+        listens.push(Listen::socket(None, any.number(), Proto::Http));
+    });
+    let mut clients = Vec::new();
+    for n in 1..=20 {
+        let destination = SocketAddr::from(([127, 0, 0, n], any.number()));
+        let mut client = Raw::connect(destination).await.unwrap();
+        served_by(&mut client).await;
+        clients.push((destination, client));
+    }
+    proxy.edit(|web| Arc::make_mut(&mut web.spec).scheduler.kind = SchedulerKind::Dh);
+    for (destination, client) in &mut clients {
+        let by = served_by(client).await;
+        let told = explain(&proxy, *destination, Proto::Http);
+        let backend = backends.iter().find(|b| b.id() == by).unwrap();
+        assert_eq!(told.backend, Some(backend.address().into()), "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn first_goes_on_when_the_one_before_is_full() {
     let mut backends: Vec<TcpBackend> = (0..3).map(|_| TcpBackend::start("t").unwrap()).collect();
     backends.sort_by_key(TcpBackend::address);
