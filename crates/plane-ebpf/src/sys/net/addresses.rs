@@ -1,0 +1,107 @@
+//! Addresses of interfaces.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+
+use super::{address, family, octets};
+use crate::sys::Result;
+use crate::sys::netlink::{Netlink, Request, u32_at};
+
+pub(super) const RTM_NEWADDR: u16 = 20;
+pub(super) const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+/// Bytes of `struct ifaddrmsg`.
+const HEADER: usize = 8;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+/// Not asked whether somebody else has it (duplicate address detection): a VIP is on many hosts.
+const IFA_F_NODAD: u32 = 0x02;
+const SCOPE_UNIVERSE: u8 = 0;
+const SCOPE_HOST: u8 = 254;
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The index of the interface.
+    pub interface: u32,
+    /// The address.
+    pub ip: IpAddr,
+    /// Bits of its network: 0 to 32 or 128.
+    pub prefix: u8,
+}
+
+fn header(of: &Address, scope: u8) -> Vec<u8> {
+    let mut header = vec![family(of.ip), of.prefix, 0, scope];
+    header.extend(of.interface.to_ne_bytes());
+    header
+}
+
+impl Netlink {
+    /// The addresses of all interfaces, or of one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn addresses(&mut self, interface: Option<u32>) -> Result<Vec<Address>> {
+        let request = Request::new(RTM_GETADDR, 0, &[0; HEADER]);
+        let mut all = self.list("listing addresses", &request, |message| {
+            if message.kind != RTM_NEWADDR {
+                return None;
+            }
+            let mut found = None;
+            for (kind, value) in message.attributes(HEADER) {
+                match kind {
+                    // With a peer, IFA_ADDRESS is the peer's.
+                    IFA_LOCAL => found = address(value),
+                    IFA_ADDRESS => found = found.or_else(|| address(value)),
+                    _ => {}
+                }
+            }
+            Some(Address {
+                interface: u32_at(message.body, 4)?,
+                ip: found?,
+                prefix: *message.body.get(1)?,
+            })
+        })?;
+        all.retain(|address| interface.is_none_or(|index| index == address.interface));
+        Ok(all)
+    }
+
+    /// Adds an address, usable at once; false if it was there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add_address(&mut self, new: &Address) -> Result<bool> {
+        let scope = if new.ip.is_loopback() {
+            SCOPE_HOST
+        } else {
+            SCOPE_UNIVERSE
+        };
+        let ip = octets(&new.ip);
+        let request = Request::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &header(new, scope))
+            .with(IFA_LOCAL, &ip)
+            .with(IFA_ADDRESS, &ip)
+            .with(IFA_FLAGS, &IFA_F_NODAD.to_ne_bytes());
+        let what = format!("adding address {}/{}", new.ip, new.prefix);
+        match self.change(&what, request) {
+            Err(error) if error.errno() == Some(libc::EEXIST) => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    /// Deletes an address; false if it was not there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn delete_address(&mut self, old: &Address) -> Result<bool> {
+        let request = Request::new(RTM_DELADDR, 0, &header(old, SCOPE_UNIVERSE))
+            .with(IFA_LOCAL, &octets(&old.ip));
+        let what = format!("deleting address {}/{}", old.ip, old.prefix);
+        match self.change(&what, request) {
+            Err(error) if error.errno() == Some(libc::EADDRNOTAVAIL) => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+}
