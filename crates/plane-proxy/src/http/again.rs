@@ -4,8 +4,9 @@ use http::StatusCode;
 use hyper::Request;
 use plimsoll_model::RetryOn;
 
+use super::attempt::Attempt;
 use super::body::{RequestBody, Upload};
-use super::exchange::{Attempt, Exchange, Next};
+use super::exchange::{Exchange, Next};
 use super::service::Failure;
 use crate::backend::LiveBackend;
 use crate::connect::ConnectError;

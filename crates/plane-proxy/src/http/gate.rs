@@ -5,6 +5,9 @@
 //! service answers with the refusal: so the answer comes in its turn, after those to earlier
 //! requests, and passes through the same code as every other.
 
+mod awaited;
+mod inlet;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +17,10 @@ use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+use self::awaited::Awaited;
+use self::inlet::Inlet;
 use super::farewell::Farewell;
-use super::framing::{Framing, Limits, Then, hide_close};
+use super::framing::Then;
 use crate::conn::{Conn, Phase};
 use crate::socket::Socket;
 use crate::worker::Worker;
@@ -23,9 +28,6 @@ use crate::worker::Worker;
 /// The method of the request that stands for a refused one. A client may send it too, but cannot
 /// set [`Gate::refusal`].
 pub(crate) const REFUSED: &str = "PLIMSOLL-REFUSED";
-
-const STAND_IN: &[u8] =
-    b"PLIMSOLL-REFUSED / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
 /// The client's socket and what is known of what comes through it. Shared by hyper, which reads and
 /// writes, the service, and the connection's task.
@@ -62,15 +64,6 @@ pub(crate) struct Gate {
     queued: Cell<Option<u32>>,
 }
 
-/// What the client is waited for in the middle of a body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Awaited {
-    /// More of its request.
-    bytes: bool,
-    /// Room for more of the answer.
-    room: bool,
-}
-
 /// Whether the client has sent a request that is the last by its own word, and has no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
@@ -85,21 +78,6 @@ enum Last {
     Hidden,
 }
 
-/// What has been received and not yet been given on.
-#[derive(Debug)]
-struct Inlet {
-    framing: Framing,
-    /// Time for a head, in ms.
-    header: u64,
-    /// A part of a head.
-    held: Vec<u8>,
-    /// What is held has not been judged yet: it came before the answer to an upgrade.
-    unjudged: bool,
-    /// What hyper gets before anything else is read.
-    ready: Vec<u8>,
-    given: usize,
-}
-
 impl Gate {
     /// For a fresh connection; `header` is the time for a head, in ms.
     pub(crate) fn new(
@@ -108,19 +86,11 @@ impl Gate {
         conn: Rc<Conn>,
         header: u64,
     ) -> Self {
-        let inlet = Inlet {
-            framing: Framing::new(Limits::default()),
-            header,
-            held: Vec::new(),
-            unjudged: false,
-            ready: Vec::new(),
-            given: 0,
-        };
         Self {
             worker,
             conn,
             socket: RefCell::new(Socket::Fresh(stream)),
-            inlet: RefCell::new(inlet),
+            inlet: RefCell::new(Inlet::new(header)),
             refusal: Cell::new(None),
             paused: Cell::new(false),
             early: Cell::new(false),
@@ -139,50 +109,6 @@ impl Gate {
             awaited: Cell::default(),
             patience: Cell::new(0),
             queued: Cell::new(None),
-        }
-    }
-
-    /// How long the client is waited for in the middle of a body from now on, in ms; 0 is no limit.
-    pub(crate) fn set_patience(&self, limit: u64) {
-        self.patience.set(limit);
-    }
-
-    /// The client is waited for. Whatever it does, in either direction, is progress.
-    fn wait(&self, wait: impl FnOnce(&mut Awaited)) {
-        let mut awaited = self.awaited.get();
-        wait(&mut awaited);
-        self.awaited.set(awaited);
-        self.conn
-            .await_client(self.worker.now(), self.patience.get());
-    }
-
-    /// Whether the client has taken some of what is on its way since it was last looked. There is room
-    /// for more only when a good part of it is gone. If so, it is waited for anew.
-    pub(crate) fn has_taken(&self) -> bool {
-        if !self.awaited.get().room {
-            return false;
-        }
-        let now = self.socket.borrow().unacknowledged();
-        let before = self.queued.replace(now);
-        let taken = now.zip(before).is_some_and(|(now, before)| now < before);
-        if taken {
-            self.conn.client_went_on();
-            self.wait(|_| {});
-        }
-        taken
-    }
-
-    /// The client has gone on.
-    fn went_on(&self, end: impl FnOnce(&mut Awaited)) {
-        let mut awaited = self.awaited.get();
-        if awaited == Awaited::default() {
-            return;
-        }
-        end(&mut awaited);
-        self.awaited.set(awaited);
-        self.conn.client_went_on();
-        if awaited != Awaited::default() {
-            self.wait(|_| {});
         }
     }
 
@@ -438,79 +364,5 @@ impl Gate {
         if self.corked.replace(false) {
             self.socket.borrow().push();
         }
-    }
-
-    /// Judges what is held.
-    fn judge(&self, inlet: &mut Inlet) {
-        let mut held = std::mem::take(&mut inlet.held);
-        let outcome = inlet.framing.feed(&held);
-        self.in_body.set(inlet.framing.in_body());
-        let rest = held.split_off(outcome.pass);
-        if let Then::Last { close } = outcome.then {
-            self.end_after(&inlet.framing, &mut held, close, &rest);
-        }
-        inlet.ready.append(&mut held);
-        self.settle(inlet, outcome.then, rest);
-    }
-
-    /// No request counts after the one at the end of `passed`, which says so in the word at `close`.
-    /// hyper is not told if it gets this request and no other while it serves the client: then what
-    /// it writes next is the answer to it. `rest` is what the client has sent besides.
-    fn end_after(&self, framing: &Framing, passed: &mut [u8], close: usize, rest: &[u8]) {
-        let alone = framing.heads() == self.served_before.get() + 1;
-        self.last.set(if alone && rest.is_empty() {
-            hide_close(passed, close);
-            Last::Hidden
-        } else {
-            Last::Told {
-                more: !rest.is_empty(),
-            }
-        });
-    }
-
-    /// Acts on a verdict; `rest` is what may not pass.
-    fn settle(&self, inlet: &mut Inlet, then: Then, rest: Vec<u8>) {
-        match then {
-            Then::More | Then::Last { .. } => {}
-            Then::Hold => {
-                inlet.held = rest;
-                if self.conn.phase() == Phase::Idle {
-                    self.conn.head_begins();
-                    self.conn
-                        .enter_until(Phase::Head, self.worker.now(), inlet.header);
-                }
-            }
-            Then::Reject(status) => self.refuse(inlet, status),
-            Then::Break => self.broken.set(true),
-            Then::Upgrade => {
-                self.paused.set(true);
-                self.early.set(!rest.is_empty());
-                inlet.unjudged = !rest.is_empty();
-                inlet.held = rest;
-            }
-        }
-    }
-
-    /// Refuses the head that is being received.
-    fn refuse(&self, inlet: &mut Inlet, status: u16) {
-        self.refusal.set(Some(status));
-        inlet.held = Vec::new();
-        inlet.ready.extend_from_slice(STAND_IN);
-    }
-}
-
-impl Inlet {
-    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let Some(rest) = self.ready.get(self.given..).filter(|rest| !rest.is_empty()) else {
-            return false;
-        };
-        let n = rest.len().min(buf.remaining());
-        buf.put_slice(rest.get(..n).unwrap_or_default());
-        self.given += n;
-        if self.given == self.ready.len() {
-            self.ready = Vec::new();
-            self.given = 0;
-        }
-        true
     }
 }

@@ -3,6 +3,7 @@
 mod admit;
 mod again;
 mod answer;
+mod attempt;
 pub(crate) mod auth;
 pub(crate) mod body;
 pub(crate) mod compress;
