@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use aya_obj::btf::BtfFeatures;
 use aya_obj::generated::bpf_insn;
-use aya_obj::obj::{Function, Program as ObjectProgram};
+use aya_obj::obj::{Function, ParseError, Program as ObjectProgram};
 use aya_obj::{EbpfSectionKind, Features, ProgramSection};
 
 use super::bpf::{Load, load_program, load_types};
@@ -50,8 +50,10 @@ impl Object {
             .and_then(|room| room.get_mut(..bytes.len()))
             .ok_or_else(|| Error::Object("it is too long".to_owned()))?;
         aligned.copy_from_slice(bytes);
-        let object =
-            aya_obj::Object::parse(aligned).map_err(|error| Error::Object(chain(&error)))?;
+        let object = aya_obj::Object::parse(aligned).map_err(|error| match error {
+            ParseError::InvalidProgramSection { section } => other_section(&section),
+            error => Error::Object(chain(&error)),
+        })?;
         for (name, program) in &object.programs {
             kind_of(name, &program.section)?;
         }
@@ -280,10 +282,15 @@ fn kind_of(name: &str, section: &ProgramSection) -> Result<(u32, u32, u32)> {
             Ok((KIND_XDP, if *frags { XDP_FRAGS } else { 0 }, ATTACH_XDP))
         }
         ProgramSection::SchedClassifier => Ok((KIND_TC, 0, 0)),
-        other => Err(Error::Object(format!(
-            "program {name} is in a section of another kind ({other:?}): use xdp, xdp.frags or classifier"
-        ))),
+        other => Err(other_section(&format!("{other:?} of program {name}"))),
     }
+}
+
+fn other_section(section: &str) -> Error {
+    Error::Object(format!(
+        "its section {section} is none for programs that are known here: use xdp, xdp.frags or \
+         classifier (what libbpf also calls tc)"
+    ))
 }
 
 fn load_one(

@@ -1,11 +1,12 @@
 //! Maps of each kind.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 
 use plimsoll_plane_ebpf::sys::host::possible_cpus;
 use plimsoll_plane_ebpf::sys::{Error, Map, MapKind, MapSpec, Object};
 
-use crate::lab::{SMALL, inside};
+use crate::lab::{SMALL, Small, inside};
 
 fn key(number: u32) -> [u8; 4] {
     number.to_ne_bytes()
@@ -232,6 +233,22 @@ fn arrays_are_read_through_memory() {
 
         let plain = Map::create(&MapSpec::new(MapKind::Array, "plain", 4, 8, 1)).unwrap();
         assert!(plain.memory().is_err());
+    });
+}
+
+#[test]
+fn maps_that_cannot_be_read_in_batches_are_read_one_by_one() {
+    let test = "maps_that_cannot_be_read_in_batches_are_read_one_by_one";
+    inside(test, || {
+        let small = Small::load();
+        let map = Map::create(&MapSpec::new(MapKind::ProgramArray, "tails", 4, 4, 100)).unwrap();
+        let keys: Vec<u8> = [3, 99].into_iter().flat_map(key).collect();
+        let program = |name| small.program(name).fd().as_raw_fd().to_ne_bytes();
+        let values = [program("plimsoll_t_xdp"), program("guest_xdp")].concat();
+        map.update_many(&keys, &values).unwrap();
+        let wanted = [(3, "plimsoll_t_xdp"), (99, "guest_xdp")]
+            .map(|(place, name)| (key(place).to_vec(), key(small.program(name).id()).to_vec()));
+        assert_eq!(map.entries().unwrap(), wanted);
     });
 }
 

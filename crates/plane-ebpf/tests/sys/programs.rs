@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use plimsoll_plane_ebpf::sys::hooks::{XdpMode, attach_xdp};
 use plimsoll_plane_ebpf::sys::{
-    Error, Globals, Map, MapKind, MapSpec, Object, Program, ProgramKind, TestContext,
+    Error, Globals, Map, MapKind, MapSpec, Netlink, Object, Program, ProgramKind, TestContext,
 };
 
-use crate::lab::{INTERFACE, REFUSED, SMALL, SUM, Small, TC_RUNS, XDP_RUNS, frame, inside};
+use crate::lab::{
+    Cable, INTERFACE, REFUSED, SMALL, SUM, Small, TC_RUNS, XDP_RUNS, eth0, frame, inside, run,
+};
 
 /// `XDP_DROP`, `XDP_PASS`, `XDP_TX`, `TC_ACT_UNSPEC`.
 const DROP: u32 = 1;
@@ -129,6 +132,29 @@ fn a_program_for_tc_sees_what_it_is_told() {
 }
 
 #[test]
+fn a_program_for_xdp_sees_where_a_packet_came_in() {
+    let Some(cable) = Cable::new("a_program_for_xdp_sees_where_a_packet_came_in") else {
+        return;
+    };
+    run(&cable.left, || {
+        let mut netlink = Netlink::open().unwrap();
+        let index = eth0(&mut netlink);
+        let small = Small::load();
+        let program = small.program("plimsoll_t_xdp");
+        // Only then a veth has queues for XDP.
+        attach_xdp(&mut netlink, index, program, XdpMode::Native).unwrap();
+        let context = TestContext {
+            ingress_ifindex: index,
+            ..TestContext::default()
+        };
+        let run = program.test_run(&frame(77), 1, &context).unwrap();
+        assert_eq!(run.retval, PASS);
+        let noted = small.maps["lengths"].lookup(&77_u32.to_ne_bytes());
+        assert_eq!(noted.unwrap().unwrap()[12..], index.to_ne_bytes());
+    });
+}
+
+#[test]
 fn single_runs_are_measured() {
     inside("single_runs_are_measured", || {
         let verdict = TX.to_ne_bytes();
@@ -185,7 +211,6 @@ fn what_the_verifier_says_is_kept() {
         let Error::Verifier { log, .. } = error else {
             panic!("{error:?}");
         };
-        assert!(log.contains("refused.c"), "{log}");
         assert!(log.lines().count() >= text.lines().count() - 1);
     });
 }
