@@ -342,6 +342,18 @@ fn listens(text: &mut Text, status: &Status) {
             text.sample(name, &labels, number(*count));
         }
     }
+    let name = "plimsoll_listen_lost_total";
+    text.family(
+        name,
+        "counter",
+        "Datagrams of clients that were not even tried to be sent on, by the reason.",
+    );
+    for (listen, state) in &listens {
+        for (reason, count) in &state.lost {
+            let labels = [("listen", *listen), ("reason", reason)];
+            text.sample(name, &labels, number(*count));
+        }
+    }
 }
 
 fn control(text: &mut Text, status: &Status) {

@@ -87,6 +87,7 @@ impl Control {
                 requests: state.map_or(0, |s| s.requests),
                 refused: state.map_or(Vec::new(), |s| s.refused.clone()),
                 unsent: state.map_or(0, |s| s.unsent),
+                lost: state.map_or(Vec::new(), |s| owned(&s.lost)),
             }
         };
         let counters = counted.services.get(spec.name.as_str());
@@ -148,6 +149,8 @@ impl Control {
             udp: counters.map_or_else(Default::default, |c| c.udp),
             rates: None,
             sorry: spec.sorry.as_ref().map(|sorry| sorry.addr.to_string()),
+            accept_proxy: texts(&spec.proxy_headers.accept),
+            send_proxy: spec.proxy_headers.send.map(|v| v.as_str().to_owned()),
             backends: backends.collect(),
         }
     }
@@ -222,6 +225,16 @@ impl AsideStatus {
             since: ago(now, since),
         }
     }
+}
+
+/// Counts by names, to be kept.
+fn owned(counts: &[(&'static str, u64)]) -> Vec<(String, u64)> {
+    let named = counts.iter().map(|(name, n)| ((*name).to_owned(), *n));
+    named.collect()
+}
+
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 fn plane_reason(service: &Service) -> &'static str {

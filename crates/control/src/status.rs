@@ -97,6 +97,12 @@ pub struct ServiceStatus {
     pub rates: Option<Rates>,
     /// The address of its sorry server, if it has one.
     pub sorry: Option<String>,
+    /// The networks whose connections begin with a PROXY header.
+    #[serde(default)]
+    pub accept_proxy: Vec<String>,
+    /// The version of the PROXY header that connections to its backends begin with, if they do.
+    #[serde(default)]
+    pub send_proxy: Option<String>,
     /// Its backends, by address.
     pub backends: Vec<BackendStatus>,
 }
@@ -182,6 +188,9 @@ pub struct ListenStatus {
     /// Datagrams that could not be sent on, of all services that share it.
     #[serde(default)]
     pub unsent: u64,
+    /// Datagrams of clients that were not even tried to be sent on, by the reason.
+    #[serde(default)]
+    pub lost: Vec<(String, u64)>,
 }
 
 /// A backend.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::Invalid;
+use crate::{Invalid, Listen, ServiceSpec};
 
 /// Lists of networks whose clients are served, or are not. Their order says nothing, and neither
 /// does how narrow a network is: `deny` goes before `allow`, and where `allow` names any, whoever is
@@ -69,6 +69,26 @@ impl ClientRules {
     }
 }
 
+impl ServiceSpec {
+    /// A network of `deny` in which are some who speak for others, and the key that names those: they
+    /// themselves are not denied when they do.
+    pub fn denied_speakers(&self) -> Option<(IpNet, &'static str, IpNet)> {
+        let http = self.listens.is_empty() || self.listens.iter().any(Listen::is_http);
+        let trusted: &[IpNet] = if http { &self.trusted } else { &[] };
+        let speakers = [
+            ("accept-proxy", &*self.proxy_headers.accept),
+            ("trusted", trusted),
+        ];
+        speakers.into_iter().find_map(|(key, nets)| {
+            nets.iter().find_map(|net| {
+                let overlaps = |deny: &&IpNet| deny.contains(net) || net.contains(*deny);
+                let deny = self.clients.deny.iter().find(overlaps)?;
+                Some((*deny, key, *net))
+            })
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +118,25 @@ mod tests {
         let but = rules(&[], &["2001:db8::/32"]);
         assert_eq!(judge(&but, "192.0.2.1"), Verdict::Served);
         assert!(matches!(judge(&but, "2001:db8::1"), Verdict::Denied(_)));
+    }
+
+    #[test]
+    fn who_speaks_for_others_and_is_denied_is_found() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let listens = vec!["*:80/http".parse().unwrap()];
+        let origin = crate::Origin::new("test", "web");
+        let mut spec = ServiceSpec::new("web".parse().unwrap(), origin, listens);
+        spec.clients = rules(&[], &["192.0.2.0/24", "10.1.0.0/16"]);
+        assert_eq!(spec.denied_speakers(), None);
+        let wider = (net("10.1.0.0/16"), "trusted", net("10.0.0.0/8"));
+        spec.trusted = vec![net("fd00::/8"), wider.2];
+        assert_eq!(spec.denied_speakers(), Some(wider));
+        // Nobody is asked who it is there.
+        spec.listens = vec!["*:80/tcp".parse().unwrap()];
+        assert_eq!(spec.denied_speakers(), None);
+        let narrower = (net("192.0.2.0/24"), "accept-proxy", net("192.0.2.7/32"));
+        spec.proxy_headers.accept = vec![narrower.2];
+        assert_eq!(spec.denied_speakers(), Some(narrower));
     }
 
     #[test]

@@ -195,6 +195,14 @@ impl ServiceSpec {
         self.fault_of_source(sorry)
     }
 
+    /// Whether fast open towards backends does nothing here: over HTTP a request is sent once the
+    /// connection stands, so that only a PROXY header could go along with the first packet.
+    pub fn opens_fast_in_vain(&self) -> bool {
+        let says_nothing =
+            self.proxy_headers.send.is_none() && self.listens.iter().all(Listen::is_http);
+        says_nothing && self.to_backends.as_ref().is_some_and(|to| to.fast_open)
+    }
+
     /// Why a backend cannot be connected to from the address that is to be the source, if it cannot.
     fn fault_of_source(&self, backend: &Backend) -> Option<String> {
         let source = &self.to_backends.as_ref()?.source;
@@ -355,6 +363,23 @@ mod tests {
         spec.listen_options = options(1);
         spec.listens.clear();
         assert!(spec.validate().unwrap_err().0.contains("it has none"));
+    }
+
+    #[test]
+    fn over_http_only_a_header_could_open_fast() {
+        let mut spec = (*service("*:80/http", "10.0.0.1:80", Source::Routed).spec).clone();
+        let vain = |spec: &ServiceSpec| spec.opens_fast_in_vain();
+        assert!(!vain(&spec), "it is not switched on");
+        spec.to_backends = Some(Arc::new(ToBackends {
+            fast_open: true,
+            ..ToBackends::default()
+        }));
+        assert!(vain(&spec));
+        spec.proxy_headers.send = Some(crate::ProxyVersion::V2);
+        assert!(!vain(&spec));
+        spec.proxy_headers.send = None;
+        spec.listens.push("*:81/tcp".parse().unwrap());
+        assert!(!vain(&spec));
     }
 
     #[test]

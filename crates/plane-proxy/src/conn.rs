@@ -1,12 +1,15 @@
 //! What a worker knows of each client connection: enough to list it, to time it out and to cut it,
 //! without a timer of its own.
 
+mod phase;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use plimsoll_model::Name;
 use plimsoll_plane::{Flow, FlowFilter};
 
 use crate::access::Record;
@@ -18,39 +21,7 @@ use crate::listener::Port;
 use crate::proxy_header::ProxyHeader;
 use crate::snapshot::LiveService;
 use crate::worker::{TICK_MS, Worker};
-
-/// What a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Waiting for the PROXY header.
-    Header,
-    /// HTTP, between requests.
-    Idle,
-    /// HTTP, part of a head received.
-    Head,
-    /// HTTP, a request for which there is no response yet.
-    Request,
-    /// HTTP, a response on its way.
-    Response,
-    /// A tunnel after an upgrade.
-    Tunnel,
-    /// TCP.
-    Tcp,
-}
-
-impl Phase {
-    fn as_str(self) -> &'static str {
-        match self {
-            Phase::Header => "header",
-            Phase::Idle => "idle",
-            Phase::Head => "head",
-            Phase::Request => "request",
-            Phase::Response => "response",
-            Phase::Tunnel => "tunnel",
-            Phase::Tcp => "tcp",
-        }
-    }
-}
+pub(crate) use phase::Phase;
 
 /// Whether a request takes long, by the sweeps that have seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +62,8 @@ pub(crate) struct Conn {
     patience: Cell<u64>,
     stalled: Cell<bool>,
     cut: Cell<bool>,
+    /// The lists of its service do not let it in any more.
+    denied: Cell<bool>,
     watch: Cell<Watch>,
     /// When the backend was asked, in µs of the plane's clock; 0 where nobody wants to know.
     asked: Cell<u64>,
@@ -99,6 +72,8 @@ pub(crate) struct Conn {
     backend: RefCell<Option<Arc<LiveBackend>>>,
     /// What it holds of limits of connections.
     permits: RefCell<Vec<Permit>>,
+    /// For whom its tunnel was granted.
+    tunnelled: Cell<Option<IpAddr>>,
 }
 
 impl Conn {
@@ -127,12 +102,14 @@ impl Conn {
             patience: Cell::new(NEVER),
             stalled: Cell::new(false),
             cut: Cell::new(false),
+            denied: Cell::new(false),
             watch: Cell::new(Watch::Not),
             asked: Cell::new(0),
             waker: RefCell::new(None),
             quiet: RefCell::new(None),
             backend: RefCell::new(None),
             permits: RefCell::default(),
+            tunnelled: Cell::new(None),
         }
     }
 
@@ -365,6 +342,35 @@ impl Conn {
         self.cut.get()
     }
 
+    /// Has a connection end that the lists of its service let in no more. Whether that is news.
+    pub(crate) fn deny(&self) -> bool {
+        let news = !self.denied.replace(true);
+        self.wake();
+        news
+    }
+
+    /// Whether it has to end because of the lists of its service.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.denied.get()
+    }
+
+    /// It becomes a tunnel that was granted to this client.
+    pub(crate) fn tunnel_for(&self, client: IpAddr) {
+        self.tunnelled.set(Some(client));
+    }
+
+    /// Whom the lists of its service judge: the client, or for whom its tunnel was granted.
+    pub(crate) fn judged(&self) -> IpAddr {
+        let client = || self.client().ip();
+        self.tunnelled.get().unwrap_or_else(client)
+    }
+
+    /// The service whose backend it uses.
+    pub(crate) fn served_by(&self) -> Option<Name> {
+        let backend = self.backend.borrow();
+        backend.as_ref().map(|backend| backend.service.clone())
+    }
+
     /// Sets or clears the backend that this connection uses.
     pub(crate) fn set_backend(&self, backend: Option<Arc<LiveBackend>>) {
         self.cut.set(false);
@@ -384,6 +390,11 @@ impl Conn {
     /// Keeps what is to be given back when the connection ends.
     pub(crate) fn hold(&self, permit: Permit) {
         self.permits.borrow_mut().push(permit);
+    }
+
+    /// Changes what it holds.
+    pub(crate) fn held(&self, change: impl FnOnce(&mut Vec<Permit>)) {
+        change(&mut self.permits.borrow_mut());
     }
 
     /// Closes all of them, and gives back what it holds.

@@ -154,9 +154,54 @@ pub(crate) struct ListenCounts {
     pub(crate) refused: [Count; REFUSALS.len()],
     /// Datagrams that could not be sent on, to either side.
     pub(crate) unsent: Count,
+    /// Datagrams of clients that were not even tried to be sent on, by [`Lost`].
+    pub(crate) lost: [Count; Lost::ALL.len()],
+}
+
+/// Why a datagram of a client is lost where no list and no limit says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The listen belongs to no service at the moment.
+    NoService,
+    /// It would begin a session, and plimsoll is about to end.
+    Ending,
+    /// No backend could take its session.
+    NoBackend,
+    /// This host had no socket left for its session.
+    NoSocket,
+    /// All backends that were tried turned out to be gone.
+    Gone,
+}
+
+impl Lost {
+    /// Each with its name.
+    pub(crate) const ALL: [(Lost, &'static str); 5] = [
+        (Lost::NoService, "no-service"),
+        (Lost::Ending, "ending"),
+        (Lost::NoBackend, "no-backend"),
+        (Lost::NoSocket, "no-socket"),
+        (Lost::Gone, "backend-gone"),
+    ];
 }
 
 impl ListenCounts {
+    /// Counts datagrams that are lost.
+    pub(crate) fn lose(&self, why: Lost, datagrams: u64) {
+        if let Some(count) = self.lost.get(why as usize) {
+            count.add(datagrams);
+        }
+    }
+
+    /// How many were lost, by the names of the reasons, as far as there were any.
+    pub(crate) fn losses(counts: &[Self]) -> Vec<(&'static str, u64)> {
+        let of = |why: Lost| {
+            let lost = counts.iter().filter_map(|c| c.lost.get(why as usize));
+            lost.map(Count::get).sum()
+        };
+        let all = Lost::ALL.iter().map(|(why, name)| (*name, of(*why)));
+        all.filter(|(_, n)| *n > 0).collect()
+    }
+
     /// Counts a refusal, if the status is one.
     pub(crate) fn refuse(&self, status: u16) {
         if let Some(at) = REFUSALS.iter().position(|s| *s == status)

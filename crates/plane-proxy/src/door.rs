@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plimsoll_balance::limits::What;
 use plimsoll_model::{ClientRules, NetSet, ServiceSpec};
 
+use crate::access::{End, Record};
 use crate::conn::Conn;
 use crate::limits::{Had, Limiter, Permit, TooMuch};
 use crate::snapshot::LiveService;
+use crate::worker::Worker;
 
 /// [`ClientRules`], ready.
 #[derive(Debug)]
@@ -75,14 +78,29 @@ impl Door {
 }
 
 /// Whether a connection of HTTP may begin, by the limits of all services that it may be for. Nobody
-/// knows yet for which of them it is, nor, behind trusted proxies, for whom.
-pub(crate) fn let_in(conn: &Conn, services: &[Arc<LiveService>]) -> bool {
-    let doors = services.iter().filter_map(|service| service.door.as_ref());
-    for door in doors {
-        match door.enter(conn.client().ip(), What::Connection) {
-            Ok(Some(permit)) => conn.hold(*permit),
-            Ok(None) => {}
-            Err(_) => return false,
+/// knows yet for which of them it is, nor, behind trusted proxies, for whom. If not it has taken nothing
+/// of any limit, and is a line of the access log as the service says whose limit was met.
+pub(crate) fn let_in(worker: &Worker, conn: &Conn, services: &[Arc<LiveService>]) -> bool {
+    let ip = conn.client().ip();
+    for (at, service) in services.iter().enumerate() {
+        let Some(door) = &service.door else {
+            continue;
+        };
+        match door.enter(ip, What::Connection) {
+            Ok(permit) => permit.into_iter().for_each(|permit| conn.hold(*permit)),
+            Err(_) => {
+                conn.held(Vec::clear);
+                let before = services.iter().take(at);
+                let limiters = before.filter_map(|service| service.door.as_ref()?.limiter());
+                limiters.for_each(|limiter| limiter.give_back(ip, What::Connection));
+                if service.log.is_some() {
+                    conn.keep(Record::unread(Duration::ZERO));
+                    conn.route(service);
+                    conn.note(|record, _| record.end(End::new(*b"PR")));
+                    conn.log(worker);
+                }
+                return false;
+            }
         }
     }
     true

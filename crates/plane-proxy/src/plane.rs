@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::{
     AccessLog as Format, Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Route,
-    SchedulerKind, Service, State,
+    SchedulerKind, Service, ServiceSpec, State,
 };
 use plimsoll_plane::{
     Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, Plane, PlaneError, Tuple,
@@ -224,6 +224,14 @@ impl ProxyPlane {
             known || Arc::strong_count(live) > 1
         });
         self.shared.tell_all(|| Command::Sweep);
+        let guards = |name: &Name| {
+            let new = held.services.get(name).map(|service| &*service.spec);
+            let old = before.held.services.get(name);
+            new.is_some_and(|new| guards_anew(old.map(|service| &*service.spec), new))
+        };
+        if touched.iter().any(guards) {
+            self.shared.tell_all(|| Command::Review);
+        }
     }
 
     fn live_service(&mut self, service: &Service, now: u64) -> LiveService {
@@ -308,6 +316,13 @@ impl ProxyPlane {
             }
         }
     }
+}
+
+/// Whether a service lets in others than before, or counts them otherwise.
+fn guards_anew(old: Option<&ServiceSpec>, new: &ServiceSpec) -> bool {
+    let guards = |spec: &ServiceSpec| (spec.clients.clone(), spec.limits, spec.listens.clone());
+    let any = !new.clients.is_empty() || new.limits.is_some();
+    any && old.is_none_or(|old| guards(old) != guards(new))
 }
 
 /// UDP sessions of all services at most: each has a file descriptor, and half of all are left to others.

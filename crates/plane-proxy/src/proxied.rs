@@ -47,17 +47,23 @@ pub(crate) async fn serve(
     match receive(&worker, &conn, stream).await {
         Ok((stream, header)) => {
             conn.introduce(header);
-            match &*table {
-                Table::Tcp(service) => {
+            // What holds now, and not what did when the header was begun.
+            let snapshot = worker.shared.snapshot.load();
+            let table = snapshot.tables.get(&conn.port.index).cloned();
+            drop(snapshot);
+            match table.as_deref() {
+                Some(Table::Tcp(service)) => {
                     conn.enter(Phase::Tcp);
                     tcp::serve(worker, listed, stream, service.clone()).await;
                 }
-                Table::Http(table) if !door::let_in(&conn, &table.doors) => tcp::refuse(&stream),
-                Table::Http(table) => {
+                Some(Table::Http(table)) if !door::let_in(&worker, &conn, &table.doors) => {
+                    tcp::refuse(&stream);
+                }
+                Some(Table::Http(table)) => {
                     http::serve(worker, listed, stream, table.first.clone()).await;
                 }
-                // Datagrams have no connections.
-                Table::Closed | Table::Udp(_) => {}
+                // Nobody listens there any more; and datagrams have no connections.
+                None | Some(Table::Closed | Table::Udp(_)) => tcp::refuse(&stream),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => refuse(400, &error),

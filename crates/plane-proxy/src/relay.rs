@@ -39,6 +39,8 @@ pub(crate) enum Ended {
     Idle,
     /// The backend's drain time-out passed.
     Cut,
+    /// The lists of the service let the client in no more.
+    Denied,
 }
 
 impl Ended {
@@ -50,6 +52,7 @@ impl Ended {
             Ended::BackendBroke => *b"SD",
             Ended::Idle => *b"sD",
             Ended::Cut => *b"KD",
+            Ended::Denied => *b"PD",
         })
     }
 }
@@ -74,6 +77,9 @@ pub(crate) async fn relay(
         conn.set_waker(cx.waker());
         if conn.is_cut() {
             return Poll::Ready(Ended::Cut);
+        }
+        if conn.is_denied() {
+            return Poll::Ready(Ended::Denied);
         }
         if conn.take_expired() {
             return Poll::Ready(Ended::Idle);

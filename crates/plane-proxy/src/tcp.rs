@@ -169,7 +169,9 @@ pub(crate) async fn serve(
             }
         }
     }
-    if let Some(counts) = service.shared.count(worker.id) {
+    if conn.is_denied() {
+        conn.note(|record, _| record.end(End::new([b'P', record.stage()])));
+    } else if let Some(counts) = service.shared.count(worker.id) {
         counts.unserved.add(1);
     }
     refuse(&client);
@@ -189,8 +191,8 @@ fn early(service: &LiveService, client: &TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// Waits for the future, but not for longer than the client does; none if it has gone. One that has
-/// only said all it has to say is still there.
+/// Waits for the future, but not for longer than the client does, or may; none if it has gone. One that
+/// has only said all it has to say is still there.
 async fn unless_gone<T>(
     conn: &Conn,
     client: &TcpStream,
@@ -202,7 +204,7 @@ async fn unless_gone<T>(
         if let Poll::Ready(done) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(done));
         }
-        if has_failed(client) {
+        if conn.is_denied() || has_failed(client) {
             return Poll::Ready(None);
         }
         conn.look_again();

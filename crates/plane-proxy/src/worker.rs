@@ -2,6 +2,7 @@
 
 mod intake;
 mod listed;
+mod review;
 mod tick;
 
 use std::cell::{Cell, RefCell};
@@ -33,6 +34,7 @@ use crate::tcp;
 use crate::udp::{self, Udp};
 use intake::{Handed, accept, take};
 pub(crate) use listed::Listed;
+pub(crate) use review::responsible;
 
 /// How often deadlines are looked at, and so their precision.
 pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
@@ -96,6 +98,8 @@ pub(crate) enum Command {
     Take(Handed),
     /// Forget idle connections to backends that are not in use any more.
     Sweep,
+    /// Hold what is open against lists and limits that are new.
+    Review,
     /// Close one idle connection to this backend: another core needs its place.
     Evict(u64),
     /// List flows.
@@ -217,6 +221,7 @@ impl Worker {
                 self.pool.sweep(self.now());
                 self.udp.sweep(self);
             }
+            Command::Review => self.review(),
             Command::Evict(backend) => {
                 let conns = self.conns.borrow();
                 let _ = self.pool.evict(backend) || conns.iter().any(|(_, c)| c.evict(backend));

@@ -279,6 +279,9 @@ pub struct ListenState {
     pub refused: Vec<(u16, u64)>,
     /// Datagrams that could not be sent on, to either side.
     pub unsent: u64,
+    /// Datagrams of clients that were not even tried to be sent on, by the reason; those that lists or
+    /// limits turned away are counted with their service.
+    pub lost: Vec<(&'static str, u64)>,
 }
 
 /// Counts of a plane.

@@ -174,14 +174,30 @@ fn warnings(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>
         })
         .collect();
     for service in &config.services {
-        for addr in service.backends.keys().filter(|a| is_own(service, a)) {
+        let mut warn = |message: String| {
             let entry = format!("service {}", service.name());
-            let message = format!(
-                "has itself as backend {addr}: what is sent there comes back until all \
-                 connections are used up; name the server that is meant"
-            );
             let key = format!("service `{}`", service.name());
             warnings.push(warning(text, &entry, key, message));
+        };
+        for addr in service.backends.keys().filter(|a| is_own(service, a)) {
+            warn(format!(
+                "has itself as backend {addr}: what is sent there comes back until all \
+                 connections are used up; name the server that is meant"
+            ));
+        }
+        if let Some((deny, key, net)) = service.spec.denied_speakers() {
+            warn(format!(
+                "denies {deny}, where `{key}` has {net} speak for others: from there it is the client that \
+                 is named who is judged, and not who connects; refuse those connections elsewhere, or \
+                 leave them out of `{key}`"
+            ));
+        }
+        if service.spec.opens_fast_in_vain() {
+            warn(
+                "`to-backends.tcp-fast-open` has no effect over HTTP without `send-proxy`: a request is \
+                 sent once the connection stands"
+                    .into(),
+            );
         }
         for (keys, why) in [
             (
@@ -197,11 +213,8 @@ fn warnings(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>
             if keys.is_empty() {
                 continue;
             }
-            let entry = format!("service {}", service.name());
             let has = if keys.len() == 1 { "has" } else { "have" };
-            let message = format!("{} {has} no effect {why}", keys.join(", "));
-            let key = format!("service `{}`", service.name());
-            warnings.push(warning(text, &entry, key, message));
+            warn(format!("{} {has} no effect {why}", keys.join(", ")));
         }
     }
     warnings.sort_by_key(|warning| warning.span.start);

@@ -51,6 +51,7 @@ fn report() -> Report {
         requests: 16,
         refused: vec![(404, 5), (400, 1)],
         unsent: 3,
+        lost: vec![("backend-gone".into(), 2)],
         error: None,
     };
     let service = |name: &str, backends: &[BackendStatus]| ServiceStatus {

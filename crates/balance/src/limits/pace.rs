@@ -36,6 +36,11 @@ impl Pace {
         }
     }
 
+    /// Gives back a token that was taken: the new state.
+    pub fn give_back(&self, full_at: u64) -> u64 {
+        full_at.saturating_sub(self.interval)
+    }
+
     /// What a state under another pace is under this one: the same, but never more than all tokens
     /// used at `now`. Else who used up 5 an hour would wait for that hour, though he may have 1000 a
     /// second by now.
@@ -162,6 +167,28 @@ mod tests {
                 }
             }
             prop_assert!(passed <= (now - SECOND) / pace.interval + u64::from(burst));
+        }
+
+        /// A token that was given back was never taken, whoever took one meanwhile.
+        #[test]
+        fn what_is_given_back_was_never_taken(
+            count in 1..1000_u32,
+            burst in 1..50_u32,
+            full_at in 0..5 * SECOND,
+            between in any::<bool>(),
+        ) {
+            let (pace, now) = (pace(&format!("{count}/s"), burst), SECOND);
+            if let Ok(taken) = pace.take(full_at, now) {
+                let mut without = full_at;
+                let mut with = taken;
+                if between && let Ok(next) = pace.take(taken, now) {
+                    with = next;
+                    without = pace.take(full_at, now).unwrap_or_default();
+                }
+                let back = pace.give_back(with);
+                prop_assert_eq!(pace.left(back, now), pace.left(without, now));
+                prop_assert_eq!(pace.take(back, now), pace.take(without, now));
+            }
         }
 
         #[test]

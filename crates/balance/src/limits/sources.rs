@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 
-use super::{Allowance, Limit, Refused, What};
+use super::{Allowance, Limit, Pace, Refused, What};
 use crate::ClientNet;
 
 /// How many are looked at to find one that can be forgotten. If nine of ten must not be, about half
@@ -147,6 +147,38 @@ impl<S: BuildHasher> Sources<S> {
             *slot = full_at;
         }
         Ok(Entered::Counted)
+    }
+
+    /// Takes note of something that a source has open already, whether it may or not. Whether there was
+    /// a place for the source: only then it is to be given back with [`Sources::leave`].
+    pub fn count(
+        &mut self,
+        source: ClientNet,
+        what: What,
+        allowed: &[Allowance; What::COUNT],
+        now: u64,
+    ) -> bool {
+        let entry = match self.places.get(&source) {
+            Some(at) => self.entries.get_mut(*at),
+            None => self.insert(source, allowed, now),
+        };
+        let open = entry.and_then(|entry| entry.open.get_mut(what.index()));
+        let counted = open.is_some();
+        if let Some(open) = open {
+            *open = open.saturating_add(1);
+        }
+        counted
+    }
+
+    /// What a source took of its rate is not used after all.
+    pub fn give_back(&mut self, source: ClientNet, what: What, pace: Pace) {
+        let entry = self
+            .places
+            .get(&source)
+            .and_then(|at| self.entries.get_mut(*at));
+        if let Some(full_at) = entry.and_then(|entry| entry.full_at.get_mut(what.index())) {
+            *full_at = pace.give_back(*full_at);
+        }
     }
 
     /// Something that a source began has ended.

@@ -73,6 +73,7 @@ impl Exchange<'_> {
                 idle,
             };
             *client.tunnel.borrow_mut() = Some(tunnel);
+            client.conn.tunnel_for(self.options.source);
             return Ok(Response::from_parts(head, ResponseBody::Empty));
         }
         if head.status == StatusCode::NO_CONTENT {

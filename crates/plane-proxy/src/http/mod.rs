@@ -297,6 +297,9 @@ async fn run_tunnel(client: &Client, mut stream: TcpStream, tunnel: Tunnel) {
     let conn = &client.conn;
     conn.enter(Phase::Tunnel);
     conn.set_backend(Some(place.backend().clone()));
+    // It was let in when it asked.
+    let worker = &client.worker;
+    worker.judge(conn, &worker.shared.snapshot.load());
     let backend = place.backend();
     let ended = relay(
         &client.worker,

@@ -248,6 +248,11 @@ async fn pass_on(
     hop.upgrade = hop
         .upgrade
         .filter(|upgrade| no_body && parts.version == Version::HTTP_11 && may_tunnel(upgrade));
+    let source = match hop.upgrade {
+        // Lists that come later judge it for whom it was granted.
+        Some(_) => (client.forwarded).speaks_for(&parts.headers, &service.spec.trusted),
+        None => source,
+    };
     let http10 = parts.version == Version::HTTP_10;
     let expects = expects_continue(&mut parts, http10)? && !no_body;
     let undressed = Undressed::keep((&service, &others), rule.as_ref(), &parts, &hop);

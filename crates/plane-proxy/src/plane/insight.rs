@@ -103,6 +103,7 @@ impl ProxyPlane {
                 requests: bound.counts.iter().map(|c| c.requests.get()).sum(),
                 refused: refused.filter(|(_, n)| *n > 0).collect(),
                 unsent: bound.counts.iter().map(|c| c.unsent.get()).sum(),
+                lost: ListenCounts::losses(&bound.counts),
             }
         });
         Counters {

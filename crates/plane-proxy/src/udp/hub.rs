@@ -26,13 +26,16 @@ use super::train::Piece;
 use crate::access::End;
 use crate::listener::Port;
 use crate::snapshot::{LiveService, Snapshot};
-use crate::worker::Worker;
+use crate::worker::{Worker, responsible};
 
 /// Sockets looked at in one pass.
 const EVENTS: usize = 128;
 
 /// Batches read from one socket in one pass: others want their turn.
 const ROUNDS: usize = 4;
+
+/// How a session ends that makes room for another, or whose client is let in no more.
+const PUT_OUT: End = End::new(*b"PD");
 
 /// How a session ends whose client waits for an answer, one whose listen is closed or whose plane
 /// stops, and one that a defect of our own ends.
@@ -193,6 +196,25 @@ impl Hub {
             if let Some(session) = self.table.get_mut(id) {
                 session.leave_gone(now);
             }
+        }
+    }
+
+    /// Ends the sessions of clients that the lists of their services let in no more.
+    pub(crate) fn review(&mut self, worker: &Worker, snapshot: &Snapshot) {
+        let denied = self.table.iter().filter_map(|(id, key, session)| {
+            let service = responsible(session.served_by(), session.port.index, snapshot)?;
+            let admitted = service
+                .door
+                .as_ref()
+                .is_none_or(|door| door.admits(key.ip()));
+            (!admitted).then(|| (id, service.shared.clone()))
+        });
+        let denied: Vec<_> = denied.collect();
+        for (id, service) in denied {
+            if let Some(counts) = service.count(worker.id) {
+                counts.denied.add(1);
+            }
+            self.end(worker, id, PUT_OUT);
         }
     }
 

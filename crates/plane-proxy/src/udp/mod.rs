@@ -24,6 +24,7 @@ use plimsoll_plane::{Flow, FlowFilter};
 use tokio::io::unix::AsyncFd;
 
 use crate::listener::Port;
+use crate::snapshot::Snapshot;
 use crate::worker::{TICK, TICK_MS, Worker};
 use hub::Hub;
 pub(crate) use quota::{All, OfService};
@@ -110,6 +111,11 @@ impl Udp {
     /// Looks at all settings and backends.
     pub(crate) fn sweep(&self, worker: &Worker) {
         self.with(|hub| hub.sweep(&worker.shared.snapshot.load(), worker.now()));
+    }
+
+    /// Ends the sessions of clients that the lists of their services let in no more.
+    pub(crate) fn review(&self, worker: &Worker, snapshot: &Snapshot) {
+        self.with(|hub| hub.review(worker, snapshot));
     }
 
     /// Waits until no client waits for an answer any more, or has for too long.

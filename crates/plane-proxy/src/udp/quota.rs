@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Locks that share the sources of a service between them.
@@ -30,6 +30,8 @@ impl All {
 #[derive(Debug, Default)]
 pub(crate) struct OfService {
     now: AtomicU32,
+    /// A backend has answered.
+    answers: AtomicBool,
     sources: [Mutex<HashMap<IpAddr, u32>>; SHARDS],
     hasher: RandomState,
 }
@@ -63,6 +65,19 @@ impl OfService {
     /// Sessions now.
     pub(crate) fn now(&self) -> u32 {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// A backend has answered a client.
+    pub(crate) fn has_answered(&self) {
+        // Read first: all workers share it.
+        if !self.answers() {
+            self.answers.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether its backends answer at all. Where they never do, as with a log's, silence is no failure.
+    pub(crate) fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     fn shard(&self, source: IpAddr) -> Option<MutexGuard<'_, HashMap<IpAddr, u32>>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_balance::Client;
-use plimsoll_model::{Invalid, Listen};
+use plimsoll_model::{Invalid, Listen, Name};
 use plimsoll_plane::{Flow, FlowFilter};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -167,6 +167,11 @@ impl Session {
         }
     }
 
+    /// The service whose backend it uses.
+    pub(crate) fn served_by(&self) -> Option<&Name> {
+        self.link.as_ref().map(|link| &link.backend().service)
+    }
+
     /// Gives up a backend that is gone, or whose time to drain is over. Whether it did.
     pub(crate) fn leave_gone(&mut self, now: u64) -> bool {
         let over = |link: &Link| link.backend().is_gone() || link.backend().cut_at() <= now;
@@ -216,6 +221,7 @@ impl Session {
         let backend = link.place.backend();
         if let Some(timing) = &mut self.timing {
             timing.end(worker, backend, true);
+            self.shared.udp.has_answered();
         }
         if let Some(note) = &mut self.note {
             note.hear_backend(worker, bytes);
@@ -248,7 +254,9 @@ impl Session {
         if let Some(counts) = self.port.counts.get(worker.id) {
             counts.closed.add(1);
         }
-        if let (Some(timing), Some(link)) = (&mut self.timing, &self.link) {
+        if let (Some(timing), Some(link)) = (&mut self.timing, &self.link)
+            && self.shared.udp.answers()
+        {
             // Whoever is still owed an answer will get none.
             timing.end(worker, link.backend(), false);
         }

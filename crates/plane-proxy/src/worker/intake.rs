@@ -238,7 +238,7 @@ pub(super) fn take(worker: &Rc<Worker>, handed: Handed) {
         }
         Some(Table::Http(http)) => {
             let (listed, first) = (list(Phase::Idle), http.first.clone());
-            if !door::let_in(&listed.conn, &http.doors) {
+            if !door::let_in(worker, &listed.conn, &http.doors) {
                 tcp::refuse(&stream);
                 return;
             }

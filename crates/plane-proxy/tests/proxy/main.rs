@@ -22,6 +22,7 @@ mod conformance;
 mod cookie;
 mod desync;
 mod drain;
+mod expelled;
 mod fairness;
 mod fallback;
 mod headers;

@@ -305,3 +305,131 @@ async fn explain_says_how_much_is_left() {
         );
     }
 }
+
+#[tokio::test]
+async fn connections_from_before_a_limit_count_for_it() {
+    let backend = TcpBackend::start("b").unwrap();
+    let mut proxy = Proxy::tcp(&[backend.address()]);
+    let set = |proxy: &mut Proxy, total: u32, own: u32, prefix_v4: u8| {
+        proxy.edit(|web| {
+            let spec = std::sync::Arc::make_mut(&mut web.spec);
+            let limits = spec.limits.insert(Limits::default());
+            (limits.total.connections, limits.per_source.connections) = (total, own);
+            limits.prefix_v4 = prefix_v4;
+        });
+    };
+    let told = |proxy: &Proxy, line: &str| {
+        let told = proxy.plane.explain(&Tuple {
+            client: "127.0.0.1:4711".parse().unwrap(),
+            destination: proxy.address(),
+            proto: plimsoll_model::Proto::Tcp,
+            host: None,
+            path: None,
+        });
+        told.steps.iter().any(|step| step == line)
+    };
+    let first = held(&proxy, [127, 0, 0, 1], 1).await;
+    let second = held(&proxy, [127, 0, 0, 1], 2).await;
+    let third = held(&proxy, [127, 0, 0, 2], 3).await;
+    // More than there may be, and nobody has to go.
+    set(&mut proxy, 2, 1, 32);
+    let all = "limit: all clients: 3 of 2 connections at once";
+    assert!(wait_until_async(BOUND, || told(&proxy, all)).await);
+    let own = "limit: 127.0.0.1: 2 of 1 connections at once";
+    assert!(wait_until_async(BOUND, || told(&proxy, own)).await);
+    assert!(proxy.refuses().await);
+    // Those are other sources now, and still nobody is counted twice.
+    set(&mut proxy, 2, 1, 24);
+    let own = "limit: 127.0.0.0/24: 3 of 1 connections at once";
+    assert!(wait_until_async(BOUND, || told(&proxy, own)).await);
+    assert!(told(&proxy, all));
+    drop((first, second, third));
+    assert!(wait_until_async(BOUND, || proxy.listen().connections == 0).await);
+    assert!(told(
+        &proxy,
+        "limit: all clients: 0 of 2 connections at once"
+    ));
+    assert!(told(
+        &proxy,
+        "limit: 127.0.0.0/24: 0 of 1 connections at once"
+    ));
+    let _again = held(&proxy, [127, 0, 0, 1], 1).await;
+    assert!(proxy.refuses().await);
+}
+
+#[tokio::test]
+async fn connections_of_http_from_before_a_limit_count_for_it() {
+    let backend = HttpBackend::start("b").unwrap();
+    let mut proxy = Proxy::http(&[backend.address()]);
+    let mut clients = [proxy.connect().await, proxy.connect().await];
+    for client in &mut clients {
+        assert_eq!(client.get("a", "/", BOUND).await.unwrap().status, 200);
+    }
+    proxy.edit(|web| {
+        let spec = std::sync::Arc::make_mut(&mut web.spec);
+        spec.limits.insert(Limits::default()).total.connections = 2;
+    });
+    assert!(wait_until_async(BOUND, || !is_taken(&proxy)).await);
+    for client in &mut clients {
+        assert_eq!(client.get("a", "/", BOUND).await.unwrap().status, 200);
+    }
+    drop(clients);
+    assert!(wait_until_async(BOUND, || proxy.listen().connections == 0).await);
+    assert_eq!(proxy.get("a", "/").await.status, 200);
+}
+
+/// Whether a new connection is kept.
+fn is_taken(proxy: &Proxy) -> bool {
+    let mut stream = std::net::TcpStream::connect(proxy.address()).unwrap();
+    let ask = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    let asked = std::io::Write::write_all(&mut stream, ask.as_bytes());
+    asked.is_ok() && std::io::Read::read(&mut stream, &mut [0; 16]).is_ok_and(|n| n > 0)
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_takes_nothing_of_other_limits() {
+    let log = crate::access_log::Log::new(plimsoll_model::AccessLog::Httplog, false);
+    let backend = HttpBackend::start("b").unwrap();
+    let mut proxy = log.proxy(plimsoll_model::Proto::Http, backend.address());
+    let listen = proxy.desired.services.values().next().unwrap();
+    let listens = listen.spec.listens.clone();
+    proxy.change(|desired| {
+        // Asked first, by its name.
+        let mut first = service("a", vec![at(backend.address())]);
+        let spec = std::sync::Arc::make_mut(&mut first.spec);
+        spec.listens.clone_from(&listens);
+        let limits = spec.limits.insert(Limits::default());
+        limits.total.connection_rate = slow(4);
+        limits.per_source.connection_rate = slow(3);
+        put(desired, first);
+        put_route(desired, route("both", "*", "/", &[("a", 1)]));
+        put_route(desired, route("web", "web.example", "/", &[("web", 1)]));
+    });
+    proxy.edit(|web| {
+        let spec = std::sync::Arc::make_mut(&mut web.spec);
+        spec.limits.insert(Limits::default()).total.connections = 1;
+    });
+    let mut open = proxy.connect().await;
+    assert_eq!(open.get("x", "/", BOUND).await.unwrap().status, 200);
+    for _ in 0..10 {
+        assert!(proxy.refuses().await);
+    }
+    // Each is a line that names the service whose limit it was.
+    let lines = log.lines(11).await;
+    let refused: Vec<_> = lines.iter().filter(|l| !l.contains(" 200 ")).collect();
+    assert_eq!(refused.len(), 10, "{lines:?}");
+    for line in refused {
+        assert!(line.contains(" web/<NOSRV> "), "{line}");
+        assert!(line.contains(" PR-- "), "{line}");
+        assert!(line.ends_with("\"<BADREQ>\""), "{line}");
+    }
+    drop(open);
+    assert!(wait_until_async(BOUND, || proxy.listen().connections == 0).await);
+    // Of its three it has had one.
+    for _ in 0..2 {
+        assert_eq!(proxy.get("x", "/").await.status, 200);
+        assert!(wait_until_async(BOUND, || proxy.listen().connections == 0).await);
+    }
+    assert!(proxy.refuses().await);
+}

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use plimsoll_model::{AccessLog as Format, Proto, Sessions};
+use plimsoll_model::{AccessLog as Format, Proto, SchedulerKind, Sessions};
+use plimsoll_plane::{Plane, Tuple};
 use plimsoll_testkit::wait_until_async;
 use serde_json::Value;
 use tokio::net::UdpSocket;
@@ -201,7 +202,7 @@ async fn one_source_gets_its_share_and_others_theirs() {
 #[tokio::test]
 async fn garbage_and_strangers_disturb_nobody() {
     let a = Echo::start('a').await;
-    let mut proxy = Proxy::udp(&[a.address]);
+    let proxy = Proxy::udp(&[a.address]);
     let good = client(proxy.address()).await;
     assert_eq!(asked(&good).await, 'a');
     let garbage = client(proxy.address()).await;
@@ -209,15 +210,109 @@ async fn garbage_and_strangers_disturb_nobody() {
         garbage.send(&vec![0xff; size]).await.unwrap();
     }
     drop(garbage);
-    // What somebody else sends to the session's socket is no answer.
-    let flows = proxy.flows();
-    assert!(flows.iter().any(|f| f.client == good.local_addr().unwrap()));
-    let stranger = UdpSocket::bind((loopback(), 0)).await.unwrap();
-    for port in 32_768..33_100 {
-        let _ = stranger.send_to(b"x:?", (loopback(), port)).await;
-    }
     for _ in 0..20 {
         assert_eq!(asked(&good).await, 'a');
+    }
+}
+
+#[tokio::test]
+async fn what_a_stranger_sends_to_a_session_is_no_answer() {
+    let backend = UdpSocket::bind((loopback(), 0)).await.unwrap();
+    let proxy = Proxy::udp(&[backend.local_addr().unwrap()]);
+    let good = client(proxy.address()).await;
+    good.send(b"?").await.unwrap();
+    let received = tokio::time::timeout(BOUND, backend.recv_from(&mut [0; 16])).await;
+    let (_, session) = received.unwrap().unwrap();
+    let stranger = UdpSocket::bind((loopback(), 0)).await.unwrap();
+    for _ in 0..20 {
+        // Nobody listens there for a stranger: an error is told of the one before.
+        let _ = stranger.send_to(b"x:?", session).await;
+    }
+    backend.send_to(b"a:?", session).await.unwrap();
+    assert_eq!(hear(&good).await, b"a:?");
+    assert_eq!(
+        proxy
+            .counters_of(backend.local_addr().unwrap())
+            .datagrams_out,
+        1
+    );
+}
+
+#[tokio::test]
+async fn where_nobody_ever_answers_silence_is_no_failure() {
+    let deaf = UdpSocket::bind((loopback(), 0)).await.unwrap();
+    let backend = deaf.local_addr().unwrap();
+    let mut proxy = Proxy::udp_with(vec![at(backend)], |spec| {
+        spec.scheduler.kind = SchedulerKind::Ewma;
+        spec.timeouts.udp = ms(1);
+    });
+    let known = |proxy: &Proxy| {
+        let told = proxy.plane.explain(&Tuple {
+            client: (loopback(), 4711).into(),
+            destination: proxy.address(),
+            proto: Proto::Udp,
+            host: None,
+            path: None,
+        });
+        let has = |words: &str| told.steps.iter().any(|step| step.contains(words));
+        assert!(has("answers in") != has("has not answered yet"), "{told:?}");
+        has("answers in")
+    };
+    let over = |proxy: &Proxy, total| {
+        let counters = proxy.counters();
+        counters.total == total && counters.udp.sessions == 0
+    };
+    for session in 1..=3 {
+        client(proxy.address()).await.send(b"a line").await.unwrap();
+        assert!(wait_until_async(BOUND, || over(&proxy, session)).await);
+        assert!(!known(&proxy), "it was not asked anything");
+    }
+    // Once anybody has answered, the silent one is known as slow.
+    let a = Echo::start('a').await;
+    proxy.edit(|web| std::sync::Arc::make_mut(&mut web.spec).timeouts.udp = ms(60_000));
+    proxy.add_backend(at(a.address));
+    proxy.remove_backend(backend);
+    assert_eq!(asked(&client(proxy.address()).await).await, 'a');
+    proxy.add_backend(at(backend));
+    proxy.remove_backend(a.address);
+    let total = proxy.counters().total;
+    proxy.edit(|web| std::sync::Arc::make_mut(&mut web.spec).timeouts.udp = ms(1));
+    client(proxy.address()).await.send(b"?").await.unwrap();
+    assert!(wait_until_async(BOUND, || over(&proxy, total + 1)).await);
+    assert!(known(&proxy));
+}
+
+#[tokio::test]
+async fn datagrams_that_are_lost_are_counted_with_the_reason() {
+    let lost = |proxy: &Proxy, reason: &str| {
+        let lost = proxy.listen().lost;
+        lost.iter()
+            .find(|(name, _)| *name == reason)
+            .map_or(0, |(_, n)| *n)
+    };
+    let mut proxy = Proxy::udp(&[]);
+    let one = client(proxy.address()).await;
+    one.send(b"?").await.unwrap();
+    assert!(wait_until_async(BOUND, || lost(&proxy, "no-backend") == 1).await);
+    assert_eq!(proxy.counters().unserved, 1);
+    // The kernel tells at the second datagram what became of the first, and there is no other backend.
+    let a = Echo::start('a').await;
+    proxy.add_backend(at(a.address));
+    assert_eq!(asked(&one).await, 'a');
+    let gone = a.stop().await;
+    let heard = proxy.counters_of(gone).datagrams_in;
+    for sent in 1..=50 {
+        one.send(b"?").await.unwrap();
+        let counted = || {
+            let backend = proxy.counters_of(gone).datagrams_in - heard;
+            backend + lost(&proxy, "backend-gone") + lost(&proxy, "no-backend") == sent + 1
+        };
+        assert!(
+            wait_until_async(BOUND, counted).await,
+            "{sent}: {:?} {:?}",
+            proxy.listen(),
+            proxy.counters_of(gone)
+        );
     }
 }
 

@@ -208,8 +208,19 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
             0 => String::new(),
             n => format!(", {n} not sent on"),
         };
+        let lost = listen.lost.iter();
+        let lost: String = lost
+            .map(|(reason, n)| format!(", {n} lost ({reason})"))
+            .collect();
         let listen = &listen.listen;
-        let _ = writeln!(text, "  listen {listen}  {state}{refused}{unsent}");
+        let _ = writeln!(text, "  listen {listen}  {state}{refused}{unsent}{lost}");
+    }
+    if !service.accept_proxy.is_empty() {
+        let networks = service.accept_proxy.join(", ");
+        let _ = writeln!(text, "  PROXY header expected from {networks}");
+    }
+    if let Some(version) = &service.send_proxy {
+        let _ = writeln!(text, "  PROXY header {version} to backends");
     }
     if let Some(p) = &service.persistence {
         let clients = count(p.clients, "client", "clients");
@@ -388,86 +399,4 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use plimsoll_control::status::{AsideStatus, OriginStatus};
-
-    #[test]
-    fn what_is_put_aside_names_the_container_that_said_it() {
-        let aside = |subject: &str, source: &str, entry: &str| AsideStatus {
-            subject: subject.into(),
-            origin: OriginStatus {
-                source: source.into(),
-                entry: entry.into(),
-            },
-            reason: "why".into(),
-            since: 10.0,
-        };
-        let status = Status {
-            quarantine: vec![
-                aside("service `web`", "file:x.toml", "service web"),
-                aside("service `web`", "docker:unix:///x", "container web-1"),
-                aside("container web-1", "docker:unix:///x", "container web-1"),
-            ],
-            ..Status::default()
-        };
-        let mut text = String::new();
-        tail(&mut text, &status, Paint(false));
-        let lines: Vec<&str> = text.lines().filter(|line| line.contains(" of ")).collect();
-        assert_eq!(
-            lines,
-            [
-                "  container web-1 of docker:unix:///x, 10s",
-                "  service `web` of docker:unix:///x (container web-1), 10s",
-                "  service `web` of file:x.toml, 10s",
-            ]
-        );
-    }
-
-    #[test]
-    fn who_is_overloaded_is_shown() {
-        let mut backend = BackendStatus {
-            upper: 10,
-            ..BackendStatus::default()
-        };
-        let reason = |backend: &BackendStatus| cells(backend).pop().unwrap().0;
-        assert_eq!(reason(&backend), "");
-        backend.counters.overloaded = true;
-        assert_eq!(reason(&backend), "nothing new until below ¾ of 10");
-        backend.lower = 4;
-        assert_eq!(reason(&backend), "nothing new until below 4");
-    }
-
-    #[test]
-    fn who_starts_slowly_is_shown() {
-        let mut backend = BackendStatus::default();
-        let reason = |backend: &BackendStatus| cells(backend).pop().unwrap().0;
-        assert_eq!(reason(&backend), "");
-        backend.counters.slow_start = Some(7);
-        assert_eq!(reason(&backend), "slow start: 7 % of its share");
-        backend.reason = "check passed".into();
-        assert_eq!(
-            reason(&backend),
-            "check passed, slow start: 7 % of its share"
-        );
-    }
-
-    #[test]
-    fn requests_that_failed_are_shown() {
-        let mut service = ServiceStatus {
-            total: 10,
-            ..ServiceStatus::default()
-        };
-        let shown = |service: &ServiceStatus| {
-            let mut text = String::new();
-            show_service(&mut text, service, Paint(false));
-            text
-        };
-        assert!(!shown(&service).contains("failed"));
-        (service.unserved, service.failed, service.denied) = (1, 2, 3);
-        let text = shown(&service);
-        let words =
-            "10 in all, 1 that no backend could serve, 2 that failed (502 or 504), 3 denied;";
-        assert!(text.contains(words), "{text}");
-    }
-}
+mod tests;

@@ -282,3 +282,38 @@ fn a_service_that_is_its_own_backend_is_a_warning() {
         );
     }
 }
+
+#[test]
+fn a_balancer_whose_own_address_is_denied_is_a_warning() {
+    for (settings, words) in [
+        (
+            "trusted = \"10.0.0.0/24\"\ndeny = \"10.0.0.0/8\"\n",
+            "`trusted` has 10.0.0.0/24 speak",
+        ),
+        (
+            "accept-proxy = \"10.0.0.0/8\"\ndeny = \"10.1.0.0/16\"\n",
+            "`accept-proxy` has 10.0.0.0/8 speak",
+        ),
+        ("trusted = \"10.0.0.0/24\"\ndeny = \"10.0.1.0/24\"\n", ""),
+    ] {
+        let file = file(&format!("{GOOD}{settings}"));
+        let ended = plimsoll(&["check", "--strict", text(&file.path)]);
+        let code = if words.is_empty() { 0 } else { 2 };
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        assert!(ended.err.contains(words), "{}", ended.err);
+    }
+}
+
+#[test]
+fn fast_open_that_has_nothing_to_send_is_a_warning() {
+    let fast = "to-backends = { tcp-fast-open = true }\n";
+    for (more, code) in [("", 2), ("send-proxy = \"v1\"\n", 0)] {
+        let file = file(&format!("{GOOD}{fast}{more}"));
+        let ended = plimsoll(&["check", "--strict", text(&file.path)]);
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        let warned = ended
+            .err
+            .contains("no effect over HTTP without `send-proxy`");
+        assert_eq!(warned, code == 2, "{}", ended.err);
+    }
+}

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rustix::event::epoll;
 
 use super::deliver::deliver;
-use super::{Hub, ROUNDS, lane, tag_of, tag_of_port};
+use super::{Hub, PUT_OUT, ROUNDS, lane, tag_of, tag_of_port};
 use crate::access::End;
+use crate::counts::Lost;
 use crate::listener::Port;
 use crate::snapshot::{LiveService, Table as Behind};
 use crate::udp::quota::{self, Full};
@@ -16,9 +17,6 @@ use crate::udp::sys::{BATCH, Outgoing, Received};
 use crate::udp::table::Id;
 use crate::udp::train::couple;
 use crate::worker::Worker;
-
-/// How a session ends that makes room for another.
-const PUT_OUT: End = End::new(*b"PD");
 
 impl Hub {
     /// Reads what clients sent to a port.
@@ -47,6 +45,10 @@ impl Hub {
                     continue;
                 }
             };
+            if service.is_none() {
+                let datagrams = got.iter().map(|got| got.piece.count() as u64).sum();
+                lose(worker, &port, Lost::NoService, datagrams);
+            }
             if let Some(service) = service {
                 let key = |got: &Received| Key {
                     port: number,
@@ -80,7 +82,7 @@ impl Hub {
             self.table.heard_client(id, worker.now());
         }
         self.at_work = Some(id);
-        if let Err(end) = self.forward(worker, service, id, &key) {
+        if let Err(end) = self.forward(worker, service, port, id, &key) {
             if let Some(counts) = service.shared.count(worker.id) {
                 counts.unserved.add(1);
             }
@@ -97,12 +99,14 @@ impl Hub {
         port: &Arc<Port>,
         key: Key,
     ) -> Option<Id> {
+        let datagrams = self.pieces.iter().map(|piece| piece.count() as u64).sum();
         if worker.is_draining() {
+            lose(worker, port, Lost::Ending, datagrams);
             return None;
         }
         if (service.door.as_ref()).is_some_and(|door| !door.admits(key.ip())) {
             if let Some(counts) = service.shared.count(worker.id) {
-                counts.denied.add(1);
+                counts.denied.add(datagrams);
             }
             return None;
         }
@@ -136,7 +140,7 @@ impl Hub {
         }
         let Ok(room) = entered else {
             if let Some(counts) = counts {
-                counts.no_room.add(1);
+                counts.no_room.add(datagrams);
             }
             return None;
         };
@@ -159,6 +163,7 @@ impl Hub {
         &mut self,
         worker: &Worker,
         service: &LiveService,
+        port: &Port,
         id: Id,
         key: &Key,
     ) -> Result<(), End> {
@@ -173,6 +178,7 @@ impl Hub {
         });
         let mut rest = outgoing.as_slice();
         let mut served = Err(NO_BACKEND);
+        let mut why = Lost::Gone;
         // The kernel tells of an earlier datagram when the next is to be sent, which then has not been.
         for _ in 0..=service.spec.retries.min(8) + 1 {
             let Some(session) = self.table.get_mut(id) else {
@@ -182,6 +188,10 @@ impl Hub {
             if session.link.is_none() {
                 if let Err(end) = session.bind(worker, service, key) {
                     served = served.or(Err(end));
+                    why = match end == NO_ROOM {
+                        true => Lost::NoSocket,
+                        false => Lost::NoBackend,
+                    };
                     break;
                 }
                 let Some(link) = &session.link else {
@@ -191,6 +201,7 @@ impl Hub {
                 let data = epoll::EventData::new_u64(tag_of(id));
                 if epoll::add(&self.set, link.socket(), data, flags).is_err() {
                     served = served.or(Err(NO_ROOM));
+                    why = Lost::NoSocket;
                     break;
                 }
             }
@@ -200,7 +211,7 @@ impl Hub {
             served = Ok(());
             let (lost, stopped) = deliver(&mut self.mailbox, link.socket(), rest);
             if lost > 0
-                && let Some(counts) = session.port.counts.get(worker.id)
+                && let Some(counts) = port.counts.get(worker.id)
             {
                 counts.unsent.add(lost);
             }
@@ -215,7 +226,18 @@ impl Hub {
                 None => break,
             }
         }
+        if !rest.is_empty() {
+            let datagrams = rest.iter().map(|out| out.train.count() as u64).sum();
+            lose(worker, port, why, datagrams);
+        }
         self.outgoing = outgoing;
         served
+    }
+}
+
+/// Counts datagrams that are lost.
+fn lose(worker: &Worker, port: &Port, why: Lost, datagrams: u64) {
+    if let Some(counts) = port.counts.get(worker.id) {
+        counts.lose(why, datagrams);
     }
 }
