@@ -227,7 +227,8 @@ impl Conn {
                 Some((asked, used)) => {
                     self.unread.drain(..used);
                     self.continued = false;
-                    let what = asked.what();
+                    // Its bytes come back in a field, which takes fewer of them than a target.
+                    let what = asked.what().escape_default().to_string();
                     played.heard.push(what.clone());
                     if let Some(script) = script.take() {
                         self.scripted = true;

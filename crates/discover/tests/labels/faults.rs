@@ -303,6 +303,11 @@ fn labels_of_the_wrong_kind_are_told() {
             "service `web`: table 100 is not a prime number",
         ),
         (
+            &[("plimsoll.scheduler.table", "5")],
+            "label plimsoll.scheduler.table=5: 5 slots are too few: use a prime of at least 100 for \
+             one container and 100 more for each other, or 0 to choose one",
+        ),
+        (
             &[("plimsoll.plane", "ipvs")],
             "service `web`: listen *:80/http is layer 7, which needs plane = \"proxy\"",
         ),

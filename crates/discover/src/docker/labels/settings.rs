@@ -35,6 +35,8 @@ const MAX_NETWORKS: usize = 1024;
 /// The greatest `mh` table, a prime. One takes memory by the megabyte and is filled again with every
 /// change of a backend, while other services wait; only a file may ask for more.
 const MAX_TABLE: u32 = 131_071;
+/// The least `mh` table that can serve anyone: each backend needs 100 slots.
+const MIN_TABLE: u64 = 100;
 
 /// Keys that only mean something for HTTP, beside those of [`http`].
 const HTTP_ONLY: [&str; 6] = [
@@ -331,6 +333,10 @@ fn scheduler(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
             Ok(slots) if slots > u64::from(MAX_TABLE) => faults.push(value.fault(format!(
                 "a label may ask for at most {MAX_TABLE} slots, since filling more takes time from \
                  all services: use {MAX_TABLE}, or a service in the configuration file"
+            ))),
+            Ok(slots @ 1..MIN_TABLE) => faults.push(value.fault(format!(
+                "{slots} slots are too few: use a prime of at least {MIN_TABLE} for one container \
+                 and 100 more for each other, or 0 to choose one"
             ))),
             _ => scheduler.table = value.number(0, MAX_TABLE, faults).unwrap_or_default(),
         }
