@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use plimsoll_plane_ebpf::sys::hooks::{XdpMode, attach_xdp};
+use plimsoll_plane_ebpf::sys::host::{Task, check_kernel, check_privileges};
 use plimsoll_plane_ebpf::sys::{
     Error, Globals, Map, MapKind, MapSpec, Netlink, Object, Program, ProgramKind, TestContext,
 };
@@ -230,6 +231,16 @@ fn maps_of_another_shape_are_refused() {
         maps.remove("lengths");
         let error = object.load(&maps, &Globals::new()).unwrap_err().to_string();
         assert!(error.contains("map lengths is not given"), "{error}");
+    });
+}
+
+#[test]
+fn root_lacks_nothing_here() {
+    inside("root_lacks_nothing_here", || {
+        check_kernel().unwrap();
+        for task in [Task::Load, Task::TakeOver] {
+            check_privileges(task).unwrap();
+        }
     });
 }
 

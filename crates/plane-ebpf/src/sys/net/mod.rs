@@ -1,6 +1,6 @@
 //! Links, addresses, neighbours and routes of a network namespace.
 //!
-//! All of it asks the kernel through a [`Netlink`] socket, and means the namespace of that socket.
+//! All of it asks the kernel through a [`Netlink`](super::Netlink) socket, and means the namespace of that socket.
 
 mod addresses;
 mod links;
