@@ -34,5 +34,6 @@ mod schedulers;
 mod sockets;
 mod stage;
 mod stopping;
+mod tproxy;
 mod udp;
 mod user;

@@ -168,7 +168,11 @@ struct Echo {
 
 impl Echo {
     fn start(lab: &Lab, label: &'static str, port: u16) -> Self {
-        let socket = bind(lab, label, lab.at(label, port));
+        Self::at(lab, label, lab.at(label, port))
+    }
+
+    fn at(lab: &Lab, label: &'static str, address: SocketAddr) -> Self {
+        let socket = bind(lab, label, address);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -322,6 +326,74 @@ async fn flows_pass_whole_and_in_order_and_move_when_their_server_dies() {
         sessions(&status),
         flows.len() as u64,
         "they are the same sessions"
+    );
+    drop(servers);
+    lab.close(lb);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_a_link_arrives_in_parts_and_blames_nobody() {
+    let test = "what_is_too_large_for_a_link_arrives_in_parts_and_blames_nobody";
+    let Some(lab) = Lab::new(test, &["a", "router", "b"]) else {
+        return;
+    };
+    let ip = |label: &str, words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        lab.net().namespace(label).unwrap().ip(&words).unwrap();
+    };
+    // The way to `a` is known to be narrow; that to `b` is narrow behind a router, which says so when
+    // something does not fit.
+    ip(
+        "lb",
+        &format!("route add {}/32 dev eth0 mtu 900", lab.at("a", 0).ip()),
+    );
+    let b = lab.net().namespace("b").unwrap().name().to_owned();
+    ip(
+        "router",
+        &format!("link add thin type veth peer name thin netns {b}"),
+    );
+    for (label, own) in [("router", "10.99.0.1"), ("b", "10.99.0.2")] {
+        ip(label, "link set thin mtu 900 up");
+        ip(label, &format!("address add {own}/30 dev thin"));
+    }
+    let forward = || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1");
+    lab.net()
+        .namespace("router")
+        .unwrap()
+        .run(forward)
+        .unwrap()
+        .unwrap();
+    ip(
+        "lb",
+        &format!("route add 10.99.0.0/30 via {}", lab.at("router", 0).ip()),
+    );
+    let far: SocketAddr = "10.99.0.2:4000".parse().unwrap();
+    let servers = [Echo::start(&lab, "a", 4000), Echo::at(&lab, "b", far)];
+    let listen = Some(format!("*:{PORT}/udp"));
+    let config = Service::new("dns", listen, [lab.at("a", 4000), far]).text();
+    let lb = lab.start(&config).await;
+    let to = lab.at("lb", 0).ip();
+    tokio::task::block_in_place(|| {
+        let mut flows = [Flow::start(&lab, to), Flow::start(&lab, to)];
+        let letters = flows.each_mut().map(Flow::whole);
+        assert_eq!(BTreeSet::from(letters), ['a', 'b'].into());
+        for (flow, letter) in flows.iter_mut().zip(letters) {
+            for _ in 0..10 {
+                assert_eq!(flow.whole(), letter);
+            }
+        }
+    });
+    let status = lb.status().await;
+    let service = &list(&status["services"])[0];
+    assert_eq!(service["udp"]["moved"], 0, "{service}");
+    for backend in list(&service["backends"]) {
+        assert_eq!(backend["state"], "ready", "{service}");
+        assert_eq!(backend["counters"]["connect_failures"], 0, "{service}");
+    }
+    let listen = &list(&service["listens"])[0];
+    assert_eq!(
+        (&listen["unsent"], &listen["lost"]),
+        (&0.into(), &Value::Array(vec![]))
     );
     drop(servers);
     lab.close(lb);
