@@ -1,8 +1,10 @@
 //! A typed walk over a table with spans that collects what is wrong.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_model::Invalid;
@@ -10,6 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::quote;
+use crate::files::Files;
 use crate::nearest::nearest;
 use crate::source::Source;
 use crate::{Diagnostic, MAX_DIAGNOSTICS, duration, schema};
@@ -71,9 +74,39 @@ impl Fault {
 pub(crate) struct Faults {
     kept: Vec<Fault>,
     count: usize,
+    /// What the files say that the text names.
+    files: Files,
+    named: BTreeSet<String>,
 }
 
 impl Faults {
+    /// None yet, of a text that names these files.
+    pub(crate) fn with_files(files: Files) -> Self {
+        Self {
+            files,
+            ..Self::default()
+        }
+    }
+
+    /// Notes that the text names a file. False if there are too many.
+    pub(crate) fn name_file(&mut self, name: &str) -> bool {
+        let room = self.named.len() < Files::MAX || self.named.contains(name);
+        if room {
+            self.named.insert(name.to_owned());
+        }
+        room
+    }
+
+    /// The files that the text names, each once.
+    pub(crate) fn into_named(self) -> Vec<String> {
+        self.named.into_iter().collect()
+    }
+
+    /// The text of a file; none if no files were read.
+    pub(crate) fn file(&self, name: &str) -> Option<Result<Arc<str>, String>> {
+        self.files.get(name)
+    }
+
     pub(crate) fn push(&mut self, fault: Fault) {
         self.count += 1;
         if !self.is_full() {

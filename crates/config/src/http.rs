@@ -12,6 +12,7 @@ use crate::compress;
 use crate::fields::{Faults, Node, Place, Table};
 use crate::maintenance;
 use crate::networks;
+use crate::pages;
 use crate::schema;
 
 const HEADER: &str = "the name of a header, such as \"X-Frame-Options\"";
@@ -33,6 +34,8 @@ pub(crate) fn service(table: &Table<'_>, faults: &mut Faults) -> Option<Arc<Serv
             .get("compress")
             .and_then(|node| compress::read(&node, faults)),
         maintenance: maintenance::read(table, faults),
+        error_pages: pages::error_pages(table, faults),
+        intercept: pages::intercept(table, faults),
     };
     (!http.is_empty()).then(|| http.into())
 }

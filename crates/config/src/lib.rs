@@ -3,7 +3,7 @@
 //! A file is TOML 1.1 with `[[service]]`, `[[route]]`, `[docker]` and `[daemon]` tables; `docs/configuration.md`
 //! describes every key. [`parse`] reads the whole text and reports everything that is wrong with
 //! it, each [`Diagnostic`] at the exact place. [`render`] shows diagnostics beside their source
-//! lines. This room is pure: the caller reads files.
+//! lines. This room is pure: the caller reads files, also those that a text names ([`named_files`]).
 
 mod access;
 mod backend;
@@ -15,6 +15,7 @@ mod diagnostic;
 mod docker;
 mod duration;
 mod fields;
+mod files;
 mod health;
 mod http;
 mod limits;
@@ -24,6 +25,7 @@ mod networks;
 mod options;
 mod outlier;
 mod overlap;
+mod pages;
 mod retry;
 mod route;
 pub mod schema;
@@ -37,11 +39,12 @@ pub use daemon::{Daemon, LogFormat};
 pub use diagnostic::{Diagnostic, render, render_warnings};
 pub use docker::{Docker, parse_http_listen};
 pub use duration::{format_duration, parse_duration};
+pub use files::Files;
 pub use nearest::nearest;
 
 use std::sync::Arc;
 
-use plimsoll_model::{Route, Service};
+use plimsoll_model::{ErrorPages, Route, Service};
 
 use crate::fields::{Faults, Table};
 use crate::source::Source;
@@ -65,17 +68,36 @@ pub struct Config {
     pub docker: Option<Docker>,
     /// Settings of the process.
     pub daemon: Daemon,
+    /// Pages for all services, and for answers that belong to none.
+    pub error_pages: ErrorPages,
 }
 
 /// Reads a file. `source` becomes the source of every origin, e.g. `file:/etc/plimsoll.toml`. An
-/// empty text is valid and says nothing.
+/// empty text is valid and says nothing. What the files say that it names is left out: see
+/// [`parse_with`].
 ///
 /// # Errors
 /// All that is wrong, in the order of the file, [`MAX_DIAGNOSTICS`] at most. Syntax errors hide
 /// all others.
 pub fn parse(source: &str, text: &str) -> Result<Config, Vec<Diagnostic>> {
-    let lines = Source::new(text);
+    parse_with(source, text, &Files::default())
+}
+
+/// The files that a text names, each once, as it names them: [`Files::MAX`] at most. What is wrong
+/// with the text is left to [`parse_with`].
+pub fn named_files(text: &str) -> Vec<String> {
     let mut faults = Faults::default();
+    read("", &Source::new(text), &mut faults);
+    faults.into_named()
+}
+
+/// As [`parse`], with what the files say that the text names.
+///
+/// # Errors
+/// As [`parse`]; and files that could not be read or are of no use, each where it is named.
+pub fn parse_with(source: &str, text: &str, files: &Files) -> Result<Config, Vec<Diagnostic>> {
+    let lines = Source::new(text);
+    let mut faults = Faults::with_files(files.clone());
     let config = read(source, &lines, &mut faults);
     let faults = faults.into_sorted();
     if faults.is_empty() {
@@ -108,6 +130,7 @@ fn read(source: &str, text: &Source<'_>, faults: &mut Faults) -> Config {
     });
     check::check(text, &services, &routes, &daemon, faults);
     config.daemon = daemon.daemon;
+    config.error_pages = pages::error_pages(&root, faults);
     config.services = services.into_iter().filter_map(|s| s.service).collect();
     config.routes = routes.into_iter().filter_map(|r| r.route).collect();
     config

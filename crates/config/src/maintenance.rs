@@ -4,6 +4,7 @@ use plimsoll_model::Maintenance;
 
 use crate::fields::{Faults, Table};
 use crate::networks;
+use crate::pages;
 use crate::schema;
 
 pub(crate) fn read(table: &Table<'_>, faults: &mut Faults) -> Option<Maintenance> {
@@ -26,6 +27,9 @@ pub(crate) fn read(table: &Table<'_>, faults: &mut Faults) -> Option<Maintenance
         maintenance.retry_after = node.duration(std::time::Duration::from_secs(1), faults)?;
     }
     maintenance.except = networks::list(&table, "except", faults);
+    maintenance.page = table
+        .get("page")
+        .and_then(|node| pages::page(&node, faults));
     if let Err(error) = maintenance.validate() {
         faults.push(node.fault(error.0).expected(expected));
         return None;

@@ -1,7 +1,7 @@
 //! The keys that the file knows, table by table.
 
 /// The tables at the top of the file.
-pub const FILE: &[&str] = &["service", "route", "docker", "daemon"];
+pub const FILE: &[&str] = &["service", "route", "docker", "daemon", "error-pages"];
 
 /// Keys of `[[service]]`.
 pub const SERVICE: &[&str] = &[
@@ -34,6 +34,8 @@ pub const SERVICE: &[&str] = &[
     "request-id",
     "compress",
     "maintenance",
+    "error-pages",
+    "intercept",
     "access-log",
 ];
 
@@ -151,7 +153,7 @@ pub const REQUEST_ID: &[&str] = &["header", "response"];
 pub const COMPRESS: &[&str] = &["algorithms", "types", "min-size", "level"];
 
 /// Keys of a `maintenance` table.
-pub const MAINTENANCE: &[&str] = &["on", "retry-after", "except"];
+pub const MAINTENANCE: &[&str] = &["on", "retry-after", "except", "page"];
 
 /// Keys of a service that a route leads to.
 pub const WEIGHTED_SERVICE: &[&str] = &["service", "weight"];

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use plimsoll_config::{Config, Daemon, parse, render};
+use plimsoll_config::{Config, Daemon, Files, named_files, parse, parse_with, render};
 use plimsoll_model::{
     Check, CheckKind, Forward, Persistence, ServiceSpec, Sessions, State, StatusSet, Timeouts,
     Tunnel,
@@ -22,7 +22,9 @@ fn folder() -> PathBuf {
 
 fn example(name: &str) -> Config {
     let text = std::fs::read_to_string(folder().join(name)).unwrap();
-    parse("file:x", &text).unwrap_or_else(|e| panic!("{}", render(name, &text, &e)))
+    let read = |file: &str| std::fs::read_to_string(folder().join(file)).map_err(|e| e.to_string());
+    let files = Files::read(named_files(&text), read);
+    parse_with("file:x", &text, &files).unwrap_or_else(|e| panic!("{}", render(name, &text, &e)))
 }
 
 #[test]

@@ -138,6 +138,7 @@ impl Control {
             denied: counters.map_or(0, |c| c.denied),
             unretried: counters.map_or(0, |c| c.unretried),
             limits: counters.and_then(|c| c.limits),
+            does: (spec.http.as_ref()).map_or_else(Vec::new, |http| http.summary()),
             maintenance: (spec.http.as_ref())
                 .and_then(|http| http.maintenance.as_ref())
                 .is_some_and(|maintenance| maintenance.on),

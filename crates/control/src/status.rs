@@ -71,6 +71,9 @@ pub struct ServiceStatus {
     /// Of its limits; none if it has none.
     #[serde(default)]
     pub limits: Option<LimitCounters>,
+    /// What it does with its requests, for people; empty if it only passes them on.
+    #[serde(default)]
+    pub does: Vec<String>,
     /// Whether it is in maintenance: its clients get 503.
     #[serde(default)]
     pub maintenance: bool,

@@ -319,3 +319,62 @@ async fn reads_the_native_format() {
     timeout(BOUND, updates.recv()).await.unwrap().unwrap();
     assert_eq!(drains.lock().unwrap().last(), Some(&Duration::from_secs(5)));
 }
+
+#[tokio::test]
+async fn files_that_it_names_are_watched_with_it() {
+    let dir = Dir::new();
+    let (path, page) = (dir.file("plimsoll.toml"), dir.file("sorry.html"));
+    let text = "[[service]]\nname = \"web\"\nlisten = \"127.0.0.1:8080/http\"\n\
+                backends = []\nerror-pages = { 503 = \"sorry.html\" }\n";
+    fs::write(&path, text).unwrap();
+    fs::write(&page, "one").unwrap();
+    let (sender, mut updates) = channel(16);
+    let watch = Watch {
+        interval: Duration::from_millis(10),
+        settle: Duration::from_millis(30),
+        patience: Duration::from_secs(5),
+    };
+    let source = FileSource::native(&path, |_| {}).watched(watch);
+    tokio::spawn(source.run(sender, Arc::new(Notify::new())));
+    let mut next = async || {
+        timeout(BOUND, updates.recv())
+            .await
+            .unwrap()
+            .unwrap()
+            .update
+    };
+    let shown = |update: Update| {
+        let Update::Reset(entries) = update else {
+            panic!("{update:?}");
+        };
+        let Item::Service(service) = &entries[0].item else {
+            panic!("{entries:?}");
+        };
+        let http = service.spec.http.as_ref().unwrap();
+        http.error_pages.get(503).unwrap().text().to_string()
+    };
+    assert_eq!(shown(next().await), "one");
+    fs::write(&page, "three").unwrap();
+    assert_eq!(shown(next().await), "three");
+    // Gone, of no use, and there again.
+    fs::remove_file(&page).unwrap();
+    let Update::Stale { reason } = next().await else {
+        panic!("it is gone");
+    };
+    for part in [
+        "plimsoll.toml:5:23: ",
+        "error-pages.503",
+        "sorry.html: cannot be read",
+    ] {
+        assert!(reason.contains(part), "{part} in {reason}");
+    }
+    fs::write(&page, vec![0xff; 40]).unwrap();
+    let Update::Stale { reason } = next().await else {
+        panic!("it is no text");
+    };
+    assert!(reason.contains("sorry.html: is not UTF-8 text"), "{reason}");
+    fs::write(&page, "three").unwrap();
+    assert!(matches!(next().await, Update::Fresh));
+    fs::write(&page, "four").unwrap();
+    assert_eq!(shown(next().await), "four");
+}

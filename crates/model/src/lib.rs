@@ -38,9 +38,10 @@ pub use clients::{ClientRules, Verdict};
 pub use cookie::{Cookie, CookieMode};
 pub use desired::Desired;
 pub use http::{
-    BasicAuth, Coding, Compress, FieldName, FieldRules, HashKind, Maintenance, MediaTypes, Part,
-    PasswordHash, PrefixChange, Redirect, RedirectHost, RedirectTarget, RequestId, RouteHttp,
-    Scheme, ServiceHttp, Template, Variable, looks_secret,
+    BasicAuth, Coding, Compress, ErrorPages, ErrorStatus, FieldName, FieldRules, HashKind,
+    Intercept, Maintenance, MediaTypes, Page, Part, PasswordHash, PrefixChange, Redirect,
+    RedirectHost, RedirectTarget, RequestId, RouteHttp, Scheme, ServiceHttp, Template, Variable,
+    looks_secret,
 };
 pub use limits::{Limits, Period, Quota, Rate};
 pub use listen::{Family, Listen, Ports, Proto};

@@ -152,6 +152,12 @@ fn to_rule(told: &mut Explanation, snapshot: &Snapshot, rule: &Rule, tuple: &Tup
                 let name = &service.spec.name;
                 let step = step.map(|step| format!("service `{name}`: {step}"));
                 told.steps.extend(step);
+                let http = service.spec.http.as_ref();
+                let maintenance = http.and_then(|http| http.maintenance.as_ref());
+                if http::keeps_out(maintenance, tuple.client.ip()) {
+                    let step = "is in maintenance: 503 for the requests that are its share";
+                    told.steps.push(format!("service `{name}` {step}"));
+                }
                 served |= match serves(service) {
                     Serves::Anyone => true,
                     Serves::Staying => service.cookie.is_some() || member.flatten().is_some(),
@@ -213,8 +219,10 @@ fn to_service(
     if let Some(limiter) = service.door.as_ref().and_then(|door| door.limiter()) {
         told.steps.extend(limiter.tell(tuple.client.ip()));
     }
-    if let Some(http) = &service.spec.http {
-        http::by_service(told, name.as_str(), http);
+    if let Some(http) = &service.spec.http
+        && !http::by_service(told, name.as_str(), http, tuple)
+    {
+        return;
     }
     let kind = service.spec.scheduler.kind;
     let over = match service.members.len() {

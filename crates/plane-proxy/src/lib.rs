@@ -46,4 +46,5 @@ mod worker;
 
 pub use access::{AccessLog, AccessOptions};
 pub use http::framing::{Framing, Limits, Outcome, Then, hide_close};
+pub use http::pages::CommonPages;
 pub use plane::{Options, ProxyPlane};

@@ -24,6 +24,7 @@ use crate::backend::{LiveBackend, UNLIMITED};
 use crate::check;
 use crate::explain::explain;
 use crate::http::auth::Guards;
+use crate::http::pages::CommonPages;
 use crate::listener::Bound;
 use crate::load::Load;
 use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
@@ -40,6 +41,8 @@ pub struct Options {
     pub workers: usize,
     /// Where requests and connections are logged, and how where services do not say it.
     pub access_log: AccessLog,
+    /// Pages for all services, which may be changed at any time.
+    pub pages: CommonPages,
 }
 
 /// The proxy plane with its worker threads.
@@ -76,6 +79,7 @@ impl ProxyPlane {
             load: Load::new(workers),
             logging: AtomicBool::new(false),
             access_log: options.access_log,
+            pages: options.pages,
             udp: Arc::new(udp::All::new(most_sessions())),
             workers: OnceLock::new(),
             guards: Guards::default(),

@@ -25,6 +25,7 @@ use crate::conn::Conn;
 use crate::http::auth::{Guards, Known};
 use crate::http::engine::Engines;
 use crate::http::forwarded::Recent;
+use crate::http::pages::CommonPages;
 use crate::http::pool::Pool;
 use crate::http::spare::Spares;
 use crate::listener::{Opened, Port};
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     /// Whether any service is logged.
     pub(crate) logging: AtomicBool,
     pub(crate) access_log: AccessLog,
+    /// Pages for all services.
+    pub(crate) pages: CommonPages,
     /// UDP sessions of all services.
     pub(crate) udp: Arc<udp::All>,
     /// How to reach each worker.

@@ -10,6 +10,7 @@ pub(crate) fn worker() -> Rc<Worker> {
     let shared = Shared {
         load: Load::new(1),
         logging: AtomicBool::new(false),
+        pages: crate::CommonPages::default(),
         access_log: AccessLog::default(),
         snapshot: ArcSwap::default(),
         udp: Arc::new(udp::All::new(16)),

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use plimsoll_config::{Config, Diagnostic, MAX_BYTES};
 use plimsoll_control::{Available, Catalog};
+use plimsoll_discover::file::read_named;
 use plimsoll_model::{
     BackendAddr, Entry, EntryKey, Item, Listen, Ports, Precedence, Proto, Service, SourceId,
     SourceUpdate, Update,
@@ -46,13 +47,14 @@ impl Vetted {
         let file = path.display().to_string();
         let text = read(path).map_err(|why| Error::Usage(format!("{file}: {why}")))?;
         let source = format!("file:{file}");
-        let (config, faults) = match plimsoll_config::parse(&source, &text) {
-            Ok(config) => {
-                let fault = engine(&config, &text);
-                (config, fault.into_iter().collect())
-            }
-            Err(faults) => (Config::default(), faults),
-        };
+        let (config, faults) =
+            match plimsoll_config::parse_with(&source, &text, &read_named(path, &text)) {
+                Ok(config) => {
+                    let fault = engine(&config, &text);
+                    (config, fault.into_iter().collect())
+                }
+                Err(faults) => (Config::default(), faults),
+            };
         let warnings = warnings(&source, &config, &text)?;
         Ok(Self {
             file,

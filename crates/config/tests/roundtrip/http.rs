@@ -44,13 +44,52 @@ fn compress() -> BoxedStrategy<Option<Compress>> {
 
 fn maintenance() -> BoxedStrategy<Option<Maintenance>> {
     let nets = select(vec!["10.0.0.0/8", "fd00::/8"]).prop_map(|net| net.parse().unwrap());
-    let made = (any::<bool>(), 1u64..3_000, vec(nets, 0..3));
-    let made = made.prop_map(|(on, seconds, except)| Maintenance {
+    let made = (
+        any::<bool>(),
+        1u64..3_000,
+        vec(nets, 0..3),
+        option::of(page()),
+    );
+    let made = made.prop_map(|(on, seconds, except, page)| Maintenance {
         on,
         retry_after: std::time::Duration::from_secs(seconds),
         except,
+        page,
     });
     option::of(prop_oneof![Just(Maintenance::new(true)), made]).boxed()
+}
+
+fn intercept() -> BoxedStrategy<Intercept> {
+    let some = select(vec!["404", "503", "4xx", "5xx"]);
+    let some = btree_set(some.prop_map(|status| status.parse().unwrap()), 0..3);
+    some.prop_map(Intercept).boxed()
+}
+
+/// What is in a file of this name.
+pub(crate) fn page_of(name: &str) -> String {
+    format!("of {name}")
+}
+
+fn page() -> BoxedStrategy<Page> {
+    let files = select(vec!["a.html", "/x/b \"c\".JSON", "d.txt"]);
+    let page = |file: &str| Page::new(file, page_of(file).into()).unwrap();
+    files.prop_map(page).boxed()
+}
+
+pub(crate) fn error_pages() -> BoxedStrategy<ErrorPages> {
+    let statuses = select(vec!["404", "503", "4xx", "5xx"]);
+    let statuses = statuses.prop_map(|status| status.parse().unwrap());
+    btree_map(statuses, page(), 0..3)
+        .prop_map(ErrorPages)
+        .boxed()
+}
+
+pub(crate) fn write_pages(pages: &ErrorPages, parts: &mut Parts) {
+    let mut table = Parts::default();
+    for (status, page) in &pages.0 {
+        table.add(true, &status.to_string(), text(page.file()));
+    }
+    parts.add(!pages.is_empty(), "error-pages", table.inline());
 }
 
 fn write_maintenance(maintenance: Option<&Maintenance>, parts: &mut Parts) {
@@ -63,6 +102,9 @@ fn write_maintenance(maintenance: Option<&Maintenance>, parts: &mut Parts) {
     table.add(true, "retry-after", text(after));
     let except = list(maintenance.except.iter().map(text));
     table.add(true, "except", except);
+    if let Some(page) = &maintenance.page {
+        table.add(true, "page", text(page.file()));
+    }
     let value = match *maintenance == Maintenance::new(true) {
         true => "true".into(),
         false => table.inline(),
@@ -99,15 +141,27 @@ pub(crate) fn service() -> BoxedStrategy<Option<Arc<ServiceHttp>>> {
         option::of(id),
         compress(),
         maintenance(),
+        intercept(),
+        error_pages(),
     )
         .prop_map(
-            |(request_headers, response_headers, request_id, compress, maintenance)| {
+            |(
+                request_headers,
+                response_headers,
+                request_id,
+                compress,
+                maintenance,
+                intercept,
+                error_pages,
+            )| {
                 let http = ServiceHttp {
                     request_headers,
                     response_headers,
                     request_id,
                     compress,
                     maintenance,
+                    intercept,
+                    error_pages,
                 };
                 (!http.is_empty()).then(|| http.into())
             },
@@ -190,6 +244,14 @@ pub(crate) fn write_service(http: Option<&ServiceHttp>, parts: &mut Parts) {
     write_headers("response-headers", &http.response_headers, parts);
     write_compress(http.compress.as_ref(), parts);
     write_maintenance(http.maintenance.as_ref(), parts);
+    write_pages(&http.error_pages, parts);
+    let statuses = http.intercept.0.iter().map(|status| match status {
+        ErrorStatus::One(status) => status.to_string(),
+        ErrorStatus::Class(_) => text(status),
+    });
+    let all = http.intercept.0.iter().copied().eq(ErrorStatus::ALL);
+    let value = if all { "true".into() } else { list(statuses) };
+    parts.add(!http.intercept.is_empty(), "intercept", value);
     if let Some(id) = &http.request_id {
         let mut table = Parts::default();
         table.add(true, "header", text(&id.header));

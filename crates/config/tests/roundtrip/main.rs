@@ -13,8 +13,13 @@ mod model;
 mod options;
 mod write;
 
-use plimsoll_config::{Config, parse, render};
+use plimsoll_config::{Config, Diagnostic, Files, named_files, parse_with, render};
 use proptest::prelude::*;
+
+fn parse(source: &str, text: &str) -> Result<Config, Vec<Diagnostic>> {
+    let files = Files::read(named_files(text), |name| Ok(http::page_of(name)));
+    parse_with(source, text, &files)
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]

@@ -505,8 +505,9 @@ fn docker() -> BoxedStrategy<Option<Docker>> {
 pub(crate) fn config() -> BoxedStrategy<Config> {
     let services = (service(0), service(1), service(2), service(3), 0..5usize);
     let routes = (route(0), route(1), route(2), 0..4usize);
-    (services, routes, docker(), daemon())
-        .prop_map(|(services, routes, docker, daemon)| {
+    let pages = crate::http::error_pages();
+    (services, routes, docker(), daemon(), pages)
+        .prop_map(|(services, routes, docker, daemon, error_pages)| {
             let mut made = vec![services.0, services.1, services.2, services.3];
             made.truncate(services.4);
             let mut said = vec![routes.0, routes.1, routes.2];
@@ -534,6 +535,7 @@ pub(crate) fn config() -> BoxedStrategy<Config> {
                 route.origin = Origin::new(SOURCE, format!("route {}", route.name));
             }
             Config {
+                error_pages,
                 services: made
                     .into_iter()
                     .map(|(spec, backends)| checkable(Service::new(spec, backends)))

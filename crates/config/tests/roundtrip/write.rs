@@ -44,7 +44,9 @@ fn one_or_many(items: Vec<String>, short: bool) -> String {
 }
 
 pub(crate) fn config(config: &Config, short: bool) -> String {
-    let mut out = String::new();
+    let mut parts = Parts::default();
+    crate::http::write_pages(&config.error_pages, &mut parts);
+    let mut out = parts.table("");
     // Routes first: the order of the tables says nothing.
     for item in &config.routes {
         out.push_str(&route(item, short));

@@ -1,6 +1,6 @@
 //! Every key of what is done with HTTP, with a good value and with bad ones.
 
-use plimsoll_model::{Coding, Compress, Redirect, RouteHttp, ServiceHttp};
+use plimsoll_model::{Coding, Compress, Maintenance, Redirect, RouteHttp, ServiceHttp};
 
 use crate::world::{Made, World, labelled};
 
@@ -13,6 +13,7 @@ pub(crate) fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
         key if key.starts_with("redirect.") => &[("host", "a.example"), ("redirect", "https")],
         "basic-auth.realm" => &[("host", "a.example"), ("basic-auth", ALICE)],
         key if key.starts_with("compress.") => &[("compress", "true")],
+        key if key.starts_with("maintenance.") => &[("maintenance", "false")],
         "request-id.response" => &[("request-id", "X-Request-ID")],
         _ => &[],
     }
@@ -46,6 +47,10 @@ struct Key(
 
 fn redirect(http: &RouteHttp) -> &Redirect {
     http.redirect.as_ref().unwrap()
+}
+
+fn maintenance(http: &ServiceHttp) -> Maintenance {
+    http.maintenance.clone().unwrap()
 }
 
 fn compress(http: &ServiceHttp) -> Compress {
@@ -211,6 +216,40 @@ const KEYS: &[Key] = &[
         "9",
         Service(|http| compress(http).level == 9),
         &[("10", "expected a whole number from 1 to 9")],
+    ),
+    Key(
+        "maintenance",
+        "true",
+        Service(|http| maintenance(http) == Maintenance::new(true)),
+        &[("on", "expected one of true, false")],
+    ),
+    Key(
+        "maintenance.retry-after",
+        "10m",
+        Service(|http| {
+            let maintenance = maintenance(http);
+            !maintenance.on && maintenance.retry_after.as_secs() == 600
+        }),
+        &[(
+            "31d",
+            "maintenance: `retry-after` is 1s to 30d, in whole seconds",
+        )],
+    ),
+    Key(
+        "maintenance.except",
+        "10.0.0.0/8, 192.0.2.7",
+        Service(|http| maintenance(http).except.len() == 2),
+        &[("10.0.0.0/8,", "there is nothing between two commas")],
+    ),
+    Key(
+        "intercept",
+        "502, 5xx",
+        Service(|http| http.intercept.has(599) && !http.intercept.has(404)),
+        &[(
+            "200",
+            "`200` is no status of an error; expected one from 400 to 599, or 4xx or 5xx for all of \
+             a class",
+        )],
     ),
     Key(
         "request-id",

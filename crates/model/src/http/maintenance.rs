@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::Page;
 use crate::Invalid;
 
 /// Requests are answered with 503.
@@ -17,6 +18,8 @@ pub struct Maintenance {
     pub retry_after: Duration,
     /// Clients from these networks are served as if nothing were.
     pub except: Vec<IpNet>,
+    /// What others are shown; none: as for any 503.
+    pub page: Option<Page>,
 }
 
 impl Maintenance {
@@ -29,6 +32,7 @@ impl Maintenance {
             on,
             retry_after: Duration::from_secs(60),
             except: Vec::new(),
+            page: None,
         }
     }
 
@@ -53,9 +57,12 @@ impl fmt::Display for Maintenance {
         let on = if self.on { "on" } else { "off" };
         write!(f, "{on}, retry after {} s", self.retry_after.as_secs())?;
         let except: Vec<String> = self.except.iter().map(ToString::to_string).collect();
-        match except.is_empty() {
-            true => Ok(()),
-            false => write!(f, ", except {}", except.join(", ")),
+        if !except.is_empty() {
+            write!(f, ", except {}", except.join(", "))?;
+        }
+        match &self.page {
+            Some(page) => write!(f, ", page {page}"),
+            None => Ok(()),
         }
     }
 }

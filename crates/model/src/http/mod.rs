@@ -4,6 +4,7 @@ mod auth;
 mod compress;
 mod fields;
 mod maintenance;
+mod pages;
 mod prefix;
 mod redirect;
 mod request_id;
@@ -14,6 +15,7 @@ pub use auth::{BasicAuth, HashKind, PasswordHash, looks_secret};
 pub use compress::{Coding, Compress, MediaTypes};
 pub use fields::{FieldName, FieldRules};
 pub use maintenance::Maintenance;
+pub use pages::{ErrorPages, ErrorStatus, Intercept, Page};
 pub use prefix::PrefixChange;
 pub use redirect::{Redirect, RedirectHost, RedirectTarget, Scheme};
 pub use request_id::RequestId;
@@ -87,6 +89,10 @@ pub struct ServiceHttp {
     pub compress: Option<Compress>,
     /// Send clients away for a while.
     pub maintenance: Option<Maintenance>,
+    /// Pages in place of answers of our own, before those for all services.
+    pub error_pages: ErrorPages,
+    /// Backends' answers that get one of these pages, too.
+    pub intercept: Intercept,
 }
 
 impl ServiceHttp {

@@ -1,6 +1,6 @@
 //! What is done with HTTP requests, in a few words for people who look on.
 
-use super::{FieldRules, RouteHttp, ServiceHttp};
+use super::{Compress, FieldRules, Maintenance, RouteHttp, ServiceHttp};
 
 impl RouteHttp {
     /// One text for each thing that is done, e.g. `redirect https (307)`. No values of headers and no
@@ -27,6 +27,8 @@ impl RouteHttp {
             all.push(format!("add-prefix {add}"));
         }
         all.extend(self.changes());
+        all.extend(self.compress.as_ref().map(of_compression));
+        all.extend(of_maintenance(self.maintenance.as_ref()));
         all
     }
 
@@ -39,6 +41,22 @@ impl RouteHttp {
 }
 
 impl ServiceHttp {
+    /// As [`RouteHttp::summary`].
+    pub fn summary(&self) -> Vec<String> {
+        let mut all = self.changes();
+        all.extend(self.compress.as_ref().map(of_compression));
+        all.extend(of_maintenance(self.maintenance.as_ref()));
+        let statuses = self.error_pages.0.keys().map(ToString::to_string);
+        let statuses: Vec<String> = statuses.collect();
+        if !statuses.is_empty() {
+            all.push(format!("error-pages {}", statuses.join(", ")));
+        }
+        if !self.intercept.is_empty() {
+            all.push(format!("intercept {}", self.intercept));
+        }
+        all
+    }
+
     /// As [`RouteHttp::changes`], with the id of requests.
     pub fn changes(&self) -> Vec<String> {
         let mut all = Vec::new();
@@ -49,6 +67,22 @@ impl ServiceHttp {
         }
         all
     }
+}
+
+fn of_compression(compress: &Compress) -> String {
+    let algorithms = compress.algorithms.iter().map(ToString::to_string);
+    let algorithms: Vec<String> = algorithms.collect();
+    format!("compress {}", algorithms.join(", "))
+}
+
+/// Nothing while it is off.
+fn of_maintenance(maintenance: Option<&Maintenance>) -> Option<String> {
+    let maintenance = maintenance.filter(|maintenance| maintenance.on)?;
+    let but = match maintenance.except.is_empty() {
+        true => "",
+        false => " but for some clients",
+    };
+    Some(format!("maintenance{but}"))
 }
 
 fn names(what: &str, rules: &FieldRules) -> Option<String> {
@@ -62,7 +96,7 @@ fn names(what: &str, rules: &FieldRules) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BasicAuth, PrefixChange, Redirect, RequestId};
+    use crate::{BasicAuth, ErrorPages, Intercept, Page, PrefixChange, Redirect, RequestId};
 
     #[test]
     fn secrets_are_in_no_summary() {
@@ -100,5 +134,36 @@ mod tests {
         };
         assert_eq!(http.changes(), ["request-id x-id"]);
         assert!(ServiceHttp::default().changes().is_empty());
+    }
+
+    #[test]
+    fn what_clients_get_to_see_is_in_it() {
+        let maintenance = Maintenance {
+            except: vec!["10.0.0.0/8".parse().unwrap()],
+            ..Maintenance::new(true)
+        };
+        let page = Page::new("x.html", "x".into()).unwrap();
+        let statuses = ["5xx", "404"].map(|status| (status.parse().unwrap(), page.clone()));
+        let mut http = ServiceHttp {
+            compress: Some(Compress::default()),
+            maintenance: Some(maintenance),
+            error_pages: ErrorPages(statuses.into()),
+            intercept: Intercept(["404".parse().unwrap()].into()),
+            ..ServiceHttp::default()
+        };
+        let wanted = [
+            "compress zstd, br, gzip",
+            "maintenance but for some clients",
+            "error-pages 404, 5xx",
+            "intercept 404",
+        ];
+        assert_eq!(http.summary(), wanted);
+        http.maintenance = Some(Maintenance::new(false));
+        assert_eq!(http.summary().len(), 3);
+        let http = RouteHttp {
+            maintenance: Some(Maintenance::new(true)),
+            ..RouteHttp::default()
+        };
+        assert_eq!(http.summary(), ["maintenance"]);
     }
 }

@@ -9,7 +9,7 @@ use http::request::Parts;
 use plimsoll_balance::limits::{Limit, What};
 
 use super::Client;
-use super::service::Failure;
+use super::failure::Failure;
 use crate::limits::{Permit, TooMuch, Whose};
 use crate::router::Rule;
 use crate::snapshot::LiveService;

@@ -7,7 +7,7 @@ use plimsoll_model::RetryOn;
 use super::attempt::Attempt;
 use super::body::{RequestBody, Upload};
 use super::exchange::{Exchange, Next};
-use super::service::Failure;
+use super::failure::Failure;
 use crate::backend::LiveBackend;
 use crate::connect::ConnectError;
 

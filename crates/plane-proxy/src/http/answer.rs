@@ -14,9 +14,12 @@ use super::body::{Download, Driven, ResponseBody, Upload};
 use super::compress::Packed;
 use super::cookie::Found;
 use super::exchange::Exchange;
+use super::failure::Failure;
 use super::headers::{is_granted, take_hop};
+use super::pages::{page_for, replace};
 use super::pool::BackendConn;
-use super::service::{Failure, wall};
+use super::replaced::Replaced;
+use super::service::wall;
 use crate::backend::{LiveBackend, Place};
 use crate::conn::Phase;
 
@@ -50,10 +53,18 @@ impl Exchange<'_> {
             latency.first_byte.record(client.conn.taken());
         }
         head.version = Version::HTTP_11;
-        let mut encoder = None;
+        let (mut encoder, mut page) = (None, None);
         if let Some(ruled) = client.ruled.take() {
+            if ruled.intercepts(head.status) {
+                page = page_for(client, None, Some(&ruled), head.status);
+            }
+            if let Some(page) = &page {
+                replace(&mut head.headers, page.media_type.clone());
+            }
             ruled.change_response(&mut head.headers);
-            encoder = ruled.compress(head.status, &mut head.headers);
+            if page.is_none() {
+                encoder = ruled.compress(head.status, &mut head.headers);
+            }
         }
         // Rules are for what backends say: they do not take our own cookie away.
         self.set_cookie(&mut head.headers, &place.backend().addr);
@@ -98,7 +109,9 @@ impl Exchange<'_> {
             head.headers.insert(header::CONNECTION, close);
         }
         let empty = incoming.is_end_stream();
-        let until_close = self.options.http10 && incoming.size_hint().exact().is_none();
+        // A page has a length.
+        let until_close =
+            self.options.http10 && page.is_none() && incoming.size_hint().exact().is_none();
         let mut download = Box::new(Download {
             incoming,
             worker: client.worker.clone(),
@@ -114,11 +127,13 @@ impl Exchange<'_> {
         });
         if empty {
             download.finish();
-            return Ok(Response::from_parts(head, ResponseBody::Empty));
+            let body = page.map_or(ResponseBody::Empty, |page| ResponseBody::Text(page.body));
+            return Ok(Response::from_parts(head, body));
         }
-        let body = match encoder {
-            Some(encoder) => ResponseBody::Packed(Box::new(Packed::new(download, encoder))),
-            None => ResponseBody::Stream(download),
+        let body = match (page, encoder) {
+            (Some(page), _) => ResponseBody::Replaced(Box::new(Replaced::new(download, page.body))),
+            (None, Some(encoder)) => ResponseBody::Packed(Box::new(Packed::new(download, encoder))),
+            (None, None) => ResponseBody::Stream(download),
         };
         Ok(Response::from_parts(head, body))
     }

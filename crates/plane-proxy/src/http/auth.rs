@@ -19,8 +19,8 @@ use plimsoll_model::{BasicAuth, PasswordHash};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::failure::Failure;
 use super::password;
-use super::service::Failure;
 use crate::worker::Worker;
 
 /// Credentials remembered per worker at most.

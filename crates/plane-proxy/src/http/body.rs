@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 use super::compress::Packed;
 use super::gate::Gate;
 use super::pool::BackendConn;
+use super::replaced::Replaced;
 use crate::access::End;
 use crate::backend::{LiveBackend, Place};
 use crate::conn::{Conn, Phase};
@@ -193,6 +194,8 @@ pub(crate) enum ResponseBody {
     Stream(Box<Download>),
     /// The same, compressed.
     Packed(Box<Packed>),
+    /// A page in its place.
+    Replaced(Box<Replaced>),
 }
 
 /// A body that is being received from a backend. Drives the backend's connection.
@@ -324,19 +327,32 @@ impl Download {
         }
     }
 
+    /// The rest of the body is not wanted, or does not come: its connection ends with it, and the
+    /// client gets something else.
+    pub(crate) fn give_up(&mut self) {
+        (self.flow, self.broken) = (None, None);
+        self.end_request();
+        self.client.note(|record, _| record.end(End::CLEAN));
+        self.client.log(&self.worker);
+    }
+
+    fn end_request(&self) {
+        super::finish(
+            &self.worker,
+            &self.client,
+            &self.gate,
+            self.upload.as_deref(),
+            self.keepalive,
+        );
+    }
+
     /// Ends the response: the connection goes back, the place comes free.
     pub(crate) fn finish(&mut self) {
         if let Some((conn, place)) = self.flow.take() {
             if let Some(latency) = self.service.shared.latency(self.worker.id) {
                 latency.duration.record(self.client.taken());
             }
-            super::finish(
-                &self.worker,
-                &self.client,
-                &self.gate,
-                self.upload.as_deref(),
-                self.keepalive,
-            );
+            self.end_request();
             let uploaded = self.upload.as_ref().is_none_or(|u| u.get() == Upload::Done);
             if uploaded && let Some(conn) = conn.into_conn() {
                 let pool = match conn.is_personal() {
@@ -370,6 +386,7 @@ impl Body for ResponseBody {
             ResponseBody::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
             ResponseBody::Stream(download) => download.poll(cx),
             ResponseBody::Packed(packed) => packed.poll(cx),
+            ResponseBody::Replaced(replaced) => replaced.poll(cx),
         }
     }
 
@@ -379,6 +396,7 @@ impl Body for ResponseBody {
             ResponseBody::Text(text) => text.is_empty(),
             ResponseBody::Stream(download) => download.incoming.is_end_stream(),
             ResponseBody::Packed(packed) => packed.has_ended(),
+            ResponseBody::Replaced(replaced) => replaced.has_ended(),
         }
     }
 
@@ -388,6 +406,7 @@ impl Body for ResponseBody {
             ResponseBody::Text(text) => SizeHint::with_exact(text.len() as u64),
             ResponseBody::Stream(download) => download.incoming.size_hint(),
             ResponseBody::Packed(_) => SizeHint::default(),
+            ResponseBody::Replaced(replaced) => SizeHint::with_exact(replaced.length()),
         }
     }
 }

@@ -12,9 +12,10 @@ use super::Client;
 use super::admit::{enter, refusal};
 use super::body::RequestBody;
 use super::exchange::Exchange;
+use super::failure::Failure;
 use super::headers::Hop;
 use super::ruled::Ruled;
-use super::service::{Failure, dress, max_body};
+use super::service::{dress, max_body};
 use crate::router::Rule;
 use crate::snapshot::LiveService;
 

@@ -7,8 +7,8 @@ use plimsoll_model::RetryOn;
 
 use super::body::ResponseBody;
 use super::exchange::Exchange;
+use super::failure::Failure;
 use super::pool::BackendConn;
-use super::service::Failure;
 use crate::backend::{LiveBackend, Place};
 
 /// A response that the client gets if no other backend gives one.

@@ -9,8 +9,9 @@ use http::request::Parts;
 use plimsoll_model::NetSet;
 
 use super::Client;
+use super::failure::Failure;
+use super::pages::Page;
 use super::rules::RouteRules;
-use super::service::Failure;
 use crate::snapshot::LiveService;
 
 /// [`plimsoll_model::Maintenance`] that is on, ready.
@@ -18,6 +19,7 @@ use crate::snapshot::LiveService;
 pub(crate) struct Maintenance {
     except: NetSet,
     retry_after: HeaderValue,
+    page: Option<Arc<Page>>,
 }
 
 impl Maintenance {
@@ -27,6 +29,7 @@ impl Maintenance {
         Some(Self {
             except: NetSet::new(&maintenance.except),
             retry_after: maintenance.retry_after.as_secs().into(),
+            page: (maintenance.page.as_ref()).map(|page| Arc::new(Page::new(page))),
         })
     }
 
@@ -64,8 +67,10 @@ pub(super) fn maintain(
         let why = "in maintenance, please come back later";
         let failure = Failure::new(StatusCode::SERVICE_UNAVAILABLE, why);
         let after = maintenance.retry_after.clone();
+        let failure = failure.with(RETRY_AFTER, after);
+        let failure = failure.showing(maintenance.page.clone());
         // As HAProxy logs what it answers itself.
-        return Err(failure.with(RETRY_AFTER, after).ending(*b"LR"));
+        return Err(failure.ending(*b"LR"));
     }
     others.retain(|other| of(other).is_none_or(|m| !m.is_for(from(other))));
     Ok(())

@@ -11,11 +11,12 @@ use plimsoll_model::{Coding, Compress, Scheme, Variable};
 
 use super::Client;
 use super::compress::{self, Encoder};
+use super::failure::Failure;
 use super::forwarded::Forwarded;
+use super::pages::Page;
 use super::redirect::{Site, location};
 use super::rules::{Changes, RouteRules, ServiceRules};
 use super::scheme::{self, PROTO, named};
-use super::service::Failure;
 use super::target::host_of;
 use crate::router::Rule;
 use crate::snapshot::LiveService;
@@ -165,6 +166,22 @@ impl Ruled {
             length,
         };
         answer.compress(rules, self.coding)
+    }
+
+    /// The request's id, if it has one.
+    pub(super) fn id(&self) -> Option<&HeaderValue> {
+        self.id.as_ref()
+    }
+
+    /// The page of the service for answers of this status.
+    pub(super) fn error_page(&self, status: StatusCode) -> Option<&Page> {
+        self.of_service()?.error_pages.get(status)
+    }
+
+    /// Whether a backend's answer of this status gets a page, if there is one.
+    pub(super) fn intercepts(&self, status: StatusCode) -> bool {
+        let rules = self.of_service();
+        rules.is_some_and(|rules| rules.intercept.has(status.as_u16()))
     }
 
     /// Puts the request's id into a response, if the client is to get it.

@@ -2,12 +2,13 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use plimsoll_model::{
-    Compress, FieldName, FieldRules, Part, PrefixChange, Redirect, RouteHttp, ServiceHttp,
-    Template, Variable,
+    Compress, FieldName, FieldRules, Intercept, Part, PrefixChange, Redirect, RouteHttp,
+    ServiceHttp, Template, Variable,
 };
 
 use super::auth::Auth;
 use super::maintenance::Maintenance;
+use super::pages::ErrorPages;
 use crate::door::Lists;
 
 /// [`RouteHttp`], ready.
@@ -46,6 +47,8 @@ pub(crate) struct ServiceRules {
     pub(crate) request_id: Option<IdField>,
     pub(crate) compress: Option<Compress>,
     pub(crate) maintenance: Option<Maintenance>,
+    pub(crate) error_pages: ErrorPages,
+    pub(crate) intercept: Intercept,
 }
 
 /// The field that ids of requests are in.
@@ -64,6 +67,8 @@ impl ServiceRules {
             response: Changes::new(&http.response_headers),
             compress: http.compress.clone(),
             maintenance: Maintenance::new(http.maintenance.as_ref()),
+            error_pages: ErrorPages::new(&http.error_pages),
+            intercept: http.intercept.clone(),
             request_id: id.and_then(|id| {
                 Some(IdField {
                     name: name_of(&id.header)?,

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
@@ -16,10 +15,12 @@ use super::admit::admit;
 use super::body::{RequestBody, ResponseBody};
 use super::cookie::{Jar, Visit};
 use super::exchange::{Exchange, Options};
+use super::failure::{Failure, own_response};
 use super::fallback::Undressed;
 use super::gate::REFUSED;
 use super::headers::{Hop, may_tunnel, take_hop};
 use super::maintenance::maintain;
+use super::pages::page_for;
 use super::ruled::Ruled;
 use super::scheme;
 use super::target::{check_form, host_of};
@@ -31,9 +32,6 @@ use crate::snapshot::{LiveService, Table};
 
 /// Fields that are usually added to a request.
 const ADDED: usize = 4;
-
-/// Seconds after which a client may try again where nothing can serve.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Answers a request, whatever happens.
 pub(super) async fn respond(
@@ -71,8 +69,11 @@ pub(super) async fn respond(
                 client.keepalive.get(),
             );
             let (status, end) = (failure.status.as_u16(), failure.end);
-            let mut response = own_response(failure, client.gate.is_unread());
-            if let Some(ruled) = client.ruled.take() {
+            let ruled = client.ruled.take();
+            let ruled = ruled.as_deref();
+            let page = page_for(client, failure.page(), ruled, failure.status);
+            let mut response = own_response(failure, page, client.gate.is_unread());
+            if let Some(ruled) = ruled {
                 ruled.mark(response.headers_mut());
             }
             let length = response.body().size_hint().exact();
@@ -120,7 +121,7 @@ pub(super) fn log_unread(client: &Client, status: Option<u16>) {
 fn answered(client: &Client, response: &Response<ResponseBody>) {
     let streams = matches!(
         response.body(),
-        ResponseBody::Stream(_) | ResponseBody::Packed(_)
+        ResponseBody::Stream(_) | ResponseBody::Packed(_) | ResponseBody::Replaced(_)
     );
     if streams || client.tunnel.borrow().is_some() {
         return;
@@ -135,63 +136,11 @@ fn answered(client: &Client, response: &Response<ResponseBody>) {
 
 /// The answer to a request that nobody made.
 pub(super) fn nobody() -> Response<ResponseBody> {
-    own_response(Failure::new(StatusCode::BAD_REQUEST, "no client"), true)
-}
-
-/// A request that gets an answer of our own.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) status: StatusCode,
-    why: &'static str,
-    /// What else belongs to the answer.
-    field: Option<Box<(HeaderName, HeaderValue)>>,
-    /// How it is logged; none: as its status suggests.
-    end: Option<End>,
-}
-
-impl Failure {
-    pub(super) const fn new(status: StatusCode, why: &'static str) -> Self {
-        Self {
-            status,
-            why,
-            field: None,
-            end: None,
-        }
-    }
-
-    /// With a field in the answer's header.
-    pub(super) fn with(self, name: HeaderName, value: HeaderValue) -> Self {
-        let field = Some(Box::new((name, value)));
-        Self { field, ..self }
-    }
-
-    /// The same, logged with this termination code.
-    pub(super) fn ending(mut self, code: [u8; 2]) -> Self {
-        self.end = Some(End::new(code));
-        self
-    }
-}
-
-fn own_response(failure: Failure, close: bool) -> Response<ResponseBody> {
-    let text = format!("{}: {}\n", failure.status, failure.why);
-    let mut response = Response::new(ResponseBody::Text(Bytes::from(text)));
-    *response.status_mut() = failure.status;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    if failure.status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
-    }
-    if let Some(field) = failure.field {
-        let (name, value) = *field;
-        headers.insert(name, value);
-    }
-    if close {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    own_response(
+        Failure::new(StatusCode::BAD_REQUEST, "no client"),
+        None,
+        true,
+    )
 }
 
 async fn pass_on(

@@ -121,6 +121,7 @@ impl Proxy {
             Options {
                 workers,
                 access_log,
+                ..Options::default()
             },
             proto,
             backends,

@@ -2,7 +2,7 @@
 
 use plimsoll_model::Proto;
 use plimsoll_plane::Plane;
-use plimsoll_plane_proxy::{AccessLog, Options, ProxyPlane};
+use plimsoll_plane_proxy::{Options, ProxyPlane};
 use plimsoll_testkit::{
     Client, ClientPlan, Failure, HttpBackend, Raw, Reuse, TcpBackend, wait_until_async,
 };
@@ -39,7 +39,7 @@ async fn eight_and_sixteen_connections_are_even_over_two_and_four_workers() {
         for (proto, backend) in [(Proto::Http, http.address()), (Proto::Tcp, tcp.address())] {
             let options = Options {
                 workers,
-                access_log: AccessLog::default(),
+                ..Options::default()
             };
             let proxy = Proxy::of(options, proto, vec![at(backend)], |_| {});
             for connections in [8, 16, 8] {

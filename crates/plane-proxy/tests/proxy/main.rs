@@ -34,6 +34,7 @@ mod latency;
 mod limits;
 mod maintenance;
 mod outlier;
+mod pages;
 mod patience;
 mod persistence;
 mod proxied;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_model::{Maintenance, RouteHttp, ServiceHttp};
+use plimsoll_model::{Compress, Intercept, Maintenance, Proto, RouteHttp, ServiceHttp};
+use plimsoll_plane::{Plane, Tuple};
 use plimsoll_testkit::HttpBackend;
 
 use crate::common::{BOUND, Proxy, put_route, route};
@@ -74,4 +75,43 @@ async fn a_route_is_in_maintenance_for_itself() {
     });
     assert_eq!(proxy.get("a", "/shop/1").await.status, 503);
     assert_eq!(proxy.get("a", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn explain_says_who_is_sent_away_and_what_else_is_done() {
+    let backend = HttpBackend::start("b").unwrap();
+    let mut proxy = Proxy::http(&[backend.address()]);
+    let http = ServiceHttp {
+        compress: Some(Compress::default()),
+        intercept: Intercept(["5xx".parse().unwrap()].into()),
+        maintenance: Some(Maintenance {
+            except: vec!["192.0.2.0/24".parse().unwrap()],
+            ..Maintenance::new(true)
+        }),
+        ..ServiceHttp::default()
+    };
+    proxy.edit(|web| Arc::make_mut(&mut web.spec).http = Some(http.into()));
+    let destination = proxy.address();
+    let explain = |client: &str, path: &str| {
+        let told = proxy.plane.explain(&Tuple {
+            proto: Proto::Http,
+            client: std::net::SocketAddr::new(client.parse().unwrap(), 1),
+            destination,
+            host: Some("a".into()),
+            path: Some(path.into()),
+        });
+        (told.status, told.nowhere, told.steps.join("\n"))
+    };
+    let (status, nowhere, _) = explain("127.0.0.1", "/");
+    assert_eq!(status, Some(503));
+    assert_eq!(nowhere.as_deref(), Some("service `web` is in maintenance"));
+    let (status, nowhere, steps) = explain("192.0.2.1", "/");
+    assert_eq!((status, nowhere), (None, None));
+    for step in [
+        "in maintenance, but not for 192.0.2.1",
+        "compresses responses for clients that accept zstd, br, gzip",
+        "error pages in the place of backends' answers with 5xx",
+    ] {
+        assert!(steps.contains(step), "{step} in {steps}");
+    }
 }

@@ -17,7 +17,7 @@ use plimsoll_discover::docker::links::LinksSource;
 use plimsoll_discover::docker::source::DockerSource;
 use plimsoll_discover::file::FileSource;
 use plimsoll_model::{Listen, LogTo};
-use plimsoll_plane_proxy::{AccessLog, AccessOptions};
+use plimsoll_plane_proxy::{AccessLog, AccessOptions, CommonPages, Options};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -168,14 +168,20 @@ impl Run {
         let workers = self.workers.map(usize::from).or(settings.workers);
         let workers = workers.unwrap_or(cores);
         let drain = self.drain_timeout.unwrap_or(settings.drain);
+        let pages = CommonPages::default();
+        pages.set(&config.error_pages);
         let sources = Sources {
-            file: path.map(|path| FileSource::native(path, warn_of_change(config))),
+            file: path.map(|path| FileSource::native(path, in_force(config, pages.clone()))),
             docker: engine.map(|host| DockerSource::new(host, http)),
             links: self.links.then(|| LinksSource::new(variables(), http)),
         };
         let access_log = open_access_log(&settings.access_log)?;
-        let access = access_log.clone();
-        let result = runtime.block_on(serve(sources, sockets, workers, drain, signals, access));
+        let options = Options {
+            workers,
+            access_log: access_log.clone(),
+            pages,
+        };
+        let result = runtime.block_on(serve(sources, sockets, options, drain, signals));
         access_log.finish(FLUSH);
         // Whoever still waits for an answer does not hold the process up.
         runtime.shutdown_background();
@@ -253,6 +259,15 @@ fn become_user(
     }
 }
 
+/// Brings into force what of a new text is neither a service nor a route.
+fn in_force(used: &Config, pages: CommonPages) -> impl Fn(&Config) + Send + Sync + use<> {
+    let warn_of_change = warn_of_change(used);
+    move |read| {
+        pages.set(&read.error_pages);
+        warn_of_change(read);
+    }
+}
+
 /// Says when `[daemon]` or `[docker]` is another than the one that is in use, once for each change.
 fn warn_of_change(used: &Config) -> impl Fn(&Config) + Send + Sync + use<> {
     let used = (used.daemon.clone(), used.docker.clone());
@@ -277,12 +292,12 @@ fn say_change<T: PartialEq>(table: &str, used: &T, last: &T, read: &T) {
 async fn serve(
     sources: Sources,
     mut sockets: Sockets,
-    workers: usize,
+    options: Options,
     drain: Duration,
     mut signals: Signals,
-    access_log: AccessLog,
 ) -> Result<(), Error> {
-    let (mut daemon, handle) = Daemon::start(workers, access_log.clone())
+    let (workers, access_log) = (options.workers, options.access_log.clone());
+    let (mut daemon, handle) = Daemon::start(options)
         .map_err(|why| Error::Failed(format!("the workers cannot be started: {why}")))?;
     let mut names = Vec::new();
     // A file that nothing can be listened on for is a mistake of whoever starts this. What

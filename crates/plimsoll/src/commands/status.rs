@@ -181,6 +181,15 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
         let told = "in maintenance: clients get 503";
         let _ = writeln!(text, "  {}", paint.text(Colour::Yellow, told));
     }
+    // That it is in maintenance has just been said.
+    let does = service
+        .does
+        .iter()
+        .filter(|does| !does.starts_with("maintenance"));
+    let does: Vec<&str> = does.map(String::as_str).collect();
+    if !does.is_empty() {
+        let _ = writeln!(text, "  does {}", visible(&does.join("; ")));
+    }
     latency::show(text, service);
     if let Some(error) = &service.error {
         let _ = writeln!(text, "  {}", paint.text(Colour::Red, &visible(error)));

@@ -23,7 +23,7 @@ use plimsoll_admin::Ask;
 use plimsoll_control::{Control, Settings};
 use plimsoll_model::{SourceId, SourceUpdate, Subject};
 use plimsoll_plane::Event;
-use plimsoll_plane_proxy::{AccessLog, Options, ProxyPlane};
+use plimsoll_plane_proxy::{Options, ProxyPlane};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep_until;
 
@@ -70,16 +70,13 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// A daemon with a proxy plane of so many workers that logs to `access_log`; call it on the
-    /// runtime that it is to run on.
+    /// A daemon with a proxy plane; call it on the runtime that it is to run on.
     ///
     /// # Errors
     /// The workers cannot be started.
-    pub(crate) fn start(workers: usize, access_log: AccessLog) -> io::Result<(Self, Handle)> {
-        let plane = ProxyPlane::start(Options {
-            workers,
-            access_log,
-        })?;
+    pub(crate) fn start(options: Options) -> io::Result<(Self, Handle)> {
+        let workers = options.workers;
+        let plane = ProxyPlane::start(options)?;
         let now = Instant::now();
         let settings = Settings {
             seed: seed(),

@@ -16,7 +16,7 @@ use plimsoll_model::{
     Backend, BackendAddr, Entry, EntryKey, Item, Listen, Origin, Precedence, Proto, Service,
     ServiceSpec, SourceId, SourceUpdate, Update,
 };
-use plimsoll_plane_proxy::AccessLog;
+use plimsoll_plane_proxy::Options;
 
 use crate::daemon::{Daemon, Handle};
 use crate::error::Error;
@@ -68,8 +68,12 @@ pub(crate) fn run(
         .map_err(failed("the runtime cannot be started"))?;
     let result = runtime.block_on(async {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (mut daemon, handle) = Daemon::start(cores.min(MAX_WORKERS), AccessLog::default())
-            .map_err(failed("the workers cannot be started"))?;
+        let options = Options {
+            workers: cores.min(MAX_WORKERS),
+            ..Options::default()
+        };
+        let (mut daemon, handle) =
+            Daemon::start(options).map_err(failed("the workers cannot be started"))?;
         balance(&mut daemon, &handle, listen, &instances).await?;
         let names = instances.iter().map(|instance| instance.name);
         let scene = Scene {

@@ -343,3 +343,46 @@ async fn warns_of_an_engine_that_may_be_anybody() {
         assert_eq!(daemon.log().contains(warning), warned, "{}", daemon.log());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_follow_their_files() {
+    let stage = Stage::new().await;
+    let target = stage.port.address();
+    let page = stage.daemon.config_path().with_file_name("lost.html");
+    std::fs::write(&page, "<p>{{status}} one").unwrap();
+    let config = format!(
+        "{}[[route]]\nhost = \"web.example\"\nservice = \"web\"\n\
+         [error-pages]\n404 = \"lost.html\"\n",
+        web(target, &[stage.backends[0].address()]),
+    );
+    stage.daemon.replace_config(&config).unwrap();
+    let lost = async || {
+        let mut client = Raw::connect(target).await.unwrap();
+        client.get("other.example", "/", SOON).await.unwrap()
+    };
+    stage
+        .until(async || lost().await.text() == "<p>404 one")
+        .await;
+    let answer = lost().await;
+    assert_eq!(answer.status, 404);
+    let html = Some("text/html; charset=utf-8");
+    assert_eq!(answer.head.get("content-type"), html);
+    std::fs::write(&page, "two").unwrap();
+    stage.until(async || lost().await.text() == "two").await;
+
+    // Without the file nothing changes, and it is said where it is missed.
+    std::fs::remove_file(&page).unwrap();
+    stage.daemon.hup().unwrap();
+    stage.until_logged("lost.html: cannot be read").await;
+    assert_eq!(lost().await.text(), "two");
+    let status = stage.ask(&["status"]);
+    assert!(status.out.contains("error-pages.404"), "{}", status.out);
+    let config = stage.daemon.config_path();
+    let ended = plimsoll(&["check", text(&config)]);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.err.contains(": error: error-pages.404: "),
+        "{}",
+        ended.err
+    );
+}

@@ -1,8 +1,8 @@
 //! Where services and routes differ in what they do with HTTP.
 
 use plimsoll_model::{
-    BasicAuth, Compress, FieldRules, Maintenance, Outlier, PathPrefix, Redirect, RequestId, Retry,
-    RouteHttp, ServiceHttp,
+    BasicAuth, Compress, ErrorPages, FieldRules, Intercept, Maintenance, Outlier, PathPrefix,
+    Redirect, RequestId, Retry, RouteHttp, ServiceHttp,
 };
 
 use super::{Difference, NONE, differ, list, of_clients};
@@ -114,6 +114,8 @@ pub(super) fn of_services(
         request_id,
         compress,
         maintenance,
+        error_pages,
+        intercept,
     } = first;
     None.or_else(|| of_requests(request_headers, &second.request_headers))
         .or_else(|| of_responses(response_headers, &second.response_headers))
@@ -125,6 +127,14 @@ pub(super) fn of_services(
         .or_else(|| {
             let shown = shown::<Maintenance>;
             differ("maintenance", maintenance, &second.maintenance, shown)
+        })
+        .or_else(|| {
+            let shown = ErrorPages::to_string;
+            differ("error-pages", error_pages, &second.error_pages, shown)
+        })
+        .or_else(|| {
+            let shown = Intercept::to_string;
+            differ("intercept", intercept, &second.intercept, shown)
         })
 }
 

@@ -10,6 +10,7 @@ use plimsoll_model::{
 
 use super::compress;
 use super::group::Group;
+use super::maintenance;
 use super::value::{Faults, Value, told};
 
 /// Keys that speak of a route, so that there has to be one. They have no meaning but for HTTP.
@@ -26,7 +27,7 @@ pub(crate) const OF_ROUTES: [&str; 9] = [
 ];
 
 /// Keys that speak of all requests of a service. They have no meaning but for HTTP.
-pub(crate) const OF_SERVICES: [&str; 13] = [
+pub(crate) const OF_SERVICES: [&str; 17] = [
     "request-headers.set",
     "request-headers.add",
     "request-headers.remove",
@@ -40,6 +41,10 @@ pub(crate) const OF_SERVICES: [&str; 13] = [
     "compress.types",
     "compress.min-size",
     "compress.level",
+    "maintenance",
+    "maintenance.retry-after",
+    "maintenance.except",
+    "intercept",
 ];
 
 /// Between two headers in a label: their values may have commas.
@@ -54,7 +59,9 @@ pub(crate) fn service(group: &Group<'_>, faults: &mut Faults) -> Option<Arc<Serv
         response_headers: headers(group, FieldRules::RESPONSE, faults),
         request_id: request_id(group, faults),
         compress: compress::read(group, faults),
-        maintenance: None,
+        maintenance: maintenance::read(group, faults),
+        intercept: maintenance::intercept(group, faults),
+        ..ServiceHttp::default()
     };
     (!http.is_empty()).then(|| http.into())
 }

@@ -12,6 +12,7 @@ pub(crate) mod host;
 mod http;
 mod limits;
 mod listen;
+mod maintenance;
 pub(crate) mod mistyped;
 mod naming;
 mod outlier;

@@ -114,6 +114,10 @@ pub const SERVICE: &[&str] = &[
     "compress.types",
     "compress.min-size",
     "compress.level",
+    "maintenance",
+    "maintenance.retry-after",
+    "maintenance.except",
+    "intercept",
 ];
 
 /// Keys that a service of the file has and no label: on a listen that services share they hold

@@ -31,7 +31,7 @@ use crate::docker::view::Settings;
 use crate::docker::wire::Inspect;
 
 /// Networks in one list of a service at most.
-const MAX_NETWORKS: usize = 1024;
+pub(crate) const MAX_NETWORKS: usize = 1024;
 /// The greatest `mh` table, a prime. One takes memory by the megabyte and is filled again with every
 /// change of a backend, while other services wait; only a file may ask for more.
 const MAX_TABLE: u32 = 131_071;
@@ -386,7 +386,7 @@ fn persistence(group: &Group<'_>, faults: &mut Faults) -> Option<Persistence> {
     })
 }
 
-fn network_of(value: &Value<'_>, item: &str, faults: &mut Faults) -> Option<IpNet> {
+pub(crate) fn network_of(value: &Value<'_>, item: &str, faults: &mut Faults) -> Option<IpNet> {
     let single = || item.parse::<IpAddr>().ok().map(IpNet::from);
     let Some(net) = item.parse::<IpNet>().ok().or_else(single) else {
         let what = "expected networks (10.0.0.0/8, fd00::/8) or addresses";

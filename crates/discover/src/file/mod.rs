@@ -5,22 +5,24 @@
 //! system. What has just changed is read once it has held still for a moment, so that a file
 //! being written is not read half. A text that could be the beginning of the last good one has to
 //! hold still for longer. Once in a while it is read in any case: not every file system tells
-//! states apart that are close to each other.
+//! states apart that are close to each other. Files that it names are watched with it: they are a part
+//! of what it says.
 
-use std::fs::{File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+mod contents;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::MAX_BYTES;
 use plimsoll_model::{Route, Service};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
+pub use contents::read_named;
+
+use self::contents::{Contents, Named, Stamp, read_all};
 use crate::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
 
 /// How a file is watched.
@@ -56,10 +58,13 @@ type Parsed = Result<(Vec<Service>, Vec<Route>), String>;
 pub struct FileSource {
     id: SourceId,
     path: Arc<Path>,
-    parse: Box<dyn Fn(&str) -> Parsed + Send + Sync>,
+    parse: Box<dyn Fn(&Contents) -> Parsed + Send + Sync>,
+    named: Arc<Named>,
+    /// The file and those that it named when it was read last.
+    paths: Arc<[PathBuf]>,
     watch: Watch,
-    /// The last text that could be parsed.
-    good: Option<String>,
+    /// The last that could be parsed.
+    good: Option<Contents>,
     /// A text that is the beginning of the last good one, and since when it is there.
     beginning: Option<(String, Instant)>,
     /// Why the source is stale, if it is.
@@ -76,18 +81,19 @@ impl FileSource {
         let path = path.into();
         let name = path.display().to_string();
         let source = format!("file:{name}");
-        Self::new(path, move |text| {
-            match plimsoll_config::parse(&source, text) {
-                Ok(config) => {
-                    settings(&config);
-                    Ok((config.services, config.routes))
-                }
-                Err(faults) => {
-                    let text = plimsoll_config::render(&name, text, &faults);
-                    Err(text.trim_end().into())
-                }
+        let parse = move |Contents { text, files }: &Contents| match plimsoll_config::parse_with(
+            &source, text, files,
+        ) {
+            Ok(config) => {
+                settings(&config);
+                Ok((config.services, config.routes))
             }
-        })
+            Err(faults) => {
+                let text = plimsoll_config::render(&name, text, &faults);
+                Err(text.trim_end().into())
+            }
+        };
+        Self::with(path, parse, plimsoll_config::named_files)
     }
 
     /// A file in the format that `parse` reads; names of services and of routes are unique in what
@@ -97,11 +103,21 @@ impl FileSource {
         parse: impl Fn(&str) -> Parsed + Send + Sync + 'static,
     ) -> Self {
         let path = path.into();
+        Self::with(path, move |contents| parse(&contents.text), |_| Vec::new())
+    }
+
+    fn with(
+        path: PathBuf,
+        parse: impl Fn(&Contents) -> Parsed + Send + Sync + 'static,
+        named: impl Fn(&str) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
         let name = format!("file:{}", path.display());
         Self {
             id: SourceId::new(Precedence::File, name),
+            paths: [path.clone()].into(),
             path: path.into(),
             parse: Box::new(parse),
+            named: Arc::new(named),
             watch: Watch::default(),
             good: None,
             beginning: None,
@@ -124,8 +140,8 @@ impl FileSource {
     /// comes at once; `reload` reads the file without waiting for it to change or hold still, and
     /// takes it for whole.
     pub async fn run(mut self, updates: Sender<SourceUpdate>, reload: Arc<Notify>) {
-        let (mut seen, text) = self.read().await;
-        let mut update = self.say(text, false);
+        let (mut seen, read) = self.read().await;
+        let mut update = self.say(read, false);
         let mut last = Instant::now();
         loop {
             if let Some(update) = update.take() {
@@ -147,13 +163,13 @@ impl FileSource {
                     continue;
                 }
             }
-            let (stamp, text) = self.read().await;
-            (seen, last) = (stamp, Instant::now());
-            update = self.say(text, whole);
+            let (stamps, read) = self.read().await;
+            (seen, last) = (stamps, Instant::now());
+            update = self.say(read, whole);
         }
     }
 
-    /// Waits until the file holds still, patience ends, or somebody wants it read now. Whether
+    /// Waits until the files hold still, patience ends, or somebody wants it read now. Whether
     /// somebody does.
     async fn settle(&self, reload: &Notify) -> bool {
         let mut before = self.stamp().await;
@@ -180,26 +196,31 @@ impl FileSource {
         since.is_some_and(|time| time >= self.watch.patience)
     }
 
-    async fn stamp(&self) -> Stamp {
-        let path = self.path.clone();
-        let look = spawn_blocking(move || Stamp::of(&path));
-        look.await.unwrap_or(Stamp::None)
+    async fn stamp(&self) -> Vec<Stamp> {
+        let paths = self.paths.clone();
+        let look = spawn_blocking(move || paths.iter().map(|path| Stamp::of(path)).collect());
+        look.await.unwrap_or_default()
     }
 
-    /// The text, and the stamp from before it was read: what changes meanwhile is seen later.
-    async fn read(&self) -> (Stamp, Result<String, String>) {
-        let path = self.path.clone();
-        let read = spawn_blocking(move || (Stamp::of(&path), read(&path)));
-        let stopped = |_| (Stamp::None, Err("cannot be read: stopping".into()));
-        read.await.unwrap_or_else(stopped)
+    /// What the file says, and the stamps from before it was read.
+    async fn read(&mut self) -> (Vec<Stamp>, Result<Contents, String>) {
+        let (path, named) = (self.path.clone(), self.named.clone());
+        let read = spawn_blocking(move || read_all(&path, &*named));
+        match read.await {
+            Ok((paths, stamps, contents)) => {
+                self.paths = paths.into();
+                (stamps, contents)
+            }
+            Err(_) => (Vec::new(), Err("cannot be read: stopping".into())),
+        }
     }
 
     /// What to say about a text, if that is anything new; `whole` if it is known to be written to
     /// its end.
-    fn say(&mut self, text: Result<String, String>, whole: bool) -> Option<Update> {
-        let parsed = self.parse(text);
+    fn say(&mut self, read: Result<Contents, String>, whole: bool) -> Option<Update> {
+        let parsed = self.parse(read);
         let parsed = match parsed {
-            Ok(Some((text, _))) if !whole && self.is_beginning(&text) => Err(format!(
+            Ok(Some((read, _))) if !whole && self.is_beginning(&read.text) => Err(format!(
                 "{}: it ends where the last one went on, as if being written: it counts once it \
                  has stayed so for {:?}, or when told to read it",
                 self.path.display(),
@@ -211,8 +232,8 @@ impl FileSource {
             }
         };
         match parsed {
-            Ok(Some((text, entries))) => {
-                self.good = Some(text);
+            Ok(Some((read, entries))) => {
+                self.good = Some(read);
                 self.stale = None;
                 Some(Update::Reset(entries))
             }
@@ -229,8 +250,8 @@ impl FileSource {
     /// Whether a text may be the beginning only of one that is being written: it is one of the
     /// last good text, and has not been there for long.
     fn is_beginning(&mut self, text: &str) -> bool {
-        let good = self.good.as_deref();
-        let Some(rest) = good.and_then(|good| good.strip_prefix(text)) else {
+        let good = self.good.as_ref();
+        let Some(rest) = good.and_then(|good| good.text.strip_prefix(text)) else {
             return false;
         };
         if is_blank(rest) {
@@ -242,20 +263,23 @@ impl FileSource {
         !self.is_patience_over()
     }
 
-    /// The entries of a text; none if it is the last one that was good.
-    fn parse(&self, text: Result<String, String>) -> Result<Option<(String, Vec<Entry>)>, String> {
-        let text = text.map_err(|reason| format!("{}: {reason}", self.path.display()))?;
-        if self.good.as_ref() == Some(&text) {
+    /// The entries of what was read; none if it is the last that was good.
+    fn parse(
+        &self,
+        read: Result<Contents, String>,
+    ) -> Result<Option<(Contents, Vec<Entry>)>, String> {
+        let read = read.map_err(|reason| format!("{}: {reason}", self.path.display()))?;
+        if self.good.as_ref() == Some(&read) {
             return Ok(None);
         }
-        let was_empty = self.good.as_ref().is_none_or(|good| is_blank(good));
-        if is_blank(&text) && !was_empty {
+        let was_empty = (self.good.as_ref()).is_none_or(|good| is_blank(&good.text));
+        if is_blank(&read.text) && !was_empty {
             return Err(format!(
                 "{}: it is empty, as if being written: to have no services, write a comment",
                 self.path.display()
             ));
         }
-        let (services, routes) = (self.parse)(&text)?;
+        let (services, routes) = (self.parse)(&read)?;
         let services = services.into_iter().map(|service| Entry {
             key: EntryKey::new(format!("service {}", service.name())),
             item: Item::Service(service.into()),
@@ -265,53 +289,10 @@ impl FileSource {
             item: Item::Route(route.into()),
         });
         let entries = services.chain(routes).collect();
-        Ok(Some((text, entries)))
+        Ok(Some((read, entries)))
     }
 }
 
 fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
-}
-
-/// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stamp {
-    /// There is nothing.
-    None,
-    /// Device, inode, size, time of the last write, time of the last change of the inode.
-    Some(u64, u64, u64, (i64, i64), (i64, i64)),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Self {
-        let stamp = |m: Metadata| {
-            Stamp::Some(
-                m.dev(),
-                m.ino(),
-                m.size(),
-                (m.mtime(), m.mtime_nsec()),
-                (m.ctime(), m.ctime_nsec()),
-            )
-        };
-        std::fs::metadata(path).map_or(Stamp::None, stamp)
-    }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    // A pipe or a terminal would block for ever.
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err("is not a regular file".into());
-    }
-    let file = File::open(path).map_err(cannot)?;
-    let mut bytes = Vec::new();
-    let limit = MAX_BYTES as u64 + 1;
-    file.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(format!("is longer than {MAX_BYTES} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        format!("is not UTF-8 text: byte {at} cannot be part of it")
-    })
 }
