@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use plimsoll_testkit::{Client, ClientPlan, Daemon, DaemonPlan, HttpBackend, Port, Raw, Ready};
+use plimsoll_testkit::{
+    Client, ClientPlan, Daemon, DaemonPlan, HttpBackend, Port, Raw, Ready, wait_until_async,
+};
 
 use crate::{BINARY, SOON, Stage, plimsoll, text, web};
 
@@ -202,17 +204,17 @@ async fn what_no_plane_carries_is_put_aside_and_the_rest_runs() {
     let backend = HttpBackend::start("a").unwrap();
     let good = web(port.address(), &[backend.address()]);
     let bad = "[[service]]\nname = \"dns\"\nlisten = \"127.0.0.1:53/sctp\"\nbackends = []\n";
-    let daemon = Daemon::start(DaemonPlan::new(BINARY, good + bad))
-        .await
-        .unwrap();
+    let plan = DaemonPlan {
+        ready: Ready::Port(plimsoll_testkit::Place::Here, port.address()),
+        ..DaemonPlan::new(BINARY, good + bad)
+    };
+    let daemon = Daemon::start(plan).await.unwrap();
     Client::run(ClientPlan::http(port.address(), "x"), 10)
         .await
         .assert_clean();
-    assert!(
-        daemon.log().contains("service `dns` is put aside: "),
-        "{}",
-        daemon.log()
-    );
+    // Lines are written when there is time.
+    let aside = || daemon.log().contains("service `dns` is put aside: ");
+    assert!(wait_until_async(SOON, aside).await, "{}", daemon.log());
     let status = plimsoll(&["status", "--admin", text(&daemon.admin_path())]);
     assert!(
         status.out.contains("put aside") && status.out.contains("SCTP"),
