@@ -25,6 +25,7 @@ mod http_backend;
 mod http_behaviour;
 mod image;
 mod instance;
+mod json;
 mod netns;
 mod payload;
 mod place;
@@ -48,6 +49,7 @@ pub use http_backend::{HttpBackend, Seen};
 pub use http_behaviour::{Answer, Continue, HttpBehaviour, Phase};
 pub use image::static_program;
 pub use instance::{Instance, InstancePlan, OnTerm};
+pub use json::list;
 pub use netns::{Namespace, Net, have_root, root_or_skip};
 pub use payload::{BACKEND_HEADER, ID_HEADER, WANT_HEADER, unique_id};
 pub use place::Place;
@@ -58,7 +60,7 @@ pub use server::{Ending, Stats};
 pub use tcp_backend::{TcpAnswer, TcpBackend, TcpBehaviour};
 pub use tempdir::TempDir;
 pub use tunnels::{Tunnel, TunnelPlan, TunnelReport, Tunnels};
-pub use wait::{wait_until, wait_until_async};
+pub use wait::{until, until_some, wait_until, wait_until_async};
 pub use wire::{Body, Head, Response, WireError};
 
 /// Why a helper could not do its work. The text is meant for whoever reads a failed test.

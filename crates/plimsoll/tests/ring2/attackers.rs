@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use plimsoll_testkit::{
-    Client, ClientPlan, Ending, Place, Raw, Reuse, TunnelPlan, Tunnels, WANT_HEADER,
+    Client, ClientPlan, Ending, Place, Raw, Reuse, TunnelPlan, Tunnels, WANT_HEADER, list,
 };
 use tokio::time::timeout;
 
 use crate::config;
-use crate::lab::{HTTP, Lab, Lb, SOON, TCP, list};
+use crate::lab::{HTTP, Lab, Lb, SOON, TCP};
 
 /// What is short is so by far less than what any good client takes.
 const TIMEOUTS: &str =

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use plimsoll_testkit::{
-    Answer, Client, Ending, HttpBehaviour, Place, Raw, Tunnels, WANT_HEADER, wait_until_async,
+    Answer, Client, Ending, HttpBehaviour, Place, Raw, Tunnels, WANT_HEADER, list, wait_until_async,
 };
 
 use crate::config::{self, Service, route};
-use crate::lab::{HTTP, Lab, SOON, TCP, list};
+use crate::lab::{HTTP, Lab, SOON, TCP};
 
 /// What a client has done when it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! A configuration file that is broken, half written, empty or gone, under load.
 
-use plimsoll_testkit::{Client, Raw};
+use plimsoll_testkit::{Client, Raw, list};
 use serde_json::Value;
 
 use crate::config;
-use crate::lab::{HTTP, Lb, SOON, list};
+use crate::lab::{HTTP, Lb, SOON};
 use crate::stage::Stage;
 
 /// What there is to see of the file.

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use plimsoll_testkit::{Client, Raw, Reuse, Tunnels, WANT_HEADER};
+use plimsoll_testkit::{Client, Raw, Reuse, Tunnels, WANT_HEADER, list};
 use tokio::time::timeout;
 
-use crate::lab::{HTTP, SOON, list};
+use crate::lab::{HTTP, SOON};
 use crate::stage::Stage;
 
 /// So many of each kind.

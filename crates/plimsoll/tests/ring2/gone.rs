@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use plimsoll_testkit::{
-    Client, ClientPlan, Ending, HttpBackend, HttpBehaviour, Reuse, TunnelPlan, Tunnels,
+    Client, ClientPlan, Ending, HttpBackend, HttpBehaviour, Reuse, TunnelPlan, Tunnels, list,
 };
 use serde_json::Value;
 
 use crate::config;
-use crate::lab::{Lab, SOON, TCP, list};
+use crate::lab::{Lab, SOON, TCP};
 use crate::stage::Stage;
 
 /// How long a backend is put out for, by the reason that it has.

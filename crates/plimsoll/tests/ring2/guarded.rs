@@ -69,7 +69,7 @@ async fn each_host_has_its_own_limits_and_some_are_not_let_in() {
     );
     assert!(shown.contains("1 denied"), "{shown}");
     let status = lb.status().await;
-    let mut services = crate::lab::list(&status["services"]).iter();
+    let mut services = plimsoll_testkit::list(&status["services"]).iter();
     let web = services.find(|service| service["name"] == "web").unwrap();
     assert_eq!(web["limits"]["sources"], 2);
     lb.until_idle().await;

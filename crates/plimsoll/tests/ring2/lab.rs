@@ -6,11 +6,11 @@ use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plimsoll_testkit::{
-    ClientPlan, Daemon, DaemonPlan, HttpBackend, Net, Place, TcpBackend, TunnelPlan, root_or_skip,
-    wait_until,
+    ClientPlan, Daemon, DaemonPlan, HttpBackend, Net, Place, TcpBackend, TunnelPlan, list,
+    root_or_skip, until, wait_until,
 };
 use serde_json::Value;
 
@@ -190,17 +190,7 @@ impl Lb {
         what: &'a str,
         holds: impl AsyncFn() -> bool + 'a,
     ) -> impl Future<Output = ()> + 'a {
-        let caller = std::panic::Location::caller();
-        async move {
-            let started = Instant::now();
-            while !holds().await {
-                if started.elapsed() > SOON {
-                    let status = self.ask(&["status"]);
-                    panic!("{caller}: not within {SOON:?}: {what}\n{}", status.out);
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
+        until(SOON, what, holds, || self.ask(&["status"]).out)
     }
 
     /// Waits until nothing is in flight any more.
@@ -256,11 +246,6 @@ pub(crate) fn backend<'a>(status: &'a Value, service: &str, address: SocketAddr)
     backends
         .find(|b| b["addr"] == wanted)
         .unwrap_or(&Value::Null)
-}
-
-/// The items of a list; nothing else has any.
-pub(crate) fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// How a command ended.

@@ -4,10 +4,11 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use plimsoll_testkit::{
     Client, ClientPlan, Daemon, DaemonPlan, Ending, HttpBackend, Raw, Ready, TunnelPlan, Tunnels,
+    list,
 };
 
 use crate::config::{self, DAEMON, Service};
-use crate::lab::{HTTP, Lab, Lb, SOON, list};
+use crate::lab::{HTTP, Lab, Lb, SOON};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_in_use_is_reported_and_taken_once_it_is_free() {

@@ -34,6 +34,7 @@ mod schedulers;
 mod sockets;
 mod stage;
 mod stopping;
+mod thresholds;
 mod tproxy;
 mod udp;
 mod user;

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use plimsoll_testkit::{Client, ClientPlan, Place, Raw, Reuse};
+use plimsoll_testkit::{Client, ClientPlan, Place, Raw, Reuse, list};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
 use crate::config;
-use crate::lab::{HTTP, Lab, Lb, SOON, TCP, list};
+use crate::lab::{HTTP, Lab, Lb, SOON, TCP};
 
 /// Idle connections over HTTP that have each done a request.
 const OVER_HTTP: usize = 14_000;

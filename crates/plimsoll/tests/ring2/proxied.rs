@@ -104,7 +104,7 @@ async fn others_tell_and_are_told_of_clients() {
     let lb = lab.start(&config.concat()).await;
     lb.until("all checks pass", async || {
         let status = lb.status().await;
-        let services = crate::lab::list(&status["services"]);
+        let services = plimsoll_testkit::list(&status["services"]);
         let backends = services.iter().map(|s| &s["backends"][0]["state"]);
         services.len() == 5 && backends.into_iter().all(|state| state == "ready")
     })

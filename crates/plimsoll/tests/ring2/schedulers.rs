@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use plimsoll_testkit::{BACKEND_HEADER, Ending, HttpBackend, HttpBehaviour, Raw, TcpBackend};
+use plimsoll_testkit::{BACKEND_HEADER, Ending, HttpBackend, HttpBehaviour, Raw, TcpBackend, list};
 
 use crate::config;
-use crate::lab::{HTTP, Lab, Lb, SOON, TCP, list};
+use crate::lab::{HTTP, Lab, Lb, SOON, TCP};
 
 /// A backend: address, weight, `maxconn`.
 type Member = (SocketAddr, u32, u32);

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use plimsoll_testkit::wait_until;
+use plimsoll_testkit::{list, wait_until};
 use serde_json::Value;
 
 use crate::config::Service;
-use crate::lab::{Lab, Lb, SOON, list};
+use crate::lab::{Lab, Lb, SOON};
 
 /// Where the load balancer listens for datagrams.
 const PORT: u16 = 5353;

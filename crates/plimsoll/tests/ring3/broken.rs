@@ -1,10 +1,10 @@
 //! What is wrong with one container is said, and touches no other.
 
-use plimsoll_testkit::Client;
+use plimsoll_testkit::{Client, list};
 use serde_json::Value;
 
 use crate::dock::{Dock, SOON, WEB};
-use crate::lb::{Lb, list, names};
+use crate::lb::{Lb, names};
 
 /// What is put aside of a container, by the command that users have for it: subject and reason have
 /// all of these words.

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use plimsoll_testkit::{Client, ClientPlan, Reuse};
+use plimsoll_testkit::{Client, ClientPlan, Reuse, list};
 
 use crate::dock::{Dock, SOON, WEB, root};
-use crate::lb::{list, names};
+use crate::lb::names;
 
 /// One service goes on for a moment when it is told to stop, the other refuses at once.
 const FILE: &str = "

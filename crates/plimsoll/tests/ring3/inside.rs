@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use plimsoll_testkit::{Client, Reuse};
+use plimsoll_testkit::{Client, Reuse, list};
 use serde_json::Value;
 
 use crate::dock::Dock;
-use crate::lb::{backend, list};
+use crate::lb::backend;
 
 /// Where it listens, seen from the engine's host, when it is in a network of its own.
 const PUBLISHED: SocketAddr =

@@ -1,9 +1,8 @@
 //! The daemon under test, as it runs on the engine's host, and what is asked of it.
 
 use std::process::{Command, Output};
-use std::time::Instant;
 
-use plimsoll_testkit::{Daemon, finish};
+use plimsoll_testkit::{Daemon, finish, list, until, until_some};
 use serde_json::Value;
 
 use crate::dock::SOON;
@@ -57,17 +56,7 @@ impl Lb {
         what: &'a str,
         holds: impl AsyncFn() -> bool + 'a,
     ) -> impl Future<Output = ()> + 'a {
-        let caller = std::panic::Location::caller();
-        async move {
-            let started = Instant::now();
-            while !holds().await {
-                if started.elapsed() > SOON {
-                    let status = text(&self.ask(&["status"]).stdout);
-                    panic!("{caller}: not within {SOON:?}: {what}\n{status}");
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        }
+        until(SOON, what, holds, || self.told())
     }
 
     /// Waits until the backend that is this container is in this state.
@@ -78,21 +67,17 @@ impl Lb {
         container: &'a str,
         state: &'a str,
     ) -> impl Future<Output = Value> + 'a {
-        let caller = std::panic::Location::caller();
-        async move {
-            let started = Instant::now();
-            loop {
-                let seen = self.backend(service, container).await;
-                if seen["state"] == state {
-                    return seen;
-                }
-                if started.elapsed() > SOON {
-                    let status = text(&self.ask(&["status"]).stdout);
-                    panic!("{caller}: {container} is not {state} within {SOON:?}\n{status}");
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        }
+        let look = move || async move {
+            let seen = self.backend(service, container).await;
+            (seen["state"] == state).then_some(seen)
+        };
+        let told = move || format!("{container}, which is to be {state}:\n{}", self.told());
+        until_some(SOON, "the state of a backend", look, told)
+    }
+
+    /// What `status` says, for people.
+    fn told(&self) -> String {
+        text(&self.ask(&["status"]).stdout)
     }
 
     /// What is put aside that has these words in its subject; null if nothing is.
@@ -127,11 +112,6 @@ pub(crate) fn names(service: &Value) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// The items of a list; nothing else has any.
-pub(crate) fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// What a program wrote.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_testkit::{Client, ClientPlan, Report, Reuse};
+use plimsoll_testkit::{Client, ClientPlan, Report, Reuse, list};
 use tokio::task::JoinSet;
 
 use crate::dock::{Dock, SOON};
-use crate::lb::{Lb, list};
+use crate::lb::Lb;
 
 /// How a service is replaced, instance by instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use plimsoll_testkit::{BACKEND_HEADER, Ending, HttpBackend, Raw, TcpBackend};
+use plimsoll_testkit::{BACKEND_HEADER, Ending, HttpBackend, Raw, TcpBackend, list};
 use serde_json::Value;
 
 use crate::config::{self, Member, Service, route};
-use crate::lab::{HTTP, Lab, Lb, SOON, TCP, list};
+use crate::lab::{HTTP, Lab, Lb, SOON, TCP};
 
 /// Service, address, state and weight of a backend.
 type Membership = (String, String, String, u64);
