@@ -189,6 +189,11 @@ impl Worker {
         self.shared.load.all()
     }
 
+    /// Whether any client has a connection to this worker.
+    pub(crate) fn has_connections(&self) -> bool {
+        !self.conns.borrow().is_empty()
+    }
+
     /// Whether the worker accepts no more and closes what is idle.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()

@@ -11,7 +11,7 @@ mod deliver;
 use std::collections::HashMap;
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,9 +19,11 @@ use std::sync::Arc;
 use plimsoll_plane::{Flow, FlowFilter};
 use rustix::event::{Timespec, epoll};
 
+use super::pace::Pace;
 use super::session::{Key, Session};
+use super::sockets::Sockets;
 use super::sys::{BATCH, Mailbox, Outgoing, Received};
-use super::table::{GENERATIONS, Id, Table};
+use super::table::{Id, Table};
 use super::train::Piece;
 use crate::access::End;
 use crate::listener::Port;
@@ -36,6 +38,10 @@ const ROUNDS: usize = 4;
 
 /// How a session ends that makes room for another, or whose client is let in no more.
 const PUT_OUT: End = End::new(*b"PD");
+
+/// Datagrams, and passes, after which the other tasks of the worker have their turn.
+const TURN: usize = 128;
+const PASSES: usize = 64;
 
 /// How a session ends whose client waits for an answer, one whose listen is closed or whose plane
 /// stops, and one that a defect of our own ends.
@@ -59,13 +65,19 @@ pub(crate) struct Hub {
     ports: HashMap<u32, Listening>,
     next_port: u32,
     table: Table<Key, Session>,
+    sockets: Sockets,
     mailbox: Mailbox,
     /// Slots that hold answers to be sent.
     filled: usize,
     /// Answers to be sent, each by its listening socket.
     answers: Vec<(u32, Outgoing)>,
-    /// Sockets from which not all was read.
-    unread: Vec<u64>,
+    /// From whom not all was read.
+    unread: Vec<Source>,
+    /// A socket was read that tells of what is left, if it is asked again.
+    look_again: bool,
+    /// Datagrams read since others had their turn.
+    moved: usize,
+    pace: Pace,
     /// Whose datagrams are being passed on.
     at_work: Option<Id>,
     got: Vec<Received>,
@@ -73,29 +85,28 @@ pub(crate) struct Hub {
     outgoing: Vec<Outgoing>,
 }
 
-fn tag_of_port(port: u32) -> u64 {
-    u64::from(GENERATIONS + 1) << 32 | u64::from(port)
+/// Who sends datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The clients at a port.
+    Port(u32),
+    /// The backend of a session.
+    Session(Id),
 }
 
-fn tag_of(id: Id) -> u64 {
-    u64::from(id.generation) << 32 | u64::from(id.at)
-}
-
-/// The session, or else the port, of a tag.
-fn of_tag(tag: u64) -> Result<Id, u32> {
-    let at = (tag & u64::from(u32::MAX)) as u32;
-    match (tag >> 32) as u32 {
-        generation if generation <= GENERATIONS => Ok(Id { at, generation }),
-        _ => Err(at),
-    }
-}
+/// Of what an event tells: a port, or else a socket to a backend.
+const PORT: u64 = 1 << 32;
 
 impl Hub {
+    /// Keeps at most so many sockets for sessions to come, of each family.
+    ///
     /// # Errors
     /// No descriptor is left.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(resting: usize) -> io::Result<Self> {
+        let set = Rc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         Ok(Self {
-            set: Rc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?),
+            sockets: Sockets::new(set.clone(), resting),
+            set,
             events: Vec::with_capacity(EVENTS),
             ports: HashMap::new(),
             next_port: 0,
@@ -104,6 +115,9 @@ impl Hub {
             filled: 0,
             answers: Vec::new(),
             unread: Vec::new(),
+            look_again: false,
+            moved: 0,
+            pace: Pace::default(),
             at_work: None,
             got: Vec::with_capacity(BATCH),
             pieces: Vec::with_capacity(BATCH),
@@ -121,12 +135,6 @@ impl Hub {
         self.table.len()
     }
 
-    fn watch(&self, socket: impl AsFd, tag: u64) -> io::Result<()> {
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        let data = epoll::EventData::new_u64(tag);
-        Ok(epoll::add(&self.set, socket, data, flags)?)
-    }
-
     /// Serves a socket.
     ///
     /// # Errors
@@ -138,7 +146,9 @@ impl Hub {
         listening: Arc<()>,
     ) -> io::Result<()> {
         let number = self.next_port;
-        self.watch(&socket, tag_of_port(number))?;
+        let data = epoll::EventData::new_u64(PORT | u64::from(number));
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&self.set, &socket, data, flags)?;
         self.next_port = self.next_port.wrapping_add(1);
         let any = socket.local_addr()?.ip().is_unspecified();
         let listening = Listening {
@@ -170,12 +180,16 @@ impl Hub {
 
     fn end(&mut self, worker: &Worker, id: Id, end: End) {
         if let Some((key, session)) = self.table.remove(id) {
-            session.close(worker, &key, end);
+            let left = session.close(worker, &key, end);
+            if let Some((socket, addr)) = left {
+                self.sockets.give_back(socket, addr, worker.shared.micros());
+            }
         }
     }
 
     /// Ends what has been quiet for too long.
     pub(crate) fn tick(&mut self, worker: &Worker, now: u64) {
+        self.sockets.shrink();
         while let Some(id) = self.table.expired(now) {
             let end = match self.table.waits_since(id) {
                 Some(_) => UNANSWERED,
@@ -239,14 +253,14 @@ impl Hub {
 
     /// Reads from a socket. A panic there ends the one session that was at work, and is counted; what
     /// else there is to read is read in the next pass.
-    fn contain(&mut self, worker: &Worker, tag: u64, read: impl FnOnce(&mut Self)) {
+    fn contain(&mut self, worker: &Worker, source: Source, read: impl FnOnce(&mut Self)) {
         self.at_work = None;
         // What is lent out in the middle of it is only room that is made anew.
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| read(self)));
         if done.is_ok() {
             return;
         }
-        self.unread.push(tag);
+        self.unread.push(source);
         let Some(id) = self.at_work.take() else {
             return;
         };
@@ -258,8 +272,27 @@ impl Hub {
         self.end(worker, id, DEFECT);
     }
 
-    /// Serves the sockets that have something. Whether more is left.
-    pub(crate) fn pass(&mut self, worker: &Worker) -> bool {
+    /// Serves what there is, until nothing is left or others want their turn. Whether more is left.
+    pub(crate) fn serve(&mut self, worker: &Worker) -> bool {
+        self.moved = 0;
+        for _ in 0..PASSES {
+            if !self.pass(worker) {
+                return false;
+            }
+            if self.moved >= TURN {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Whether more should come together before it is served, now that nothing is left.
+    pub(crate) fn gathers(&mut self, worker: &Worker) -> bool {
+        self.pace.gathers(self.moved, worker.shared.micros())
+    }
+
+    /// Serves once who has something. Whether more may be left that no event will tell of.
+    fn pass(&mut self, worker: &Worker) -> bool {
         self.events.clear();
         let at_once = Timespec {
             tv_sec: 0,
@@ -272,28 +305,40 @@ impl Hub {
         // An interrupted call is a pass without anything new; the set stays as it was.
         let interrupted = epoll::wait(&self.set, room, Some(&at_once)).is_err();
         let mut unread = std::mem::take(&mut self.unread);
-        let tags = || {
-            let new = events.iter().map(|event| event.data.u64());
-            new.chain(unread.iter().copied())
-        };
-        for tag in tags() {
-            if let Ok(id) = of_tag(tag) {
-                self.contain(worker, tag, |hub| hub.hear_backend(worker, id));
+        let many = events.len() == EVENTS || interrupted;
+        self.look_again = false;
+        for event in &events {
+            if let Ok(number) = u32::try_from(event.data.u64())
+                && let Some(id) = self.sockets.owner(number)
+            {
+                self.contain(worker, Source::Session(id), |hub| {
+                    hub.hear_backend(worker, id)
+                });
+            }
+        }
+        for source in &unread {
+            if let Source::Session(id) = *source {
+                self.contain(worker, *source, |hub| hub.hear_backend(worker, id));
             }
         }
         self.answer(worker);
-        for tag in tags() {
-            if let Err(port) = of_tag(tag) {
-                self.contain(worker, tag, |hub| hub.hear_clients(worker, port));
-            }
+        let told = events.iter().map(|event| event.data.u64());
+        let told = told.filter_map(|data| u32::try_from(data.checked_sub(PORT)?).ok());
+        let left = unread.iter().filter_map(|source| match source {
+            Source::Port(number) => Some(*number),
+            Source::Session(_) => None,
+        });
+        for number in told.chain(left) {
+            self.contain(worker, Source::Port(number), |hub| {
+                hub.hear_clients(worker, number)
+            });
         }
-        let all_seen = events.len() < EVENTS && !interrupted;
         unread.clear();
         if self.unread.is_empty() {
             self.unread = unread;
         }
         self.events = events;
-        !all_seen || !self.unread.is_empty()
+        many || self.look_again || !self.unread.is_empty()
     }
 }
 

@@ -6,9 +6,12 @@
 //! that was started again and another director send the client to the same backend as before.
 
 mod hub;
+mod link;
 mod note;
+mod pace;
 mod quota;
 mod session;
+mod sockets;
 mod sys;
 mod table;
 mod train;
@@ -16,6 +19,7 @@ mod train;
 use std::cell::RefCell;
 use std::io;
 use std::net::UdpSocket;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +38,9 @@ const SWEEP: u64 = 10;
 
 /// How long a worker that ends waits for the answer to a datagram, in ms.
 const PATIENCE: u64 = 5_000;
+
+/// By how many ns a worker may be woken too late, with others (`PR_SET_TIMERSLACK`, prctl(2)).
+const SLACK: u64 = 1_000;
 
 /// Bytes that wait to be read or sent of a listen, per worker; the kernel caps it at
 /// `net.core.rmem_max` and `wmem_max`.
@@ -77,8 +84,11 @@ impl Udp {
         let hub = match &mut *slot {
             Some(hub) => hub,
             slot => {
-                let hub = Hub::new()?;
+                let workers = worker.shared.workers.get().map_or(1, Vec::len);
+                let hub = Hub::new(worker.shared.udp.resting(workers))?;
                 let set = sys::watched(hub.set())?;
+                // Or a sleep of some µs takes four times as long; it does no harm to the others.
+                let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(SLACK));
                 tokio::task::spawn_local(serve_on(worker.clone(), Rc::new(set)));
                 slot.insert(Box::new(hub))
             }
@@ -143,10 +153,14 @@ async fn serve_on(worker: Rc<Worker>, set: Rc<AsyncFd<Rc<OwnedFd>>>) {
 /// Serves all sockets of a worker.
 async fn serve(worker: Rc<Worker>, set: Rc<AsyncFd<Rc<OwnedFd>>>) {
     while let Ok(mut ready) = set.readable().await {
-        while worker.udp.with(|hub| hub.pass(&worker)) == Some(true) {
+        while worker.udp.with(|hub| hub.serve(&worker)) == Some(true) {
             tokio::task::yield_now().await;
         }
         // What has come since is told again: the runtime has not asked for it yet.
         ready.clear_ready();
+        // Whoever has a connection here must not wait for datagrams.
+        if worker.udp.with(|hub| hub.gathers(&worker)) == Some(true) && !worker.has_connections() {
+            std::thread::sleep(pace::GATHER);
+        }
     }
 }

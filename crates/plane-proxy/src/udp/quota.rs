@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Locks that share the sources of a service between them.
 const SHARDS: usize = 16;
 
+/// Sockets that rest at most, per worker and family: for some 50 000 short sessions in a second.
+const RESTING: usize = 512;
+
 /// Sessions in all: each holds a file descriptor.
 #[derive(Debug)]
 pub(crate) struct All {
@@ -23,6 +26,13 @@ impl All {
     pub(crate) fn new(most: u32) -> Self {
         let now = AtomicU32::new(0);
         Self { most, now }
+    }
+
+    /// How many sockets each worker may keep for sessions to come, of each family: few beside the
+    /// sessions that there may be.
+    pub(crate) fn resting(&self, workers: usize) -> usize {
+        let share = self.most as usize / 16 / workers.max(1);
+        share.min(RESTING)
     }
 }
 

@@ -1,34 +1,27 @@
 //! A session: what a client's datagrams go to, and how the answers find the client.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_balance::Client;
-use plimsoll_model::{Invalid, Listen, Name};
+use plimsoll_model::{Listen, Name};
 use plimsoll_plane::{Flow, FlowFilter};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::Socket;
 
+use super::link::{Failure, Link, connect, unreachable};
 use super::note::Note;
 use super::quota::Room;
-use super::sys::{self, Local};
+use super::sockets::Sockets;
+use super::sys::Local;
+use super::table::Id;
 use crate::access::End;
-use crate::backend::{LiveBackend, Place};
+use crate::backend::LiveBackend;
 use crate::choose::{Tried, choose_at_once};
-use crate::connect::{describe, is_local};
-use crate::itself::{self, Itself, is_itself};
 use crate::listener::Port;
 use crate::snapshot::{LiveService, SharedService};
-use crate::way::Way;
 use crate::worker::Worker;
-
-/// After so many datagrams from the backend a session is no exchange of a question and an answer, and
-/// worth a system call to have what follows in trains.
-const LONG: u64 = 8;
-
-/// Bytes that wait to be read of a long session; the kernel caps it at `net.core.rmem_max`.
-const ROOM: usize = 2 << 20;
 
 /// How a session ends that no backend can take, and one for which this host has no socket.
 pub(crate) const NO_BACKEND: End = End::new(*b"SC");
@@ -67,25 +60,6 @@ impl Key {
             port: self.client.port(),
             destination: local.or(listened).unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         }
-    }
-}
-
-/// The way to a backend: a place there, and a connected socket, whose port tells the answers to this
-/// client from those to others.
-#[derive(Debug)]
-pub(crate) struct Link {
-    place: Place,
-    socket: Socket,
-    trains: bool,
-}
-
-impl Link {
-    pub(crate) fn backend(&self) -> &Arc<LiveBackend> {
-        self.place.backend()
-    }
-
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 
@@ -183,7 +157,7 @@ impl Session {
     }
 
     /// Gives up a backend that has failed: the next datagram goes to another.
-    pub(crate) fn fail(&mut self, worker: &Worker, error: &std::io::Error) {
+    pub(crate) fn fail(&mut self, worker: &Worker, error: &io::Error) {
         let Some(link) = self.link.take() else {
             return;
         };
@@ -218,7 +192,7 @@ impl Session {
         let Some(link) = &mut self.link else {
             return;
         };
-        let backend = link.place.backend();
+        let backend = link.backend();
         if let Some(timing) = &mut self.timing {
             timing.end(worker, backend, true);
             self.shared.udp.has_answered();
@@ -230,11 +204,18 @@ impl Session {
         counts.bytes_out.add(bytes as u64);
         counts.datagrams_out.add(datagrams);
         backend.served();
-        if !link.trains && self.answered > LONG {
-            link.trains = true;
-            sys::receive_trains(&link.socket);
-            // The default holds three trains.
-            let _ = link.socket.set_recv_buffer_size(ROOM);
+    }
+
+    /// How many messages to read from the backend by one call.
+    pub(crate) fn room(&self) -> usize {
+        let link = self.link.as_ref();
+        link.map_or(1, |link| link.room(self.responses > 0, self.answered))
+    }
+
+    /// Reads from now on as what was just read suggests.
+    pub(crate) fn adapt(&mut self, sockets: &Sockets, messages: usize, datagrams: usize) {
+        if let Some(link) = &mut self.link {
+            link.adapt(sockets, self.answered, messages, datagrams);
         }
     }
 
@@ -249,8 +230,14 @@ impl Session {
         (self.asked, self.answered)
     }
 
-    /// It has ended: a line of the access log, if it is to be one.
-    pub(crate) fn close(mut self, worker: &Worker, key: &Key, end: End) {
+    /// It has ended: a line of the access log, if it is to be one. What was its socket, and the address
+    /// it was connected to, if another session can use it.
+    pub(crate) fn close(
+        mut self,
+        worker: &Worker,
+        key: &Key,
+        end: End,
+    ) -> Option<(Socket, SocketAddr)> {
         if let Some(counts) = self.port.counts.get(worker.id) {
             counts.closed.add(1);
         }
@@ -263,6 +250,7 @@ impl Session {
         if let Some(note) = &self.note {
             note.write(worker, key, &self, end);
         }
+        self.link.take()?.left()
     }
 
     /// Finds a backend and connects to it.
@@ -273,7 +261,8 @@ impl Session {
         &mut self,
         worker: &Worker,
         service: &LiveService,
-        key: &Key,
+        (id, key): (Id, &Key),
+        sockets: &mut Sockets,
     ) -> Result<(), End> {
         let mut tried = Tried::default();
         let failed = self.failed.take();
@@ -289,8 +278,10 @@ impl Session {
         }
         while let Some(chosen) = place {
             let backend = chosen.backend().clone();
-            let refused = match connect(service, &backend, &self.port, key) {
-                Ok(socket) => {
+            let now = worker.shared.micros();
+            let refused = match connect(service, &backend, &self.port, key, sockets, now) {
+                Ok(connected) => {
+                    sockets.own(&connected.socket, id);
                     let counts = backend.count(worker.id);
                     counts.connections.add(1);
                     counts.requests.add(1);
@@ -302,11 +293,7 @@ impl Session {
                     if let Some(note) = &mut self.note {
                         note.bind(&backend);
                     }
-                    self.link = Some(Link {
-                        place: chosen,
-                        socket,
-                        trains: false,
-                    });
+                    self.link = Some(Link::new(chosen, connected));
                     return Ok(());
                 }
                 Err(Failure::Host(error)) => {
@@ -354,60 +341,6 @@ impl Session {
             phase: "udp",
             age: Duration::from_millis(now.saturating_sub(self.since)),
         })
-    }
-}
-
-/// Why there is no socket.
-enum Failure {
-    /// The host has no descriptor, port or memory left.
-    Host(std::io::Error),
-    /// The backend cannot be reached from the client's address.
-    Client(Invalid),
-    Backend(String),
-}
-
-/// A socket that is connected: it gets the answers of this backend alone, and its ICMP errors.
-fn connect(
-    service: &LiveService,
-    backend: &LiveBackend,
-    port: &Port,
-    key: &Key,
-) -> Result<Socket, Failure> {
-    // The plane's check refuses Unix sockets, so there is an address.
-    let Some(addr) = backend.socket_addr(port.port) else {
-        return Err(Failure::Backend("it has no address".into()));
-    };
-    let itself = match is_itself(port, addr) {
-        Itself::No => false,
-        Itself::Yes => true,
-        Itself::IfLocal => backend.whereabouts.is_here(addr),
-    };
-    if itself {
-        return Err(Failure::Backend(itself::REASON.into()));
-    }
-    let (socket, addr) = match Way::of(&service.spec, addr, key.client()) {
-        Ok(Some(way)) => (way.socket(Type::DGRAM, Protocol::UDP), way.addr()),
-        Ok(None) => {
-            let kind = Type::DGRAM.nonblocking().cloexec();
-            let domain = Domain::for_address(addr);
-            (Socket::new_raw(domain, kind, Some(Protocol::UDP)), addr)
-        }
-        Err(error) => return Err(Failure::Client(error)),
-    };
-    let socket = socket.map_err(Failure::Host)?;
-    match socket.connect(&SockAddr::from(addr)) {
-        Ok(()) => Ok(socket),
-        Err(error) if is_local(&error) => Err(Failure::Host(error)),
-        Err(error) => Err(Failure::Backend(unreachable(&error))),
-    }
-}
-
-/// Why nothing gets there, in the words of the field: what is a refused connection to a socket is the
-/// ICMP message "port unreachable" to a datagram.
-fn unreachable(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "port unreachable".into(),
-        _ => describe(error),
     }
 }
 

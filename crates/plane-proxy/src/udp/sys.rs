@@ -9,6 +9,8 @@
     reason = "recvmmsg, sendmmsg and their control messages have no safe interface"
 )]
 
+mod control;
+
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -16,10 +18,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::train::{Piece, Train};
+use control::{say, told};
 
 /// The greatest UDP payload, or train of payloads, that fits a slot (RFC 768: 16 bits with a header).
 pub(crate) const SLOT: usize = 65_535;
@@ -102,6 +107,69 @@ impl Mailbox {
         most: usize,
         got: &mut Vec<Received>,
     ) -> io::Result<usize> {
+        let n = self.fill(socket, first, most, true)?;
+        let messages = self.heads.iter().zip(&self.names).take(n).enumerate();
+        for (i, (head, name)) in messages {
+            let Some(from) = address(name) else {
+                continue;
+            };
+            let (to, stride) = told(&head.msg_hdr);
+            let piece = piece(first + i, head, stride);
+            got.push(Received { piece, from, to });
+        }
+        Ok(n)
+    }
+
+    /// As [`Self::receive`], where all comes from the one that the socket is connected to.
+    ///
+    /// # Errors
+    /// As of [`Self::receive`].
+    pub(crate) fn receive_from_peer(
+        &mut self,
+        socket: impl AsFd,
+        first: usize,
+        most: usize,
+        got: &mut Vec<Piece>,
+    ) -> io::Result<usize> {
+        let n = self.fill(socket, first, most, false)?;
+        let messages = self.heads.iter().take(n).enumerate();
+        got.extend(messages.map(|(i, head)| piece(first + i, head, told(&head.msg_hdr).1)));
+        Ok(n)
+    }
+
+    /// Receives one datagram into a slot, from a connected socket that gets no trains. 1.
+    ///
+    /// # Errors
+    /// As of [`Self::receive`].
+    pub(crate) fn receive_one(
+        &mut self,
+        socket: impl AsFd,
+        slot: usize,
+        got: &mut Vec<Piece>,
+    ) -> io::Result<usize> {
+        let start = slot * STRIDE;
+        let room = self.bytes.get_mut(start..start + SLOT).unwrap_or_default();
+        loop {
+            match rustix::net::recv(&socket, &mut *room, RecvFlags::DONTWAIT) {
+                Ok((len, _)) => {
+                    let stride = len;
+                    got.push(Piece { slot, len, stride });
+                    return Ok(1);
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Receives into the slots from `first` on, with the senders' names if `named`.
+    fn fill(
+        &mut self,
+        socket: impl AsFd,
+        first: usize,
+        most: usize,
+        named: bool,
+    ) -> io::Result<usize> {
         let most = most.min(BATCH.saturating_sub(first));
         self.parts.clear();
         for at in first..first + most {
@@ -117,8 +185,13 @@ impl Mailbox {
         let rooms = rooms.zip(&mut self.controls).zip(&mut self.parts);
         for (((head, name), control), part) in rooms {
             let head = &mut head.msg_hdr;
-            head.msg_name = ptr::from_mut(name).cast();
-            head.msg_namelen = len_of::<libc::sockaddr_storage>();
+            (head.msg_name, head.msg_namelen) = match named {
+                true => (
+                    ptr::from_mut(name).cast(),
+                    len_of::<libc::sockaddr_storage>(),
+                ),
+                false => (ptr::null_mut(), 0),
+            };
             head.msg_iov = part;
             head.msg_iovlen = 1;
             head.msg_control = control.0.as_mut_ptr().cast();
@@ -129,7 +202,7 @@ impl Mailbox {
         // SAFETY: each of the first `count` heads points to a name, a part and a control of its own,
         // which live in `self` and are not looked at while the kernel writes; each part points to a
         // slot of its own with SLOT bytes.
-        let n = again(|| unsafe {
+        again(|| unsafe {
             libc::recvmmsg(
                 socket.as_fd().as_raw_fd(),
                 self.heads.as_mut_ptr(),
@@ -137,21 +210,7 @@ impl Mailbox {
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )
-        })?;
-        for (i, (head, name)) in self.heads.iter().zip(&self.names).take(n).enumerate() {
-            let len = usize::try_from(head.msg_len).unwrap_or(0);
-            let Some(from) = address(name) else {
-                continue;
-            };
-            let (to, stride) = told(&head.msg_hdr);
-            let piece = Piece {
-                slot: first + i,
-                len,
-                stride: stride.filter(|s| *s < len && *s > 0).unwrap_or(len),
-            };
-            got.push(Received { piece, from, to });
-        }
-        Ok(n)
+        })
     }
 
     /// Sends up to [`BATCH`] messages. The number of those that were sent; fewer than were given
@@ -160,6 +219,11 @@ impl Mailbox {
     /// # Errors
     /// Of the first message.
     pub(crate) fn send(&mut self, socket: impl AsFd, messages: &[Outgoing]) -> io::Result<usize> {
+        if let [only] = messages
+            && let Some(done) = self.send_plain(&socket, only)
+        {
+            return done.map(|()| 1);
+        }
         self.parts.clear();
         for message in messages.iter().take(BATCH) {
             for piece in &message.train.pieces {
@@ -208,6 +272,37 @@ impl Mailbox {
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         })
+    }
+
+    /// Sends a message that is one datagram and needs no control message; None if it is not.
+    fn send_plain(&self, socket: impl AsFd, message: &Outgoing) -> Option<io::Result<()>> {
+        let ([piece], None, None) = (&*message.train.pieces, message.train.segment, message.from)
+        else {
+            return None;
+        };
+        let start = piece.slot * STRIDE + piece.offset;
+        let bytes = self.bytes.get(start..start + piece.len).unwrap_or_default();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            let sent = match message.to {
+                None => rustix::net::send(&socket, bytes, flags),
+                Some(to) => rustix::net::sendto(&socket, bytes, flags, &to),
+            };
+            match sent {
+                Err(Errno::INTR) => {}
+                sent => return Some(sent.map(drop).map_err(io::Error::from)),
+            }
+        }
+    }
+}
+
+/// What was received into a slot; `stride` is of the train, if it is one.
+fn piece(slot: usize, head: &libc::mmsghdr, stride: Option<usize>) -> Piece {
+    let len = usize::try_from(head.msg_len).unwrap_or(0);
+    Piece {
+        slot,
+        len,
+        stride: stride.filter(|s| *s < len && *s > 0).unwrap_or(len),
     }
 }
 
@@ -285,108 +380,6 @@ fn put_address(name: &mut libc::sockaddr_storage, address: SocketAddr) -> libc::
             len_of::<libc::sockaddr_in6>()
         }
     }
-}
-
-/// What the control messages of a received message tell: where it was sent to, and the size of the
-/// datagrams of a train.
-fn told(head: &libc::msghdr) -> (Option<Local>, Option<usize>) {
-    let (mut to, mut stride) = (None, None);
-    // SAFETY: the kernel filled the control buffer of this head in and set its length; the macros stay
-    // inside of it, and each message that they give is as long as its type says.
-    unsafe {
-        let mut message = libc::CMSG_FIRSTHDR(head);
-        while !message.is_null() {
-            let data = libc::CMSG_DATA(message);
-            match ((*message).cmsg_level, (*message).cmsg_type) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    // Not `ipi_addr`: nothing can be sent from a broadcast address.
-                    to = Some(Local {
-                        ip: Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into(),
-                        interface: 0,
-                    });
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                    to = (!ip.is_multicast()).then(|| Local {
-                        ip: ip.into(),
-                        interface: match ip.is_unicast_link_local() {
-                            true => info.ipi6_ifindex,
-                            false => 0,
-                        },
-                    });
-                }
-                (libc::SOL_UDP, libc::UDP_GRO) => {
-                    let size = data.cast::<libc::c_int>().read_unaligned();
-                    stride = usize::try_from(size).ok();
-                }
-                _ => {}
-            }
-            message = libc::CMSG_NXTHDR(head, message);
-        }
-    }
-    (to, stride)
-}
-
-/// Writes the control messages of a message to send. Their length.
-fn say(head: &libc::msghdr, message: &Outgoing) -> usize {
-    let mut used = 0;
-    // SAFETY: the head points to a control buffer of CONTROL bytes, which is more than both messages
-    // need together; each is written where the one before it ends.
-    unsafe {
-        let base = head.msg_control.cast::<u8>();
-        let mut put = |level, kind, data: *const u8, len: usize| {
-            let (Ok(room), true) = (u32::try_from(len), len <= 24) else {
-                return;
-            };
-            let header = base.add(used).cast::<libc::cmsghdr>();
-            (*header).cmsg_level = level;
-            (*header).cmsg_type = kind;
-            (*header).cmsg_len = libc::CMSG_LEN(room) as usize;
-            ptr::copy_nonoverlapping(data, libc::CMSG_DATA(header), len);
-            used += libc::CMSG_SPACE(room) as usize;
-        };
-        match message.from {
-            Some(Local {
-                ip: IpAddr::V4(ip), ..
-            }) => {
-                let info = libc::in_pktinfo {
-                    ipi_ifindex: 0,
-                    ipi_spec_dst: libc::in_addr {
-                        s_addr: u32::from(ip).to_be(),
-                    },
-                    ipi_addr: libc::in_addr { s_addr: 0 },
-                };
-                let data = ptr::from_ref(&info).cast();
-                put(libc::IPPROTO_IP, libc::IP_PKTINFO, data, size_of_val(&info));
-            }
-            Some(Local {
-                ip: IpAddr::V6(ip),
-                interface,
-            }) => {
-                let info = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr {
-                        s6_addr: ip.octets(),
-                    },
-                    ipi6_ifindex: interface,
-                };
-                let data = ptr::from_ref(&info).cast();
-                put(
-                    libc::IPPROTO_IPV6,
-                    libc::IPV6_PKTINFO,
-                    data,
-                    size_of_val(&info),
-                );
-            }
-            None => {}
-        }
-        if let Some(size) = message.train.segment {
-            let data = ptr::from_ref(&size).cast();
-            put(libc::SOL_UDP, libc::UDP_SEGMENT, data, size_of_val(&size));
-        }
-    }
-    used
 }
 
 /// Has trains of datagrams received in one message, where the kernel can (Linux 5.0).

@@ -17,9 +17,6 @@ const NONE: usize = usize::MAX;
 /// Of how many fresh sessions the quietest of one source is looked for among.
 const LOOKED_AT: usize = 64;
 
-/// Generations go round; the top bit stays free for others who number things beside sessions.
-pub(crate) const GENERATIONS: u32 = u32::MAX >> 1;
-
 /// What a client is to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rank {
@@ -104,7 +101,7 @@ impl<K: Copy + Eq + Hash, S> Table<K, S> {
     /// Begins a session with a datagram of its client. One with the same key has to be removed first.
     /// `lane` is its service, whose sessions may be quiet for `idle` ms; 0 is no limit.
     pub(crate) fn insert(&mut self, key: K, lane: u64, idle: u64, session: S, now: u64) -> Id {
-        self.generation = self.generation.wrapping_add(1) & GENERATIONS;
+        self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let at = self.entries.insert(Entry {
             key,

@@ -195,6 +195,25 @@ async fn a_flow_of_large_batches_comes_back_in_order_and_whole() {
 }
 
 #[tokio::test]
+async fn a_session_that_was_calm_for_long_loses_nothing_when_much_comes() {
+    let a = Echo::start('a').await;
+    let proxy = Proxy::udp(&[a.address]);
+    for round in 0..32u8 {
+        let client = client(proxy.address()).await;
+        for _ in 0..16 + round {
+            client.send(b"?").await.unwrap();
+            assert_eq!(hear(&client).await, b"a:?");
+        }
+        for n in 0..=round {
+            client.send(&[n]).await.unwrap();
+        }
+        for n in 0..=round {
+            assert_eq!(hear(&client).await, [b'a', b':', n], "of {round}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn answers_come_from_the_address_that_was_asked() {
     let a = Echo::start('a').await;
     let (any4, both) = (Port::take().unwrap(), Port::take().unwrap());

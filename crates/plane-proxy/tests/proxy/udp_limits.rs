@@ -49,6 +49,35 @@ async fn a_session_ends_with_its_answers_where_they_are_counted() {
 }
 
 #[tokio::test]
+async fn nobody_hears_what_was_meant_for_another() {
+    // It answers each question twice, and once more when somebody else asks.
+    let backend = UdpSocket::bind((loopback(), 0)).await.unwrap();
+    let address = backend.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let (mut bytes, mut last) = ([0; 16], None);
+        loop {
+            if let Ok((n, from)) = backend.recv_from(&mut bytes).await {
+                let question = bytes[..n].to_vec();
+                let _ = backend.send_to(&question, from).await;
+                let _ = backend.send_to(&question, from).await;
+                if let Some((earlier, from)) = last.replace((question, from)) {
+                    let _ = backend.send_to(&earlier, from).await;
+                }
+            }
+        }
+    });
+    let proxy = Proxy::udp_with(vec![at(address)], |spec| spec.sessions.responses = 1);
+    for number in 0..500u32 {
+        let client = client(proxy.address()).await;
+        client.send(&number.to_be_bytes()).await.unwrap();
+        assert_eq!(hear(&client).await, number.to_be_bytes());
+    }
+    let ended = || proxy.counters().udp.sessions == 0;
+    assert!(wait_until_async(BOUND, ended).await);
+    task.abort();
+}
+
+#[tokio::test]
 async fn each_session_is_a_line_of_the_log_when_it_has_ended() {
     let log = Log::new(Format::Json, true);
     let a = Echo::start('a').await;

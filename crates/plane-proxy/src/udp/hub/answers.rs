@@ -4,8 +4,9 @@ use std::io;
 use std::os::fd::AsFd;
 
 use super::deliver::{deliver, is_of_peer};
-use super::{Hub, ROUNDS, tag_of};
+use super::{Hub, ROUNDS, Source};
 use crate::access::End;
+use crate::udp::link::Link;
 use crate::udp::sys::{BATCH, Outgoing};
 use crate::udp::table::Id;
 use crate::udp::train::{Piece, couple};
@@ -28,19 +29,26 @@ impl Hub {
             let Some(link) = &session.link else {
                 return;
             };
-            let room = BATCH - self.filled;
-            self.got.clear();
-            match self
-                .mailbox
-                .receive(link.socket(), self.filled, room, &mut self.got)
-            {
+            let room = session.room().min(BATCH - self.filled);
+            self.pieces.clear();
+            let heard = match room {
+                1 => (self.mailbox).receive_one(link.socket(), self.filled, &mut self.pieces),
+                _ => {
+                    let (first, pieces) = (self.filled, &mut self.pieces);
+                    self.mailbox
+                        .receive_from_peer(link.socket(), first, room, pieces)
+                }
+            };
+            match heard {
                 Ok(n) => {
-                    self.pieces.clear();
-                    self.pieces.extend(self.got.iter().map(|got| got.piece));
                     let datagrams: usize = self.pieces.iter().map(Piece::count).sum();
                     let bytes = self.pieces.iter().map(|piece| piece.len).sum();
                     session.count_out(worker, datagrams as u64, bytes);
+                    session.adapt(&self.sockets, n, datagrams);
                     let done = session.is_done();
+                    let again = session.link.as_ref().is_some_and(Link::tells_again);
+                    self.moved += datagrams;
+                    self.look_again |= again;
                     self.table.heard_backend(id, worker.now());
                     self.put_answers(id, n);
                     if done {
@@ -48,7 +56,7 @@ impl Hub {
                         self.end(worker, id, End::CLEAN);
                         return;
                     }
-                    if n < room {
+                    if again || n < room {
                         return;
                     }
                 }
@@ -59,7 +67,7 @@ impl Hub {
                 Err(_) => {}
             }
         }
-        self.unread.push(tag_of(id));
+        self.unread.push(Source::Session(id));
     }
 
     /// Puts what was just received into the answers, in `n` slots.
@@ -78,15 +86,16 @@ impl Hub {
     pub(super) fn answer(&mut self, worker: &Worker) {
         self.filled = 0;
         let mut answers = std::mem::take(&mut self.answers);
-        for run in answers.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some((number, _)) = run.first() else {
-                continue;
-            };
-            let Some(open) = self.ports.get(number) else {
-                continue;
-            };
+        while let Some((number, _)) = answers.first() {
+            let number = *number;
+            let run = answers.iter().take_while(|(port, _)| *port == number);
+            let run = run.count();
             self.outgoing.clear();
-            self.outgoing.extend(run.iter().map(|(_, out)| out.clone()));
+            self.outgoing
+                .extend(answers.drain(..run).map(|(_, out)| out));
+            let Some(open) = self.ports.get(&number) else {
+                continue;
+            };
             let (lost, _) = deliver(&mut self.mailbox, open.socket.as_fd(), &self.outgoing);
             if lost > 0
                 && let Some(counts) = open.port.counts.get(worker.id)
@@ -94,7 +103,6 @@ impl Hub {
                 counts.unsent.add(lost);
             }
         }
-        answers.clear();
         self.answers = answers;
     }
 }

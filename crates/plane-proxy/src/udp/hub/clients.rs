@@ -3,10 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use rustix::event::epoll;
-
 use super::deliver::deliver;
-use super::{Hub, PUT_OUT, ROUNDS, lane, tag_of, tag_of_port};
+use super::{Hub, PUT_OUT, ROUNDS, Source, lane};
 use crate::access::End;
 use crate::counts::Lost;
 use crate::listener::Port;
@@ -65,11 +63,12 @@ impl Hub {
                 }
             }
             self.got = got;
+            self.moved += n;
             if n < BATCH {
                 return;
             }
         }
-        self.unread.push(tag_of_port(number));
+        self.unread.push(Source::Port(number));
     }
 
     /// Sends the pieces at hand on for a client.
@@ -186,22 +185,13 @@ impl Hub {
             };
             session.leave_gone(worker.now());
             if session.link.is_none() {
-                if let Err(end) = session.bind(worker, service, key) {
+                let bound = session.bind(worker, service, (id, key), &mut self.sockets);
+                if let Err(end) = bound {
                     served = served.or(Err(end));
                     why = match end == NO_ROOM {
                         true => Lost::NoSocket,
                         false => Lost::NoBackend,
                     };
-                    break;
-                }
-                let Some(link) = &session.link else {
-                    break;
-                };
-                let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-                let data = epoll::EventData::new_u64(tag_of(id));
-                if epoll::add(&self.set, link.socket(), data, flags).is_err() {
-                    served = served.or(Err(NO_ROOM));
-                    why = Lost::NoSocket;
                     break;
                 }
             }

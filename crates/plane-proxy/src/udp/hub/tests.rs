@@ -26,7 +26,7 @@ fn service() -> Arc<LiveService> {
 #[test]
 fn a_panic_ends_one_session_and_gives_back_its_room() {
     let (worker, port, service) = (worker(), port(), service());
-    let mut hub = Hub::new().unwrap();
+    let mut hub = Hub::new(4).unwrap();
     let mut begin = |client: u16| {
         let client = SocketAddr::from((Ipv4Addr::LOCALHOST, client));
         let room = quota::enter(&worker.shared.udp, &service.shared.udp, client.ip(), 2, 0);
@@ -40,7 +40,7 @@ fn a_panic_ends_one_session_and_gives_back_its_room() {
         hub.table.insert(key, lane(&service), 0, session, 0)
     };
     let (broken, other) = (begin(1), begin(2));
-    hub.contain(&worker, tag_of_port(0), |hub| {
+    hub.contain(&worker, Source::Port(0), |hub| {
         hub.at_work = Some(broken);
         panic!("as the test wants it");
     });
@@ -49,10 +49,12 @@ fn a_panic_ends_one_session_and_gives_back_its_room() {
     let counts = &port.counts[0];
     assert_eq!((counts.closed.get(), counts.panicked.get()), (1, 1));
     assert_eq!(service.shared.udp.now(), 1);
-    assert_eq!(hub.unread, [tag_of_port(0)], "the rest is read later");
+    assert_eq!(hub.unread, [Source::Port(0)], "the rest is read later");
     // Where it was at nobody's, nobody's is lost.
-    hub.contain(&worker, tag_of(other), |_| panic!("as the test wants it"));
+    hub.contain(&worker, Source::Session(other), |_| {
+        panic!("as the test wants it")
+    });
     assert!(hub.table.get(other).is_some());
-    assert!(!hub.pass(&worker), "it goes on, and nothing is left");
+    assert!(!hub.serve(&worker), "it goes on, and nothing is left");
     assert!(hub.unread.is_empty());
 }
