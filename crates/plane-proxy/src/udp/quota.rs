@@ -193,6 +193,13 @@ mod tests {
     }
 
     #[test]
+    fn few_sockets_rest_beside_the_sessions_there_may_be() {
+        assert_eq!(All::new(1024).resting(2), 32);
+        assert_eq!(All::new(u32::MAX).resting(2), RESTING);
+        assert_eq!(All::new(8).resting(0), 0);
+    }
+
+    #[test]
     fn the_hosts_of_a_v6_network_are_one_source() {
         assert_eq!(source(ip("fd00::1:2:3:4")), source(ip("fd00::9")));
         assert_ne!(source(ip("fd00:0:0:1::9")), source(ip("fd00::9")));
