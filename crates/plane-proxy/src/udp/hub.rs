@@ -181,7 +181,10 @@ impl Hub {
     fn end(&mut self, worker: &Worker, id: Id, end: End) {
         if let Some((key, session)) = self.table.remove(id) {
             let left = session.close(worker, &key, end);
-            if let Some((socket, addr)) = left {
+            // The sessions of a flood, which are put out for each other, leave nothing behind.
+            if let Some((socket, addr)) = left
+                && end == End::CLEAN
+            {
                 self.sockets.give_back(socket, addr, worker.shared.micros());
             }
         }
