@@ -117,6 +117,15 @@ impl Buckets {
         }
     }
 
+    /// Whose each slot is, by the candidate's index.
+    pub(crate) fn into_indices(self) -> Box<[u32]> {
+        let index = |place: usize| self.order.get(place).copied().unwrap_or_default();
+        match &self.slots {
+            Slots::Narrow(slots) => slots.iter().map(|p| index(usize::from(*p))).collect(),
+            Slots::Wide(slots) => slots.iter().map(|p| index(*p as usize)).collect(),
+        }
+    }
+
     /// Whom a hash leads to.
     pub(crate) fn hashed(&self, hash: u64) -> Option<usize> {
         self.order

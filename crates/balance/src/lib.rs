@@ -32,6 +32,7 @@ mod rank;
 mod ring;
 mod round;
 mod spread;
+mod table;
 mod view;
 mod warm;
 
@@ -44,6 +45,7 @@ use plimsoll_model::{BackendAddr, Scheduler, SchedulerKind};
 
 pub use client_net::ClientNet;
 pub use latency::PeakEwma;
+pub use table::{Table, Use};
 pub use warm::SlowStart;
 
 use bucket::Buckets;

@@ -52,7 +52,7 @@ pub(crate) fn table_size(asked: u32, members: usize) -> u32 {
 }
 
 /// The smallest prime that is not below `n`; the greatest that fits if there is none.
-fn next_prime(n: u64) -> u32 {
+pub(crate) fn next_prime(n: u64) -> u32 {
     const GREATEST: u32 = 4_294_967_291;
     let is_prime = |n: u64| {
         n >= 2

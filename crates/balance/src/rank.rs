@@ -26,6 +26,11 @@ impl Rank {
         Self { members }
     }
 
+    /// The indices of all, in this order.
+    pub(crate) fn into_order(self) -> Box<[u32]> {
+        self.members.iter().map(|m| m.index).collect()
+    }
+
     /// The first that is usable.
     pub(crate) fn pick(&self, view: &impl View) -> Option<usize> {
         let mut indices = self.members.iter().map(|m| m.index as usize);

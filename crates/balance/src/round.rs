@@ -54,6 +54,11 @@ impl Round {
         }
     }
 
+    /// Whose each turn is, by the candidate's index.
+    pub(crate) fn into_sequence(self) -> Box<[u32]> {
+        self.sequence
+    }
+
     pub(crate) fn pick(&self, cursor: &AtomicUsize, view: &impl View) -> Option<usize> {
         let length = self.sequence.len();
         for _ in 0..length.min(TURNS) {
