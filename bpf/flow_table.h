@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* The table of flows of one family; included by flows.h once for each. */
+
+INLINE int NAME(is_key)(const FLOW *f, const struct packet *p)
+{
+#if FAMILY == V4
+	__u64 differ = (f->src ^ p->src[0]) | (f->dst ^ p->dst[0]);
+#else
+	__u64 differ = (f->src[0] ^ p->src[0]) | (f->dst[0] ^ p->dst[0]);
+
+	differ |= (f->src[1] ^ p->src[1]) | (f->dst[1] ^ p->dst[1]);
+	differ |= (f->src[2] ^ p->src[2]) | (f->dst[2] ^ p->dst[2]);
+	differ |= (f->src[3] ^ p->src[3]) | (f->dst[3] ^ p->dst[3]);
+#endif
+	return !(differ | (f->sport ^ p->sport) | (f->dport ^ p->dport) |
+		 (FLOW_PROTO(f->word) ^ p->proto));
+}
+
+INLINE BUCKET *NAME(bucket)(__u32 index)
+{
+	return bpf_map_lookup_elem(&FLOWS, &index);
+}
+
+/* The flow in this bucket; its slot as well, which is of this flow and no other for sure. */
+INLINE FLOW *NAME(find_in)(BUCKET *b, __u64 hash, const struct packet *p, __u32 *slot)
+{
+	__u16 tag = flow_tag(hash);
+
+#pragma unroll
+	for (int i = 0; i < WAYS; i++) {
+		if (b->tags[i] == tag && NAME(is_key)(&b->flows[i], p)) {
+			union where where = { .both = *(volatile __u64 *)&b->flows[i].where.both };
+
+			if (where.check == flow_check(hash)) {
+				*slot = where.slot;
+				return &b->flows[i];
+			}
+		}
+	}
+	return NULL;
+}
+
+INLINE FLOW *NAME(find)(const struct config *cfg, __u64 hash, const struct packet *p, __u32 *slot)
+{
+	BUCKET *b = NAME(bucket)(hash & cfg->MASK);
+	FLOW *f;
+
+	if (!b)
+		return NULL;
+	f = NAME(find_in)(b, hash, p, slot);
+	if (f)
+		return f;
+	b = NAME(bucket)((hash >> 20) & cfg->MASK);
+	return b ? NAME(find_in)(b, hash, p, slot) : NULL;
+}
+
+/* Frees an entry, and takes it off its backend's count; under the bucket's lock. */
+GLOBAL int NAME(free)(BUCKET *b, __u32 way)
+{
+	FLOW *f;
+	struct backend *backend;
+	__u32 word;
+
+	if (!b || way >= WAYS)
+		return 0;
+	f = &b->flows[way];
+	b->tags[way] = 0;
+	/* What others would change it to finds another word from here on. */
+	word = __sync_lock_test_and_set(&f->word, 0);
+	if (word & FLOW_REPLY)
+		return 0;
+	backend = backend_of(f->where.slot);
+	if (backend && FLOW_STATE(word))
+		count_end(backend, f->where.slot, FLOW_STATE(word));
+	return 0;
+}
+
+/* Whether the flow of a reply's entry is gone. */
+GLOBAL int NAME(is_orphan)(const FLOW *f)
+{
+	__u32 zero = 0, slot, id;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+	const struct addr6 *vip;
+	struct packet p = {};
+
+	if (!cfg || !f)
+		return 1;
+	id = f->other >> 16;
+	vip = bpf_map_lookup_elem(&vip_addrs, &id);
+	if (!vip)
+		return 1;
+#if FAMILY == V4
+	p.src[0] = f->dst;
+	p.dst[0] = vip->word[0];
+#else
+	copy_addr(p.src, f->dst, V6);
+	copy_addr(p.dst, vip->word, V6);
+#endif
+	p.sport = f->dport;
+	p.dport = f->other;
+	p.proto = FLOW_PROTO(f->word);
+	return !NAME(find)(cfg, flow_hash(cfg, &p, FAMILY), &p, &slot) || slot != f->where.slot;
+}
+
+/*
+ * Whether the entry is of no use any more: quiet for too long, or its backend's slot is another's.
+ * Of a reply's entry only the sweep can say, by is_orphan.
+ */
+GLOBAL int NAME(is_dead)(__u32 now, const FLOW *f)
+{
+	struct backend *backend;
+
+	if (!f)
+		return 1;
+	backend = backend_of(f->where.slot);
+	if (!backend)
+		return 1;
+	return !(f->word & FLOW_REPLY) && is_over(now, f->seen, f->word, backend);
+}
+
+/*
+ * A way for a new flow in this bucket, or WAYS; under its lock. `how`: 0 free ones only, 1 also
+ * those that are over, 2 also half-open ones, the one that has been quiet for longest.
+ */
+GLOBAL __u32 NAME(place)(BUCKET *b, __u32 now, __u32 how)
+{
+	__u32 best = WAYS, most = 0;
+
+	if (!b)
+		return WAYS;
+	for (__u32 i = 0; i < WAYS; i++) {
+		__u32 yield;
+
+		if (!b->tags[i])
+			return i;
+		yield = how >= 1 && NAME(is_dead)(now, &b->flows[i]) ? 0xffffffff : 0;
+		if (how == 2 && !yield)
+			yield = yields(now, b->flows[i].word, b->flows[i].seen);
+		if (yield > most) {
+			most = yield;
+			best = i;
+		}
+	}
+	if (best >= WAYS)
+		return WAYS;
+	NAME(free)(b, best);
+	if (most != 0xffffffff)
+		count(REASON_EVICTED);
+	return best;
+}
+
+struct NAME(new) {
+	__u64 hash;
+	__u32 now;
+	__u32 word;          /* without its generation */
+	__u32 slot;
+	__u32 other;
+};
+
+/* Writes a new flow into one of its buckets; whether it did. */
+GLOBAL int NAME(put)(BUCKET *b, const struct packet *p, const struct NAME(new) *n,
+		     __u32 how)
+{
+	FLOW *f;
+	__u32 way, generation;
+
+	if (!b || !p || !n || !lock(&b->lock))
+		return 0;
+	way = NAME(place)(b, n->now, how);
+	if (way >= WAYS) {
+		unlock(&b->lock);
+		return 0;
+	}
+	f = &b->flows[way];
+#if FAMILY == V4
+	f->src = p->src[0];
+	f->dst = p->dst[0];
+#else
+	copy_addr(f->src, p->src, V6);
+	copy_addr(f->dst, p->dst, V6);
+#endif
+	f->sport = p->sport;
+	f->dport = p->dport;
+	f->seen = n->now;
+	f->other = n->other;
+	generation = (n->now + n->slot) << 16;
+	*(volatile __u64 *)&f->where.both = (__u64)flow_check(n->hash) << 32 | n->slot;
+	f->word = n->word | generation;
+	*(volatile __u16 *)&b->tags[way] = flow_tag(n->hash);
+	unlock(&b->lock);
+	return 1;
+}
+
+/*
+ * Remembers a flow; whether it did. A flow that is in mid-stream or half open takes the place of
+ * another such one at most, so a flood of them pushes out nothing else.
+ */
+GLOBAL int NAME(remember)(const struct config *cfg, const struct packet *p,
+			  const struct NAME(new) *n)
+{
+	BUCKET *first, *second;
+
+	if (!cfg || !p || !n)
+		return 0;
+	first = NAME(bucket)(n->hash & cfg->MASK);
+	second = NAME(bucket)((n->hash >> 20) & cfg->MASK);
+	if (!first || !second)
+		return 0;
+	if (NAME(put)(first, p, n, 0) || NAME(put)(second, p, n, 0) ||
+	    NAME(put)(first, p, n, 1) || NAME(put)(second, p, n, 2))
+		return 1;
+	count(REASON_NOT_RECORDED);
+	return 0;
+}
+
+/* The way of a flow in a bucket, or WAYS. */
+GLOBAL __u32 NAME(way_of)(const BUCKET *b, __u16 tag, const struct packet *p)
+{
+	if (!b || !p)
+		return WAYS;
+	for (__u32 way = 0; way < WAYS; way++) {
+		if (b->tags[way] == tag && NAME(is_key)(&b->flows[way], p))
+			return way;
+	}
+	return WAYS;
+}
+
+GLOBAL int NAME(forget_in)(BUCKET *b, __u64 hash, const struct packet *p)
+{
+	if (!b || !p || !lock(&b->lock))
+		return 0;
+	NAME(free)(b, NAME(way_of)(b, flow_tag(hash), p));
+	unlock(&b->lock);
+	return 0;
+}
+
+/* Forgets a flow that is to be scheduled anew. */
+GLOBAL int NAME(forget)(const struct config *cfg, __u64 hash, const struct packet *p)
+{
+	if (!cfg || !p)
+		return 0;
+	NAME(forget_in)(NAME(bucket)(hash & cfg->MASK), hash, p);
+	NAME(forget_in)(NAME(bucket)((hash >> 20) & cfg->MASK), hash, p);
+	return 0;
+}
+
+GLOBAL int NAME(forget_dead)(BUCKET *b, __u32 way, __u32 now)
+{
+	FLOW *f;
+
+	if (!b || way >= WAYS)
+		return 0;
+	f = &b->flows[way];
+	if (!NAME(is_dead)(now, f) &&
+	    !(f->word & FLOW_REPLY && now - f->seen >= GRACE && NAME(is_orphan)(f)))
+		return 0;
+	if (!lock(&b->lock))
+		return 0;
+	if (b->tags[way] && (f->word & FLOW_REPLY || NAME(is_dead)(now, f)))
+		NAME(free)(b, way);
+	unlock(&b->lock);
+	return 0;
+}
+
+/* Forgets an entry that is over, of the buckets whose turn it is, eight steps each. */
+static long NAME(sweep_step)(__u32 i, void *data)
+{
+	struct sweep *s = data;
+	__u32 zero = 0, index = s->NEXT + i / 8, way = i % 8;
+	struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+	BUCKET *b;
+
+	if (!cfg)
+		return 1;
+	b = NAME(bucket)(index & cfg->MASK);
+	if (!b)
+		return 1;
+	opaque(way);
+	if (way < WAYS && b->tags[way])
+		NAME(forget_dead)(b, way, s->last);
+	return 0;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * ICMP: echo requests to a VIP are answered, and errors are brought to who sent what they quote: to
+ * the backend of the flow, or for the replies of NAT to the client.
+ */
+#pragma once
+
+#include "steering.h"
+
+INLINE int is_error(__u8 type, int family)
+{
+	if (family == V4)
+		return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED ||
+		       type == ICMP_PARAMETERPROB;
+	return type == ICMPV6_DEST_UNREACH || type == ICMPV6_PKT_TOOBIG ||
+	       type == ICMPV6_TIME_EXCEED || type == ICMPV6_PARAMPROB;
+}
+
+/*
+ * The key of the flow that an error is about, as its packets have it in the direction that the
+ * error comes from: the quoted packet turned round. Quoted packets with options or extension headers
+ * are not looked into.
+ */
+INLINE int parse_quoted(context *ctx, const struct packet *p, struct packet *quoted, int family)
+{
+	__u32 at = p->l4, len = family == V4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__be16 *ports;
+	void *data;
+
+	pull(ctx, p->l4 + sizeof(struct icmp) + len + 8);
+	data = DATA(ctx);
+	opaque(at);
+	if (at > 512)
+		return 0;
+	data += at + sizeof(struct icmp);
+	if (data + len + 8 > DATA_END(ctx))
+		return 0;
+	if (family == V4) {
+		struct iphdr *ip = data;
+
+		if (*(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x1fff))
+			return 0;
+		quoted->src[0] = ip->daddr;
+		quoted->dst[0] = ip->saddr;
+		quoted->proto = ip->protocol;
+	} else {
+		struct ipv6hdr *ip = data;
+
+		copy_addr(quoted->src, &ip->daddr, V6);
+		copy_addr(quoted->dst, &ip->saddr, V6);
+		quoted->proto = ip->nexthdr;
+	}
+	if (quoted->proto != IPPROTO_TCP && quoted->proto != IPPROTO_UDP)
+		return 0;
+	ports = data + len;
+	quoted->sport = ports[1];
+	quoted->dport = ports[0];
+	return 1;
+}
+
+/*
+ * Writes another address and port into the quoted packet of an error, as its source or destination,
+ * and where `outer` says so the address into the error's own header too, at the other end.
+ */
+INLINE int rewrite_error(context *ctx, const struct packet *p, const __u32 *was, __be16 was_port,
+			 const struct end *to, int family, int which, int outer)
+{
+	__u32 at = p->l4, len = family == V4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	void *data = DATA(ctx), *inner;
+	struct icmp *icmp;
+	__u32 from = 0, into = 0;
+
+	opaque(at);
+	if (at > 512)
+		return 0;
+	icmp = data + at;
+	inner = icmp + 1;
+	if (data + ETH + len > DATA_END(ctx) || inner + len + 8 > DATA_END(ctx))
+		return 0;
+	/* In v4 the quoted header's own checksum makes good for its address. */
+	if (family == V4) {
+		struct iphdr *ip = inner;
+
+		ip->check = mend(ip->check, sum_words(was, V4), sum_words(to->addr, V4));
+	} else {
+		from += fold(sum_words(was, V6));
+		into += fold(sum_words(to->addr, V6));
+	}
+	copy_addr(inner + addr_at(family, which) - ETH, to->addr, family);
+	from += was_port;
+	into += to->port;
+	((__be16 *)(inner + len))[which] = to->port;
+	if (outer) {
+		int end = which == SOURCE ? DESTINATION : SOURCE;
+
+		if (family == V4) {
+			struct iphdr *ip = data + ETH;
+
+			ip->check = mend(ip->check, sum_words(was, V4), sum_words(to->addr, V4));
+		} else {
+			from += fold(sum_words(was, V6));
+			into += fold(sum_words(to->addr, V6));
+		}
+		copy_addr(data + addr_at(family, end), to->addr, family);
+	}
+	icmp->check = mend(icmp->check, from, into);
+	return 1;
+}
+
+#define FAMILY V4
+#define FLOW struct flow4
+#define NAME(x) x##4
+#include "icmp_flow.h"
+#undef FAMILY
+#undef FLOW
+#undef NAME
+
+#define FAMILY V6
+#define FLOW struct flow6
+#define NAME(x) x##6
+#include "icmp_flow.h"
+#undef FAMILY
+#undef FLOW
+#undef NAME
