@@ -4,4 +4,19 @@
 //! without links and without pins, and the maps of a process that is gone are found again through
 //! the programs that are attached (see [`sys::hooks`]).
 
+mod adopt;
+mod books;
+mod check;
+mod compile;
+mod hash;
+mod interfaces;
+pub mod kernel;
+pub mod layout;
+mod plane;
 pub mod sys;
+mod tell;
+mod write;
+
+pub use interfaces::Interfaces;
+pub use kernel::Sizes;
+pub use plane::{EbpfPlane, Options};

@@ -1,0 +1,13 @@
+//! What is in the kernel: programs and maps, made or found again, with types on the maps.
+
+mod clock;
+mod maps;
+mod notes;
+mod open;
+mod sizes;
+
+pub use clock::Clock;
+pub use maps::Maps;
+pub use notes::Owner;
+pub use open::{Kernel, Opened};
+pub use sizes::Sizes;

@@ -1,0 +1,11 @@
+//! The packet plane between network namespaces.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod lab;
+mod steer;
