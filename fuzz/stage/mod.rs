@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_model::{Backend, Desired, Listen, Origin, Proto, Service, ServiceSpec};
 use plimsoll_plane::Plane;
-use plimsoll_plane_proxy::{Options, ProxyPlane};
+use plimsoll_plane_proxy::{AccessLog, AccessOptions, Options, ProxyPlane};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Whatever is sent, it is over by then.
@@ -54,10 +54,30 @@ pub struct Played {
     pub reset: bool,
     /// The requests that the backend heard, whole.
     pub heard: Vec<String>,
+    /// Their fields, names in lower case.
+    pub fields: Vec<Vec<(String, String)>>,
 }
 
 impl Stage {
     pub fn open() -> Self {
+        Self::open_with(AccessOptions::default(), |listen, backend| {
+            let listen = Listen::socket(listen.ip(), listen.port(), Proto::Http);
+            let name = "web".parse().expect("a name");
+            let spec = ServiceSpec::new(name, Origin::new("fuzz", "web"), vec![listen]);
+            let backend = Backend::new(backend.into(), Origin::new("fuzz", "b"));
+            let service = Service::new(spec, vec![backend]);
+            Desired {
+                services: [(service.name().clone(), service.into())].into(),
+                ..Desired::default()
+            }
+        })
+    }
+
+    /// With what is made for the address to listen at and that of the backend.
+    pub fn open_with(
+        access: AccessOptions,
+        made: impl FnOnce(SocketAddr, SocketAddr) -> Desired,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         listener.set_nonblocking(true).expect("not blocking");
         let backend = listener.local_addr().expect("an address");
@@ -67,18 +87,11 @@ impl Stage {
         drop(free);
         let options = Options {
             workers: 1,
+            access_log: AccessLog::open(access).expect("a log"),
             ..Options::default()
         };
         let mut plane = ProxyPlane::start(options).expect("a plane");
-        let listen = Listen::socket(address.ip(), address.port(), Proto::Http);
-        let name = "web".parse().expect("a name");
-        let spec = ServiceSpec::new(name, Origin::new("fuzz", "web"), vec![listen]);
-        let backend = Backend::new(backend.into(), Origin::new("fuzz", "b"));
-        let service = Service::new(spec, vec![backend]);
-        let mut desired = Desired::default();
-        desired
-            .services
-            .insert(service.name().clone(), service.into());
+        let desired = made(address, backend);
         for item in plane.apply(&Desired::default().diff(&desired)) {
             item.result.expect("a service");
         }
@@ -227,9 +240,11 @@ impl Conn {
                 Some((asked, used)) => {
                     self.unread.drain(..used);
                     self.continued = false;
+                    let head = asked.method == "HEAD";
                     // Its bytes come back in a field, which takes fewer of them than a target.
                     let what = asked.what().escape_default().to_string();
                     played.heard.push(what.clone());
+                    played.fields.push(asked.fields);
                     if let Some(script) = script.take() {
                         self.scripted = true;
                         // Small enough for the socket; if it has gone nobody misses it.
@@ -239,7 +254,7 @@ impl Conn {
                         }
                         continue;
                     }
-                    let body = if asked.method == "HEAD" { "" } else { &what };
+                    let body = if head { "" } else { &what };
                     let length = what.len();
                     let answer = format!(
                         "HTTP/1.1 200 OK\r\nX-Seen: {what}\r\nContent-Length: {length}\r\n\r\n{body}"
