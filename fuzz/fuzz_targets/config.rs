@@ -6,12 +6,26 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use plimsoll_config::{Config, Diagnostic, MAX_DIAGNOSTICS, parse, render};
+use plimsoll_config::{
+    Config, Diagnostic, Files, MAX_DIAGNOSTICS, named_files, parse, parse_with, render,
+};
 
 fuzz_target!(|text: &str| {
+    let names = named_files(text);
+    assert!(names.len() <= Files::MAX);
+    let are_unique = names.iter().collect::<BTreeSet<_>>().len() == names.len();
+    assert!(are_unique, "{names:?}");
+    let good = Files::read(names.clone(), |_| Ok("a page".into()));
     match parse("file:x", text) {
-        Ok(config) => valid(&config),
+        Ok(config) => {
+            valid(&config);
+            valid(&parse_with("file:x", text, &good).expect("what is valid without its files"));
+        }
         Err(errors) => placed(text, &errors),
+    }
+    if !names.is_empty() {
+        let bad = Files::read(names, |name| Err(format!("{name}: is not there")));
+        placed(text, &parse_with("file:x", text, &bad).unwrap_err());
     }
 });
 

@@ -2,8 +2,9 @@
 //! without the password, no backend sees what is the plane's own, what it is told of the client is
 //! sound, and so is what the client gets and what is logged.
 //!
-//! The input is one byte of switches (the host, and HEAD or GET), the lines of the request's fields, an
-//! empty line, and the lines of the response's. Lines end with LF, which becomes CRLF.
+//! The input is one byte of switches (the host, HEAD or GET, a status of 200 or 503), the lines of the
+//! request's fields, an empty line, and the lines of the response's. Lines end with LF, which becomes
+//! CRLF.
 //! On stable: `./scripts/fuzz 60 http_fields`.
 #![no_main]
 
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
 
 use libfuzzer_sys::fuzz_target;
-use plimsoll_config::parse;
+use plimsoll_config::{Files, named_files, parse_with};
 use plimsoll_model::{AccessLog, Desired, LogTo};
 use plimsoll_plane_proxy::AccessOptions;
 
@@ -23,6 +24,9 @@ const CONFIG: &str = include_str!("../stage/fields.toml");
 
 /// `alice:secret`, which has one way only to be written.
 const CREDENTIAL: &[u8] = b"YWxpY2U6c2VjcmV0";
+
+/// In place of what is wrong, where the host is `insert`.
+const PAGE: &str = "<p id=\"{{request-id}}\">{{status}} {{reason}}</p>";
 
 const BODY: &str = "All that is long enough to be worth it is packed, if the client wants it so.";
 
@@ -46,7 +50,9 @@ impl Scene {
         let stage = stage::Stage::open_with(options, |listen, backend| {
             let text = CONFIG.replace("LISTEN", &listen.to_string());
             let text = text.replace("BACKEND", &backend.to_string());
-            let config = parse("fuzz", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
+            let files = Files::read(named_files(&text), |_| Ok(PAGE.into()));
+            let config = parse_with("fuzz", &text, &files);
+            let config = config.unwrap_or_else(|errors| panic!("{errors:?}"));
             let services = config.services.into_iter();
             let routes = config.routes.into_iter();
             Desired {
@@ -75,6 +81,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let host = ["insert", "rewrite", "prefix", "closed"][usize::from(switches & 3)];
     let method = if switches & 4 == 0 { "GET" } else { "HEAD" };
+    let status = if switches & 8 == 0 { 200 } else { 503 };
     let (asks, says) = cut(text);
     let says = cut(says).0;
     let lower = asks.to_ascii_lowercase();
@@ -87,7 +94,7 @@ fuzz_target!(|input: &[u8]| {
     asked.extend(b"\r\n");
     let length = BODY.len();
     let mut said = format!(
-        "HTTP/1.1 200 OK\r\nX-Seen: {method} /a?b 0\r\nContent-Length: {length}\r\n\
+        "HTTP/1.1 {status} X\r\nX-Seen: {method} /a?b 0\r\nContent-Length: {length}\r\n\
          Content-Type: text/plain\r\n"
     )
     .into_bytes();
@@ -126,6 +133,9 @@ fuzz_target!(|input: &[u8]| {
             .map(char::from)
             .collect();
         answered(host, &head, &lower, &says.to_ascii_lowercase());
+        if status == 503 && host == "insert" && method == "GET" {
+            page(&played.answers[end + 4..]);
+        }
     }
 });
 
@@ -167,9 +177,11 @@ fn told(host: &str, fields: &Fields) {
         client != IpAddr::from([192, 0, 2, 1]),
         "a client that is denied"
     );
-    for name in ["x-forwarded-for", "forwarded", "x-forwarded-host"] {
+    for name in ["x-forwarded-for", "forwarded"] {
         assert!(!only(fields, name).is_empty(), "{fields:?}");
     }
+    // Whoever is trusted is believed as he says it, also twice.
+    assert!(!all(fields, "x-forwarded-host").is_empty(), "{fields:?}");
     assert_eq!(only(fields, "x-url"), format!("{host}/a?b"));
     assert!(!only(fields, "x-request-id").is_empty());
     assert!(all(fields, "x-debug").is_empty(), "{fields:?}");
@@ -190,6 +202,20 @@ fn told(host: &str, fields: &Fields) {
 fn name_of(pair: &str) -> &str {
     let (name, _) = pair.split_once('=').unwrap_or(("", pair));
     name.trim_ascii()
+}
+
+/// What is put into a page is nothing but text.
+fn page(body: &[u8]) {
+    let count = |wanted: &[u8]| body.iter().filter(|b| wanted.contains(b)).count();
+    let text = body.escape_ascii();
+    assert!(
+        body.is_empty() || has(body, b"503 Service Unavailable</p>") || has(body, b"502 Bad"),
+        "{text}"
+    );
+    assert!(
+        body.is_empty() || (count(b"<>"), count(b"\"'&")) == (4, 2),
+        "{text}"
+    );
 }
 
 /// What a client gets whose request has reached the backend. `asks` and `says` are in lower case.
