@@ -1,4 +1,5 @@
-//! `cargo xtask bench docker` and `fairness` are described in [`docker`] and [`fairness`].
+//! `cargo xtask bench docker`, `fairness` and `director` are described in [`docker`], [`fairness`] and
+//! [`director`].
 //! `cargo xtask bench http|tcp|udp`: CPU time per request of the proxy process, throughput and
 //! latencies, beside HAProxy and nginx.
 //!
@@ -10,6 +11,7 @@
 
 mod backend;
 mod configs;
+mod director;
 mod docker;
 mod engine;
 mod fairness;
@@ -85,6 +87,8 @@ enum What {
     Udp,
     /// How evenly few connections are spread over two threads, beside HAProxy.
     Fairness,
+    /// Nanoseconds per packet of the director's programs. Needs root.
+    Director,
     /// How soon containers are followed, and what many of them cost. Needs root and dockerd.
     Docker,
 }
@@ -133,6 +137,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         What::Tcp => try_run(args, Mode::Tcp),
         What::Udp => try_run(args, Mode::Udp),
         What::Fairness => fairness::run(args),
+        What::Director => director::run(args),
         What::Docker => docker::run(args),
     };
     match done {
