@@ -263,7 +263,7 @@ GLOBAL int NAME(forget_dead)(BUCKET *b, __u32 way, __u32 now)
 }
 
 /* Forgets an entry that is over, of the buckets whose turn it is, eight steps each. */
-static long NAME(sweep_step)(__u32 i, void *data)
+static __attribute__((unused)) long NAME(sweep_step)(__u32 i, void *data)
 {
 	struct sweep *s = data;
 	__u32 zero = 0, index = s->NEXT + i / 8, way = i % 8;

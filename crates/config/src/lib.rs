@@ -1,6 +1,6 @@
 //! The native configuration file: text in, model or spanned errors out.
 //!
-//! A file is TOML 1.1 with `[[service]]`, `[[route]]`, `[docker]` and `[daemon]` tables; `docs/configuration.md`
+//! A file is TOML 1.1 with `[[service]]`, `[[route]]`, `[docker]`, `[daemon]` and `[ebpf]` tables; `docs/configuration.md`
 //! describes every key. [`parse`] reads the whole text and reports everything that is wrong with
 //! it, each [`Diagnostic`] at the exact place. [`render`] shows diagnostics beside their source
 //! lines. This room is pure: the caller reads files, also those that a text names ([`named_files`]).
@@ -25,6 +25,7 @@ mod networks;
 mod options;
 mod outlier;
 mod overlap;
+mod packets;
 mod pages;
 mod retry;
 mod route;
@@ -41,6 +42,7 @@ pub use docker::{Docker, parse_http_listen};
 pub use duration::{format_duration, parse_duration};
 pub use files::Files;
 pub use nearest::nearest;
+pub use packets::Packets;
 
 use std::sync::Arc;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub docker: Option<Docker>,
     /// Settings of the process.
     pub daemon: Daemon,
+    /// Settings of the packet plane.
+    pub packets: Packets,
     /// Pages for all services, and for answers that belong to none.
     pub error_pages: ErrorPages,
 }
@@ -120,6 +124,10 @@ fn read(source: &str, text: &Source<'_>, faults: &mut Faults) -> Config {
     let daemon = root
         .get("daemon")
         .map(|node| daemon::read(&node, faults))
+        .unwrap_or_default();
+    config.packets = root
+        .get("ebpf")
+        .map(|node| packets::read(&node, faults))
         .unwrap_or_default();
     config.docker = root.get("docker").map(|node| docker::read(&node, faults));
     let services = tables(&root, "service", faults, |table, faults| {

@@ -1,7 +1,14 @@
 //! The keys that the file knows, table by table.
 
 /// The tables at the top of the file.
-pub const FILE: &[&str] = &["service", "route", "docker", "daemon", "error-pages"];
+pub const FILE: &[&str] = &[
+    "service",
+    "route",
+    "docker",
+    "daemon",
+    "ebpf",
+    "error-pages",
+];
 
 /// Keys of `[[service]]`.
 pub const SERVICE: &[&str] = &[
@@ -172,6 +179,9 @@ pub const DAEMON: &[&str] = &[
     "access-log",
 ];
 
+/// Keys of `[ebpf]`.
+pub const EBPF: &[&str] = &["interfaces", "xdp", "flows"];
+
 /// Keys of an `access-log` table.
 pub const ACCESS_LOG: &[&str] = &["format", "to", "query"];
 
@@ -204,5 +214,6 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a maintenance table", MAINTENANCE),
     ("the docker table", DOCKER),
     ("the daemon table", DAEMON),
+    ("the ebpf table", EBPF),
     ("an access-log table", ACCESS_LOG),
 ];

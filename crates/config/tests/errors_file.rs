@@ -218,3 +218,23 @@ fn services_that_share_a_listen_agree_on_its_options() {
         ],
     );
 }
+
+#[test]
+fn ebpf() {
+    check(
+        "[ebpf]\ninterfaces = \"eth0/1\"\n",
+        &["2:14: ebpf.interfaces: \"eth0/1\" is no name of an interface"],
+    );
+    check(
+        "[ebpf]\nxdp = [\"a-very-long-name-of-one\"]\n",
+        &["2:8: ebpf.xdp[0]: \"a-very-long-name-of-one\" is no name of an interface"],
+    );
+    check(
+        "[ebpf]\nflows = 999\n",
+        &["2:9: ebpf.flows: 999 is out of range"],
+    );
+    check(
+        "[ebpf]\nflow = 9999\n",
+        &["2:1: ebpf.flow: unknown key `flow` … did you mean `flows`?"],
+    );
+}

@@ -1,6 +1,6 @@
 //! Which plane carries what.
 
-use plimsoll_model::{Invalid, PlaneChoice, Route, Service};
+use plimsoll_model::{Forward, Invalid, PlaneChoice, Route, Service};
 use plimsoll_plane::Plane;
 
 use crate::Vet;
@@ -23,17 +23,23 @@ pub fn assign<'a>(
         let names = planes.clone().map(|p| format!("plane = \"{}\"", p.name()));
         names.collect::<Vec<_>>().join(" or ")
     };
+    // What a plane of the other kind lacks is not what the owner of the service wants to know.
+    let proxied = (service.backends.values()).all(|backend| backend.forward == Forward::Proxy);
     let mut lacking = None;
+    let mut of_other_kind = None;
     for plane in planes.clone() {
         if named.is_some_and(|name| name != plane.name()) {
             continue;
         }
         match plane.check(service) {
             Ok(()) => return Ok(plane.name()),
-            Err(error) => lacking = lacking.or(Some(error)),
+            Err(error) if (plane.name() == "proxy") == proxied => {
+                lacking = lacking.or(Some(error));
+            }
+            Err(error) => of_other_kind = of_other_kind.or(Some(error)),
         }
     }
-    Err(match (lacking, named) {
+    Err(match (lacking.or(of_other_kind), named) {
         (Some(error), _) => Invalid(error.to_string()),
         (None, Some(name)) => Invalid(format!(
             "the {name} plane is not in this build: use {}",

@@ -259,11 +259,13 @@ impl Control {
     /// whose time has come.
     pub fn step(&mut self, now: Instant) -> Step {
         self.refresh(now);
-        let silent: BTreeSet<&str> = (self.catalog.sources())
-            .filter(|(_, source)| !source.is_listed())
-            .map(|(id, _)| &*id.name)
+        let heard: BTreeMap<&str, bool> = (self.catalog.sources())
+            .map(|(id, source)| (&*id.name, source.is_listed()))
             .collect();
-        let hold = |origin: &Origin| silent.contains(&*origin.source);
+        // A source that is not known may be one that has said nothing yet, under the name that it had:
+        // a file that was moved.
+        let all_heard = heard.values().all(|heard| *heard);
+        let hold = |origin: &Origin| !heard.get(&*origin.source).copied().unwrap_or(all_heard);
         let mut planes = Vec::new();
         for lane in &mut self.lanes {
             let step = lane.step(now, self.settings.audit, &hold);
@@ -380,6 +382,12 @@ impl Control {
     /// The names of the planes, the preferred one first.
     pub fn planes(&self) -> impl Iterator<Item = &'static str> {
         self.lanes.iter().map(|lane| lane.plane.name())
+    }
+
+    /// How many services each plane is to carry.
+    pub fn carried(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| (lane.plane.name(), lane.desired.services.len()))
     }
 
     /// What planes failed to do and are asked again at every audit.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use plimsoll_model::{
-    Backend, BackendAddr, Forward, Listen, Ports, Proto, SchedulerKind, Service, ServiceSpec,
-    Tunnel,
+    Backend, BackendAddr, Forward, Listen, Ports, Proto, Route, SchedulerKind, Service,
+    ServiceSpec, Tunnel,
 };
 use plimsoll_plane::Unsupported;
 
@@ -31,6 +31,17 @@ pub(crate) fn service(service: &Service) -> Result<(), Unsupported> {
         backend(&service.spec, one)?;
     }
     Ok(())
+}
+
+/// Whether this plane can carry the route: it cannot.
+///
+/// # Errors
+/// Always.
+pub(crate) fn route(_: &Route) -> Result<(), Unsupported> {
+    Err(unsupported(
+        "routes",
+        "routes are layer 7: let them lead to services of the proxy",
+    ))
 }
 
 /// Whether this plane can carry all of a service but its backends.

@@ -12,6 +12,7 @@ mod hash;
 mod interfaces;
 pub mod kernel;
 pub mod layout;
+mod on_demand;
 mod plane;
 pub mod sys;
 mod tell;
@@ -19,4 +20,5 @@ mod write;
 
 pub use interfaces::Interfaces;
 pub use kernel::Sizes;
+pub use on_demand::OnDemand;
 pub use plane::{EbpfPlane, Options};

@@ -22,7 +22,7 @@ use crate::sys::host::{self, Task};
 use crate::sys::{Netlink, Result, WriterLock};
 
 /// Events that wait at most; more are dropped.
-const EVENTS: usize = 1024;
+pub(crate) const EVENTS: usize = 1024;
 
 /// How the plane is to be.
 #[derive(Clone, Debug)]
@@ -88,13 +88,23 @@ impl EbpfPlane {
     /// The kernel is too old, a privilege is missing, another process has the plane, or what the
     /// kernel refuses.
     pub fn start(options: Options) -> Result<Self> {
+        let (sender, receiver) = channel(EVENTS);
+        let mut plane = Self::start_with(options, sender)?;
+        plane.events.1 = Some(receiver);
+        Ok(plane)
+    }
+
+    /// The same, with somebody to tell of events.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(options: Options, events: Sender<Event>) -> Result<Self> {
         host::check_kernel()?;
         host::check_privileges(Task::TakeOver)?;
         let lock = WriterLock::take()?;
         let mut netlink = Netlink::open()?;
         let (kernel, opened) = Kernel::open(&mut netlink, options.sizes)?;
         let sizes = kernel.sizes;
-        let (sender, receiver) = channel(EVENTS);
         let mut plane = Self {
             kernel,
             netlink,
@@ -110,7 +120,7 @@ impl EbpfPlane {
             leaving: BTreeMap::new(),
             managed: BTreeSet::new(),
             drained: BTreeSet::new(),
-            events: (sender, Some(receiver)),
+            events: (events, None),
         };
         if opened == Opened::TakenOver {
             plane.adopt()?;
@@ -252,12 +262,8 @@ impl Plane for EbpfPlane {
         check::service(service)
     }
 
-    fn check_route(&self, _: &Route) -> Result<(), Unsupported> {
-        Err(Unsupported {
-            plane: NAME,
-            feature: "routes".to_owned(),
-            instead: "routes are layer 7: let them lead to services of the proxy".to_owned(),
-        })
+    fn check_route(&self, route: &Route) -> Result<(), Unsupported> {
+        check::route(route)
     }
 
     fn read(&mut self) -> Result<Desired, PlaneError> {

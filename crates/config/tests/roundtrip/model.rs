@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_config::{AccessLogSettings, Config, Daemon, Docker, LogFormat};
+use plimsoll_config::{AccessLogSettings, Config, Daemon, Docker, LogFormat, Packets};
 use plimsoll_model::*;
 use proptest::prelude::*;
 use proptest::{collection::vec, option, sample::select};
@@ -502,12 +502,24 @@ fn docker() -> BoxedStrategy<Option<Docker>> {
     option::of(docker).boxed()
 }
 
+fn packets() -> BoxedStrategy<Packets> {
+    let names = || proptest::collection::btree_set("[a-z]{1,12}[0-9]{0,3}", 0..4);
+    let flows = option::of(Packets::MIN_FLOWS..=Packets::MAX_FLOWS);
+    (names(), names(), flows)
+        .prop_map(|(interfaces, xdp, flows)| Packets {
+            interfaces: interfaces.into_iter().collect(),
+            xdp: xdp.into_iter().collect(),
+            flows,
+        })
+        .boxed()
+}
+
 pub(crate) fn config() -> BoxedStrategy<Config> {
     let services = (service(0), service(1), service(2), service(3), 0..5usize);
     let routes = (route(0), route(1), route(2), 0..4usize);
     let pages = crate::http::error_pages();
-    (services, routes, docker(), daemon(), pages)
-        .prop_map(|(services, routes, docker, daemon, error_pages)| {
+    (services, routes, docker(), daemon(), pages, packets())
+        .prop_map(|(services, routes, docker, daemon, error_pages, packets)| {
             let mut made = vec![services.0, services.1, services.2, services.3];
             made.truncate(services.4);
             let mut said = vec![routes.0, routes.1, routes.2];
@@ -535,6 +547,7 @@ pub(crate) fn config() -> BoxedStrategy<Config> {
                 route.origin = Origin::new(SOURCE, format!("route {}", route.name));
             }
             Config {
+                packets,
                 error_pages,
                 services: made
                     .into_iter()

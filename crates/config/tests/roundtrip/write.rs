@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use plimsoll_config::{AccessLogSettings, Config, Daemon, Docker, LogFormat, format_duration};
+use plimsoll_config::{
+    AccessLogSettings, Config, Daemon, Docker, LogFormat, Packets, format_duration,
+};
 use plimsoll_model::*;
 
 /// A table being written: `key = value` parts.
@@ -56,6 +58,21 @@ pub(crate) fn config(config: &Config, short: bool) -> String {
     }
     out.push_str(&config.docker.as_ref().map(docker).unwrap_or_default());
     out.push_str(&daemon(&config.daemon));
+    out.push_str(&packets(&config.packets, short));
+    out
+}
+
+fn packets(packets: &Packets, short: bool) -> String {
+    let mut out = String::from("[ebpf]\n");
+    for (key, names) in [("interfaces", &packets.interfaces), ("xdp", &packets.xdp)] {
+        if !names.is_empty() {
+            let names = names.iter().map(text).collect();
+            out.push_str(&format!("{key} = {}\n", one_or_many(names, short)));
+        }
+    }
+    if let Some(flows) = packets.flows {
+        out.push_str(&format!("flows = {flows}\n"));
+    }
     out
 }
 

@@ -8,7 +8,7 @@ use crate::sys::{Error, Map, Result};
 
 /// All maps of the programs, by name.
 #[derive(Debug)]
-pub struct Maps(pub(super) BTreeMap<String, Map>);
+pub struct Maps(pub BTreeMap<String, Map>);
 
 impl Maps {
     /// A map.

@@ -17,6 +17,7 @@ use plimsoll_discover::docker::links::LinksSource;
 use plimsoll_discover::docker::source::DockerSource;
 use plimsoll_discover::file::FileSource;
 use plimsoll_model::{Listen, LogTo};
+use plimsoll_plane_ebpf::{Interfaces, Options as Packets, Sizes};
 use plimsoll_plane_proxy::{AccessLog, AccessOptions, CommonPages, Options};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -181,7 +182,8 @@ impl Run {
             access_log: access_log.clone(),
             pages,
         };
-        let result = runtime.block_on(serve(sources, sockets, options, drain, signals));
+        let packets = packets(&config.packets);
+        let result = runtime.block_on(serve(sources, sockets, (options, packets), drain, signals));
         access_log.finish(FLUSH);
         // Whoever still waits for an answer does not hold the process up.
         runtime.shutdown_background();
@@ -289,15 +291,31 @@ fn say_change<T: PartialEq>(table: &str, used: &T, last: &T, read: &T) {
     }
 }
 
+/// How the packet plane is to be, if a service needs it.
+fn packets(settings: &plimsoll_config::Packets) -> Packets {
+    let info = rustix::system::sysinfo();
+    let memory = u64::from(info.mem_unit).saturating_mul(info.totalram);
+    let sizes = Sizes::for_memory(memory);
+    Packets {
+        sizes: settings
+            .flows
+            .map_or(sizes, |flows| sizes.with_flows(flows)),
+        interfaces: Interfaces {
+            tc: settings.interfaces.clone(),
+            xdp: settings.xdp.clone(),
+        },
+    }
+}
+
 async fn serve(
     sources: Sources,
     mut sockets: Sockets,
-    options: Options,
+    (options, packets): (Options, Packets),
     drain: Duration,
     mut signals: Signals,
 ) -> Result<(), Error> {
     let (workers, access_log) = (options.workers, options.access_log.clone());
-    let (mut daemon, handle) = Daemon::start(options)
+    let (mut daemon, handle) = Daemon::start(options, Some(packets))
         .map_err(|why| Error::Failed(format!("the workers cannot be started: {why}")))?;
     let mut names = Vec::new();
     // A file that nothing can be listened on for is a mistake of whoever starts this. What
@@ -335,7 +353,7 @@ async fn serve(
             if whole {
                 daemon.any_listens().map_err(Error::Failed)?;
             }
-            info!("plane proxy carries all services: no other plane is in this build");
+            daemon.say_planes();
         }
         tokio::select! {
             () = daemon.turn() => {}

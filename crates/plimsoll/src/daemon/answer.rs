@@ -14,6 +14,9 @@ use tracing::info;
 
 use super::Daemon;
 
+/// In a cursor of flows, the bits from here on are the number of the plane; those below are its own.
+const PLANE: u32 = 56;
+
 impl Daemon {
     /// Answers. Whoever does not wait for the answer any more does not get one.
     pub(super) fn answer(&mut self, ask: Ask) {
@@ -127,30 +130,48 @@ impl Daemon {
         if self.finishing {
             return Err("plimsoll drains before it ends: flows cannot be listed any more".into());
         }
-        // One plane so far, so its cursor is the cursor.
-        let Some(name) = self.control.planes().next() else {
-            return Ok(FlowsReport::default());
-        };
-        let page = self
-            .control
-            .plane_mut(name)
-            .map(|plane| plane.flows(filter, cursor));
-        match page {
-            Some(Ok(page)) => Ok(page.into()),
-            Some(Err(error)) => Err(error.to_string()),
-            None => Ok(FlowsReport::default()),
+        let planes: Vec<&'static str> = self.control.planes().collect();
+        let at = usize::try_from(cursor >> PLANE).unwrap_or(usize::MAX);
+        let mut within = cursor & ((1 << PLANE) - 1);
+        for (nth, name) in planes.iter().enumerate().skip(at) {
+            let Some(plane) = self.control.plane_mut(name) else {
+                continue;
+            };
+            let mut page = plane
+                .flows(filter, within)
+                .map_err(|error| error.to_string())?;
+            let next = page.next.map(|next| (nth as u64) << PLANE | next);
+            let more = (nth + 1 < planes.len()).then_some((nth as u64 + 1) << PLANE);
+            page.next = next.or(more);
+            // A page without flows that leads to the next plane says nothing.
+            if !page.flows.is_empty() || next.is_some() {
+                return Ok(page.into());
+            }
+            within = 0;
         }
+        Ok(FlowsReport::default())
     }
 
+    /// What the plane says that takes what the tuple is sent to; if none does, the first.
     fn explain(&mut self, tuple: &Tuple) -> ExplainReport {
-        let Some(name) = self.control.planes().next() else {
+        let planes: Vec<&'static str> = self.control.planes().collect();
+        let mut told: Option<(&'static str, Explanation)> = None;
+        for name in planes {
+            let plane = self.control.plane_mut(name);
+            let Some(explanation) = plane.map(|plane| plane.explain(tuple)) else {
+                continue;
+            };
+            let takes = explanation.service.is_some() || explanation.route.is_some();
+            if takes || told.is_none() {
+                told = Some((name, explanation));
+            }
+            if takes {
+                break;
+            }
+        }
+        let Some((name, explanation)) = told else {
             return ExplainReport::default();
         };
-        let explanation = self
-            .control
-            .plane_mut(name)
-            .map(|plane| plane.explain(tuple));
-        let explanation = explanation.unwrap_or_default();
         let quarantine = self.reasons(&explanation, tuple.host.as_deref());
         ExplainReport {
             quarantine,

@@ -22,10 +22,12 @@ use std::time::{Duration, Instant};
 use plimsoll_admin::Ask;
 use plimsoll_control::{Control, Settings};
 use plimsoll_model::{SourceId, SourceUpdate, Subject};
-use plimsoll_plane::Event;
+use plimsoll_plane::{Event, Plane};
+use plimsoll_plane_ebpf::{OnDemand, Options as Packets};
 use plimsoll_plane_proxy::{Options, ProxyPlane};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep_until;
+use tracing::info;
 
 use announce::Announcer;
 use checks::Checks;
@@ -70,19 +72,23 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// A daemon with a proxy plane; call it on the runtime that it is to run on.
+    /// A daemon with a proxy plane and, where it is wanted, the packet plane; call it on the runtime and
+    /// the thread that it is to run on.
     ///
     /// # Errors
     /// The workers cannot be started.
-    pub(crate) fn start(options: Options) -> io::Result<(Self, Handle)> {
+    pub(crate) fn start(options: Options, packets: Option<Packets>) -> io::Result<(Self, Handle)> {
         let workers = options.workers;
-        let plane = ProxyPlane::start(options)?;
+        let mut planes: Vec<Box<dyn Plane>> = vec![Box::new(ProxyPlane::start(options)?)];
+        if let Some(packets) = packets {
+            planes.push(Box::new(OnDemand::new(packets)));
+        }
         let now = Instant::now();
         let settings = Settings {
             seed: seed(),
             ..Settings::default()
         };
-        let mut control = Control::new(vec![Box::new(plane)], settings);
+        let mut control = Control::new(planes, settings);
         let (event_sender, events) = mpsc::channel(WAITING);
         for mut stream in control.events() {
             let sender = event_sender.clone();
@@ -190,6 +196,15 @@ impl Daemon {
         self.checks.tell(self.control.desired());
         let desired = self.control.desired();
         self.knocks.tell(desired, self.control.unreached());
+    }
+
+    /// Logs which plane carries how many services.
+    pub(crate) fn say_planes(&self) {
+        for (plane, services) in self.control.carried() {
+            if services > 0 {
+                info!(plane, services, "carries services");
+            }
+        }
     }
 
     /// Whether the first configuration has been tried on the planes.

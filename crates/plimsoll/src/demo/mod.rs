@@ -73,7 +73,7 @@ pub(crate) fn run(
             ..Options::default()
         };
         let (mut daemon, handle) =
-            Daemon::start(options).map_err(failed("the workers cannot be started"))?;
+            Daemon::start(options, None).map_err(failed("the workers cannot be started"))?;
         balance(&mut daemon, &handle, listen, &instances).await?;
         let names = instances.iter().map(|instance| instance.name);
         let scene = Scene {
