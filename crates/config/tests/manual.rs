@@ -76,6 +76,7 @@ fn every_key_is_in_the_manual_and_no_other() {
         t if t == schema::DOCKER => ("## `[docker]`", 0),
         t if t == schema::DAEMON => ("## `[daemon]`", 0),
         t if t == schema::ACCESS_LOG => ("### Access log", 0),
+        t if t == schema::EBPF => ("## `[ebpf]`", 0),
         other => panic!("where in the manual is {other:?}?"),
     };
     for (name, known) in schema::TABLES {
