@@ -52,6 +52,9 @@ _plimsoll() {
             plimsoll,man)
                 cmd="plimsoll__subcmd__man"
                 ;;
+            plimsoll,node)
+                cmd="plimsoll__subcmd__node"
+                ;;
             plimsoll,ready)
                 cmd="plimsoll__subcmd__ready"
                 ;;
@@ -100,6 +103,9 @@ _plimsoll() {
             plimsoll__subcmd__help,man)
                 cmd="plimsoll__subcmd__help__subcmd__man"
                 ;;
+            plimsoll__subcmd__help,node)
+                cmd="plimsoll__subcmd__help__subcmd__node"
+                ;;
             plimsoll__subcmd__help,ready)
                 cmd="plimsoll__subcmd__help__subcmd__ready"
                 ;;
@@ -119,7 +125,7 @@ _plimsoll() {
 
     case "${cmd}" in
         plimsoll)
-            opts="-h -V --help --version demo run check status drain ready weight maintain explain flows healthcheck docker-proxy demo-server completions man help"
+            opts="-h -V --help --version demo run check status drain ready weight maintain explain flows healthcheck node docker-proxy demo-server completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -347,7 +353,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__help)
-            opts="demo run check status drain ready weight maintain explain flows healthcheck docker-proxy demo-server completions man help"
+            opts="demo run check status drain ready weight maintain explain flows healthcheck node docker-proxy demo-server completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -528,6 +534,20 @@ _plimsoll() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        plimsoll__subcmd__help__subcmd__node)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         plimsoll__subcmd__help__subcmd__ready)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -609,6 +629,40 @@ _plimsoll() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__node)
+            opts="-h -V --vip --container --docker --interface --no-unwrap --once --undo --check --print --json --state --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --vip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --container)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --docker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interface)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -33,6 +33,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand explain 'Say where a connection or request would go now, and why'
             cand flows 'List live connections and requests, the oldest first'
             cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
+            cand node 'Make this host or a container serve addresses (VIPs) behind a director'
             cand docker-proxy 'Serve what a load balancer reads of a Docker Engine on a socket'
             cand demo-server 'Serve HTTP that tells who answers: something to try a balancer with'
             cand completions 'Print completions for a shell'
@@ -143,6 +144,23 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
         }
+        &'plimsoll;node'= {
+            cand --vip 'Address that clients use, IPv4 or IPv6; several with commas between them, or again'
+            cand --container 'Not this host, but a container: its name or id in the engine, a process id, or the path of a network namespace (with a slash in it)'
+            cand --docker 'Engine that knows the container, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]'
+            cand --interface 'Interface by which the director''s packets come; may be given again [default: those of the default routes]'
+            cand --state 'Folder where it is written down what was changed'
+            cand --no-unwrap 'Do not unwrap tunnels: enough for direct routing, and puts no program into the kernel'
+            cand --once 'Leave it as it is then, do not wait'
+            cand --undo 'Take back what was done once, or left by a process that was killed: of these addresses, or all'
+            cand --check 'Only say what is missing: exit code 1 if something is'
+            cand --print 'Only print the commands that do the same'
+            cand --json 'Print JSON'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
         &'plimsoll;docker-proxy'= {
             cand --listen 'Socket to listen on, as PATH or unix://PATH'
             cand --engine 'Socket of the engine, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]'
@@ -187,6 +205,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand explain 'Say where a connection or request would go now, and why'
             cand flows 'List live connections and requests, the oldest first'
             cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
+            cand node 'Make this host or a container serve addresses (VIPs) behind a director'
             cand docker-proxy 'Serve what a load balancer reads of a Docker Engine on a socket'
             cand demo-server 'Serve HTTP that tells who answers: something to try a balancer with'
             cand completions 'Print completions for a shell'
@@ -214,6 +233,8 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         &'plimsoll;help;flows'= {
         }
         &'plimsoll;help;healthcheck'= {
+        }
+        &'plimsoll;help;node'= {
         }
         &'plimsoll;help;docker-proxy'= {
         }

@@ -12,6 +12,7 @@ mod hash;
 mod interfaces;
 pub mod kernel;
 pub mod layout;
+pub mod node;
 mod on_demand;
 mod plane;
 pub mod sys;

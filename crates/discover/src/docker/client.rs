@@ -30,6 +30,19 @@ const MAX_LIST: usize = 64 << 20;
 const KEPT: usize = 16;
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
+/// The process that a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// There is no such container.
+    Gone,
+    /// It does not run.
+    None,
+    /// It is not told: a filter before the engine keeps it back.
+    Unknown,
+    /// This one, as the engine's host numbers it.
+    Runs(u32),
+}
+
 /// An engine that can be asked: its version is agreed on.
 #[derive(Debug)]
 pub struct Engine {
@@ -141,18 +154,50 @@ impl Engine {
     /// # Errors
     /// There is no answer within 5 s, or another than that it is there or not.
     pub async fn inspect(&self, id: &str) -> Result<Inspected, EngineError> {
+        let answer = self.about(id).await?;
+        Ok(answer.map_or(Inspected::Gone, |(_, bytes)| read_inspect(&bytes)))
+    }
+
+    /// What there is to say of a container, and what was asked for it; none if there is no such one.
+    async fn about(&self, id: &str) -> Result<Option<(String, Bytes)>, EngineError> {
         // What is no id or name would ask for something else.
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
         if id.is_empty() || id.starts_with('.') || !id.bytes().all(plain) {
-            return Ok(Inspected::Gone);
+            return Ok(None);
         }
         let path = self.path(&format!("/containers/{id}/json"));
         let fetched = timeout(INSPECTION, self.fetch(&path, MAX_ONE)).await;
-        let bytes = match fetched.unwrap_or_else(|_| Err(self.late(&path, INSPECTION))) {
-            Err(error) if error.is_not_found() => return Ok(Inspected::Gone),
-            fetched => fetched?,
+        match fetched.unwrap_or_else(|_| Err(self.late(&path, INSPECTION))) {
+            Err(error) if error.is_not_found() => Ok(None),
+            fetched => Ok(Some((path, fetched?))),
+        }
+    }
+
+    /// The process that a container is, by its id or its name.
+    ///
+    /// # Errors
+    /// As [`Self::inspect`]; or the answer cannot be read.
+    pub async fn process(&self, id: &str) -> Result<Process, EngineError> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Answer {
+            state: State,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct State {
+            pid: Option<u32>,
+        }
+        let Some((path, bytes)) = self.about(id).await? else {
+            return Ok(Process::Gone);
         };
-        Ok(read_inspect(&bytes))
+        let answer: Answer =
+            serde_json::from_slice(&bytes).map_err(|error| self.unreadable(&path, &error))?;
+        Ok(match answer.state.pid {
+            None => Process::Unknown,
+            Some(0) => Process::None,
+            Some(pid) => Process::Runs(pid),
+        })
     }
 
     /// The networks.

@@ -11,6 +11,7 @@
 //! Indexes of interfaces mean those of the network namespace that the calling thread is in.
 
 mod bpf;
+mod cookie;
 mod entries;
 mod error;
 pub mod hooks;
@@ -24,6 +25,7 @@ mod object;
 mod program;
 mod test_run;
 
+pub use cookie::netns_cookie;
 pub use error::Error;
 pub use lock::WriterLock;
 pub use map::{Map, MapInfo, MapKind, MapSpec};

@@ -14,4 +14,5 @@ mod hooks;
 mod lab;
 mod maps;
 mod net;
+mod node;
 mod programs;

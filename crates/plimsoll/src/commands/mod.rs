@@ -10,6 +10,7 @@ mod flows;
 mod generate;
 mod healthcheck;
 mod maintain;
+mod node;
 mod ready;
 mod run;
 mod status;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Explain(explain::Explain),
     Flows(flows::Flows),
     Healthcheck(healthcheck::Healthcheck),
+    Node(node::Node),
     DockerProxy(docker_proxy::DockerProxy),
     DemoServer(demo_server::DemoServer),
     Completions(generate::Completions),
@@ -59,6 +61,7 @@ impl Command {
             Command::Explain(explain) => explain.run(),
             Command::Flows(flows) => flows.run(),
             Command::Healthcheck(check) => check.run(),
+            Command::Node(node) => node.run(),
             Command::DockerProxy(proxy) => proxy.run(),
             Command::DemoServer(server) => server.run(),
             Command::Completions(completions) => completions.run(),

@@ -18,6 +18,7 @@ mod explain;
 mod generated;
 mod healthcheck;
 mod looking;
+mod node;
 mod run;
 mod stats;
 mod stopping;

@@ -137,6 +137,11 @@ impl Lab {
         let left = Command::new("ip").args(["netns", "pids", &inside]).output();
         let left = String::from_utf8(left.unwrap().stdout).unwrap();
         assert_eq!(left, "", "processes are left in {inside}");
+        self.end();
+    }
+
+    /// Makes sure that no namespace or link is left of the test.
+    pub(crate) fn end(self) {
         self.net.close().unwrap();
         let more: Vec<_> = links().difference(&self.links).cloned().collect();
         assert!(more.is_empty(), "links are left: {more:?}");

@@ -29,6 +29,7 @@ mod lab;
 mod listens;
 mod many;
 mod modes;
+mod node;
 mod packets;
 mod proxied;
 mod schedulers;
