@@ -22,6 +22,7 @@ mod lb;
 mod life;
 mod looking;
 mod moves;
+mod node;
 mod packed;
 mod readme;
 mod rolling;
