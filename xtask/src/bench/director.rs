@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use plimsoll_plane_ebpf::kernel::{Kernel, Sizes};
 use plimsoll_plane_ebpf::layout::{
-    Addr, BACKEND_NEW, BACKEND_USED, Backend, CONFIG_NAT, Listen, Live, Method, NextHop,
-    SERVICE_USED, STATES, Sched, Service, Vip,
+    Addr, BACKEND_NEW, BACKEND_USED, Backend, Listen, Live, Method, NextHop, SERVICE_USED, STATES,
+    Sched, Service, Vip,
 };
 use plimsoll_plane_ebpf::sys::{Map, MapKind, MapSpec, Netlink, Object, Program, TestContext};
 use plimsoll_testkit::Namespace;
@@ -184,9 +184,6 @@ impl Bench {
     /// A service on port 80 of each VIP, with ten backends each and a Maglev-sized table.
     fn configure(&self) -> Result<(), Error> {
         let maps = &self.kernel.maps;
-        let mut config = self.kernel.config().map_err(failed)?;
-        config.flags |= CONFIG_NAT;
-        self.kernel.set_config(&config).map_err(failed)?;
         let vips = [
             (TUNNEL, Method::Tunnel, "10.1.0."),
             (DIRECT, Method::Dr, "10.1.0."),
