@@ -74,11 +74,19 @@ INLINE void change_state(__u32 *word, __u32 slot, __u32 from, __u32 state)
 	}
 }
 
+/* For how long nothing was seen. Another core may be some ticks ahead of this one's `now`. */
+INLINE __u32 quiet(__u32 now, __u32 seen)
+{
+	__u32 time = now - seen;
+
+	return time > 0xffffff00 ? 0 : time;
+}
+
 /* Whether it has been quiet for longer than its state allows. */
 INLINE int is_over(__u32 now, __u32 seen, __u32 word, const struct backend *b)
 {
 	__u32 index = b->service;
 	const struct service *service = bpf_map_lookup_elem(&services, &index);
 
-	return !service || now - seen >= service->timeouts[FLOW_STATE(word) & (STATES - 1)];
+	return !service || quiet(now, seen) >= service->timeouts[FLOW_STATE(word) & (STATES - 1)];
 }

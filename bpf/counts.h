@@ -40,6 +40,14 @@ INLINE void count_out(__u32 index, __u32 len)
 	}
 }
 
+INLINE void count_reset(__u32 index)
+{
+	struct traffic *t = bpf_map_lookup_elem(&traffic, &index);
+
+	if (t)
+		t->resets++;
+}
+
 INLINE void count_flow(__u32 index)
 {
 	struct traffic *t = bpf_map_lookup_elem(&traffic, &index);

@@ -25,9 +25,12 @@ INLINE const struct config *the_config(void)
 /* Reads the transport header; whether there was one. */
 INLINE int parse_transport(context *ctx, struct packet *p)
 {
-	void *data = DATA(ctx), *end = DATA_END(ctx);
+	void *data, *end;
 	__u32 l4 = p->l4;
 
+	pull(ctx, l4 + sizeof(struct tcphdr));
+	data = DATA(ctx);
+	end = DATA_END(ctx);
 	opaque(l4);
 	if (l4 > 512)
 		return 0;
@@ -69,7 +72,7 @@ INLINE int director4(context *ctx, const struct config *cfg)
 	p.l4 = ETH + ip->ihl * 4;
 	if (p.proto != IPPROTO_TCP && p.proto != IPPROTO_UDP && p.proto != IPPROTO_ICMP)
 		return PASS;
-	if (unlikely(ip->ihl < 5 || p.len < p.l4 - ETH)) {
+	if (unlikely(ip->ihl < 5 || p.len < p.l4 - ETH || !is_whole(ctx, p.len))) {
 		if (!vip)
 			return PASS;
 		return drop(REASON_MALFORMED);
@@ -129,7 +132,7 @@ INLINE int director6(context *ctx, const struct config *cfg)
 			return drop(REASON_HEADERS);
 		return PASS;
 	}
-	if (unlikely(p.l4 > 512 || p.len < p.l4 - ETH)) {
+	if (unlikely(p.l4 > 512 || p.len < p.l4 - ETH || !is_whole(ctx, p.len))) {
 		if (!vip)
 			return PASS;
 		return drop(REASON_MALFORMED);

@@ -252,7 +252,7 @@ GLOBAL int NAME(forget_dead)(BUCKET *b, __u32 way, __u32 now)
 		return 0;
 	f = &b->flows[way];
 	if (!NAME(is_dead)(now, f) &&
-	    !(f->word & FLOW_REPLY && now - f->seen >= GRACE && NAME(is_orphan)(f)))
+	    !(f->word & FLOW_REPLY && quiet(now, f->seen) >= GRACE && NAME(is_orphan)(f)))
 		return 0;
 	if (!lock(&b->lock))
 		return 0;

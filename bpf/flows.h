@@ -69,7 +69,7 @@ INLINE __u32 yields(__u32 now, const __u32 word, __u32 seen)
 
 	if (state != STATE_SYN && state != STATE_MIDDLE && state != STATE_RESET)
 		return 0;
-	return now - seen + 1;
+	return quiet(now, seen) + 1;
 }
 
 #define FAMILY V4

@@ -98,7 +98,7 @@ GLOBAL int NAME(translate_reply)(context *ctx, const struct config *cfg, struct 
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return drop(REASON_NO_ROUTE);
 	now = jiffies();
-	if (now - f->seen >= cfg->hz / 2 || p->tcp & (TCP_FIN | TCP_RST)) {
+	if (quiet(now, f->seen) >= cfg->hz / 2 || p->tcp & (TCP_FIN | TCP_RST)) {
 		f->seen = now;
 		NAME(follow_reply)(cfg, p, &vip, now);
 	}

@@ -31,7 +31,7 @@ GLOBAL int look_up_way(context *ctx, const struct backend *b, struct live *live,
 {
 	struct bpf_fib_lookup way = {};
 	struct nexthop *h;
-	__u32 was, ifindex, *link;
+	__u32 was, ifindex, mtu, *link;
 	int result;
 
 	if (!b || !live)
@@ -44,7 +44,13 @@ GLOBAL int look_up_way(context *ctx, const struct backend *b, struct live *live,
 	h->result = result;
 	h->flags = 0;
 	h->ifindex = way.ifindex;
-	h->mtu = way.mtu_result;
+	mtu = way.mtu_result;
+	if (result == BPF_FIB_LKUP_RET_NO_NEIGH) {
+		/* Then the lookup says no MTU: the interface's. */
+		mtu = 0;
+		bpf_check_mtu(ctx, way.ifindex, &mtu, 0, 0);
+	}
+	h->mtu = mtu < 0xffff ? mtu : 0xffff;
 	if (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH)
 		h->flags = NEXTHOP_VALID;
 	if (result == BPF_FIB_LKUP_RET_SUCCESS) {

@@ -108,6 +108,17 @@ INLINE void pull(context *ctx, __u32 len)
 #endif
 }
 
+/* Whether so many bytes from the network header on are there at all. */
+INLINE int is_whole(context *ctx, __u32 len)
+{
+#if IS_XDP
+	__u64 have = DATA_END(ctx) - DATA(ctx);
+#else
+	__u64 have = ctx->len;
+#endif
+	return ETH + len <= have;
+}
+
 /*
  * How long a packet will be on the wire, from the network header on; 0 where it is made to fit, as
  * the segments of a large one are.

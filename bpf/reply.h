@@ -172,6 +172,9 @@ GLOBAL int too_big(context *ctx, const struct packet *p, int family, __u32 mtu)
 	if (!p)
 		return DROP;
 	count(REASON_TOO_BIG);
+	/* No error is told of an error (RFC 1122 §3.2.2, RFC 4443 §2.4). */
+	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
+		return DROP;
 	/* Of a packet with options or extension headers too little would be quoted. */
 	if (p->l4 != ETH + l3 || (void *)eth + ETH + l3 + quoted > DATA_END(ctx))
 		return DROP;

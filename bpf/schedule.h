@@ -6,7 +6,7 @@
 
 #define NOBODY 0xffffffff
 /* Other entries of a table that are tried when the first cannot take the flow. */
-#define TRIES 32
+#define TRIES 128
 
 INLINE __u64 client_hash(const struct service *s, const struct packet *p, int family)
 {

@@ -19,9 +19,14 @@ GLOBAL int NAME(follow)(FLOW *f, const struct backend *b, const struct packet *p
 	if (p->tcp & TCP_RST) {
 		change_state(&f->word, slot, word, STATE_RESET);
 	} else if (p->tcp & TCP_SYN) {
-		/* Its client has begun anew with the same port. */
-		if (state == STATE_FIN || state == STATE_CLOSING || state == STATE_RESET ||
-		    !(b->flags & BACKEND_NEW))
+		/*
+		 * Its client has begun anew with the same port. Where it stands the backend is to say
+		 * what it thinks of that (RFC 5961 §4): anybody may have sent it.
+		 */
+		if (state == STATE_FIN || state == STATE_CLOSING || state == STATE_RESET)
+			return FLOW_MOVES;
+		if (!(b->flags & BACKEND_NEW) &&
+		    (state == STATE_SYN || (b->flags & (BACKEND_GONE | BACKEND_LEFT)) == BACKEND_GONE))
 			return FLOW_MOVES;
 	} else if (p->tcp & TCP_FIN) {
 		change_state(&f->word, slot, word, STATE_FIN);
@@ -29,7 +34,7 @@ GLOBAL int NAME(follow)(FLOW *f, const struct backend *b, const struct packet *p
 		/* After RESET: the server did not believe the reset, or it was forged. */
 		change_state(&f->word, slot, word, STATE_ESTABLISHED);
 	} else if (state == STATE_MIDDLE) {
-		if (now - f->seen < hz)
+		if (quiet(now, f->seen) < hz)
 			return FLOW_GOES_ON;
 		change_state(&f->word, slot, word, STATE_ESTABLISHED);
 	}
@@ -72,11 +77,15 @@ INLINE int NAME(begin)(context *ctx, const struct config *cfg, const struct pack
 	n.word = p->proto | state << 8;
 	n.slot = *slot;
 	count_begin(b, *slot, state);
-	if (!NAME(remember)(cfg, p, &n))
+	if (!NAME(remember)(cfg, p, &n)) {
 		count_end(b, *slot, state);
-	/* Replies must find their way back: without that it is no use to send it on. */
-	else if (b->method == METHOD_NAT && !NAME(remember_reply)(cfg, p, &n, b, vip->id))
-		return NAME(forget)(cfg, hash, p), DROP;
+		/* Replies must find their way back: without that it is no use to send it on. */
+		if (b->method == METHOD_NAT)
+			return DROP;
+	} else if (b->method == METHOD_NAT && !NAME(remember_reply)(cfg, p, &n, b, vip->id)) {
+		NAME(forget)(cfg, hash, p);
+		return DROP;
+	}
 	count_flow(SLOT_INDEX(*slot));
 	return STEERED;
 }
@@ -99,7 +108,7 @@ INLINE int NAME(steer)(context *ctx, const struct config *cfg, struct packet *p,
 
 		if (likely(is_active(state) && !(p->tcp & (TCP_SYN | TCP_FIN | TCP_RST)) &&
 			   !(b->flags & (BACKEND_DEADLINE | BACKEND_GONE)))) {
-			if (unlikely(now - f->seen >= cfg->hz / 2))
+			if (unlikely(quiet(now, f->seen) >= cfg->hz / 2))
 				f->seen = now;
 			return NAME(onward)(ctx, cfg, p, b, slot, hash, now);
 		}
@@ -107,8 +116,10 @@ INLINE int NAME(steer)(context *ctx, const struct config *cfg, struct packet *p,
 		if (verdict == FLOW_GOES_ON)
 			return NAME(onward)(ctx, cfg, p, b, slot, hash, now);
 		NAME(forget)(cfg, hash, p);
-		if (verdict == FLOW_ENDS)
+		if (verdict == FLOW_ENDS) {
+			count_reset(SLOT_INDEX(slot));
 			return reset(ctx, p, FAMILY, REASON_ENDED_RESET);
+		}
 		count(REASON_MOVED);
 	} else if (f) {
 		NAME(forget)(cfg, hash, p);

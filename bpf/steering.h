@@ -51,7 +51,7 @@ INLINE int onward(context *ctx, const struct config *cfg, struct packet *p, stru
 		  __u32 slot, __u64 hash, __u32 now, int family)
 {
 	const struct nexthop *h;
-	__u32 reason = REASON_NO_ROUTE;
+	__u32 reason = REASON_NO_ROUTE, over = 0;
 
 	if (b->method == METHOD_LOCAL)
 		return PASS;
@@ -60,12 +60,12 @@ INLINE int onward(context *ctx, const struct config *cfg, struct packet *p, stru
 		return drop(reason);
 	if (unlikely(leaves_to_tc(h)))
 		return PASS;
+	if (b->method == METHOD_TUNNEL)
+		over = b->family == V4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	if (unlikely(on_wire(ctx, p) + over > h->mtu))
+		return too_big(ctx, p, family, h->mtu - over);
 	count_in(SLOT_INDEX(slot), p->len);
 	if (b->method == METHOD_TUNNEL) {
-		__u32 over = b->family == V4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-
-		if (unlikely(on_wire(ctx, p) + over > h->mtu))
-			return too_big(ctx, p, family, h->mtu - over);
 		if (b->family == V4)
 			return send_in_tunnel(ctx, cfg, p, b, h, hash, family, V4);
 		return send_in_tunnel(ctx, cfg, p, b, h, hash, family, V6);

@@ -196,8 +196,8 @@ impl EbpfPlane {
         Ok(live.map_or(0, |l| u64::from(l.active) + u64::from(l.inactive)))
     }
 
-    /// Takes a step in what is to be held; the service that must be written then.
-    fn step(&mut self, op: &Op) -> Result<Option<Name>, PlaneError> {
+    /// Whether this plane can carry what a step leads to.
+    fn check_step(&self, op: &Op) -> Result<(), Unsupported> {
         match op {
             Op::AddService(service) => check::service(service)?,
             Op::SetSpec(spec) => {
@@ -217,6 +217,27 @@ impl EbpfPlane {
             }
             Op::PutRoute(route) => self.check_route(route)?,
             Op::RemoveBackend(..) | Op::RemoveService(_) | Op::RemoveRoute(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a step in what is to be held; the service that must be written then. What lies between
+    /// the beginning and the end of a plan need not be possible, as when a service goes from one
+    /// address family to the other: `ends_well` says whether a service can be carried after all of it.
+    fn step(
+        &mut self,
+        op: &Op,
+        ends_well: impl FnOnce(&Name) -> bool,
+    ) -> Result<Option<Name>, PlaneError> {
+        if let Err(lacking) = self.check_step(op) {
+            let name = match op {
+                Op::SetSpec(spec) => &spec.name,
+                Op::AddBackend(name, _) | Op::SetBackend(name, _) => name,
+                _ => return Err(lacking.into()),
+            };
+            if !ends_well(name) {
+                return Err(lacking.into());
+            }
         }
         self.held.apply(op)?;
         Ok(match op {
@@ -276,9 +297,14 @@ impl Plane for EbpfPlane {
     fn apply(&mut self, plan: &Plan) -> Vec<ItemResult> {
         let mut changed = BTreeSet::new();
         let before = self.held.clone();
+        let mut end = None;
         let mut results: Vec<(ItemResult, Option<Name>)> = Vec::new();
         for op in &plan.ops {
-            let stepped = self.step(op);
+            let stepped = self.step(op, |name| {
+                let end = end.get_or_insert_with(|| end_of(&before, plan));
+                let service = end.services.get(name);
+                service.is_some_and(|service| check::service(service).is_ok())
+            });
             let name = stepped.as_ref().ok().cloned().flatten();
             changed.extend(name.clone());
             let result = ItemResult {
@@ -325,6 +351,16 @@ impl Plane for EbpfPlane {
     fn events(&mut self) -> Option<Receiver<Event>> {
         self.events.1.take()
     }
+}
+
+/// What all of a plan leads to.
+fn end_of(before: &Desired, plan: &Plan) -> Desired {
+    let mut end = before.clone();
+    for op in &plan.ops {
+        // What cannot be applied is told where it is applied.
+        let _ = end.apply(op);
+    }
+    end
 }
 
 /// For how long the flows of a backend that is taken away may go on; none without an end.

@@ -20,7 +20,7 @@ use crate::sys::Result;
 /// Flows of a page, if nothing is said.
 const PAGE: usize = 1000;
 /// `SCHED_HASH`'s tries, as `bpf/schedule.h` has them.
-const TRIES: u32 = 32;
+const TRIES: u32 = 128;
 
 /// One flow of either family, of the client's direction.
 struct Seen {

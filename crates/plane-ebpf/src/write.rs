@@ -176,6 +176,7 @@ impl EbpfPlane {
                 };
                 let maps = &self.kernel.maps;
                 maps.put("lives", &slot, &layout::Live::default())
+                    .and_then(|()| maps.clear_on_each_cpu("traffic", &slot))
                     .and_then(|()| maps.put("backends", &slot, &fresh))
                     .map_err(other)?;
                 slot

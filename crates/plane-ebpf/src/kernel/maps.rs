@@ -88,4 +88,13 @@ impl Maps {
             .filter_map(|value| V::read_from_bytes(value).ok())
             .collect())
     }
+
+    /// Makes the values of a key on all processors zero.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn clear_on_each_cpu(&self, map: &str, key: &(impl IntoBytes + Immutable)) -> Result<()> {
+        let map = self.map(map)?;
+        map.update(key.as_bytes(), &vec![0; map.stride()], 0)
+    }
 }

@@ -22,6 +22,8 @@ const NTF_EXT_MANAGED: u32 = 1;
 /// The kernel resolves the entry now.
 const NTF_USE: u8 = 1;
 const NTF_PROXY: u8 = 1 << 3;
+const NUD_NOARP: u16 = 0x40;
+const NUD_PERMANENT: u16 = 0x80;
 
 /// What the kernel knows of a neighbour (`NUD_…`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,12 +121,15 @@ impl Netlink {
 
     /// Has the kernel find a neighbour and keep it fresh by itself from now on. What is known of it stays
     /// known. False where the kernel cannot do that and only looks for it now: then this is to be said
-    /// again from time to time.
+    /// again from time to time. One that somebody has put there for good stays as it is.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn manage_neighbour(&mut self, interface: u32, ip: IpAddr) -> Result<bool> {
         let what = format!("having the kernel keep neighbour {ip}");
+        if self.is_for_good(interface, ip)? {
+            return Ok(true);
+        }
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
         let dst = octets(&ip);
         let managed = Request::new(RTM_NEWNEIGH, flags, &header(interface, ip, 0))
@@ -137,6 +142,22 @@ impl Netlink {
         let used =
             Request::new(RTM_NEWNEIGH, flags, &header(interface, ip, NTF_USE)).with(NDA_DST, &dst);
         self.change(&what, used).map(|()| false)
+    }
+
+    /// Whether somebody has said for good where this neighbour is.
+    fn is_for_good(&mut self, interface: u32, ip: IpAddr) -> Result<bool> {
+        let mut state = 0;
+        let dst = octets(&ip);
+        let request = Request::new(RTM_GETNEIGH, 0, &header(interface, ip, 0)).with(NDA_DST, &dst);
+        let asked = self.get(&format!("looking at neighbour {ip}"), request, |message| {
+            if message.kind == RTM_NEWNEIGH {
+                state = u16_at(message.body, 8).unwrap_or_default();
+            }
+        });
+        match asked {
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
+            done => done.map(|()| state & (NUD_NOARP | NUD_PERMANENT) != 0),
+        }
     }
 
     /// Deletes a neighbour; false if there was none.

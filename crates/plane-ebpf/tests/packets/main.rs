@@ -1,0 +1,23 @@
+//! Both programs on single packets (`BPF_PROG_TEST_RUN`), built here and read by a parser that knows
+//! nothing of them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod answers;
+mod bench;
+mod build;
+mod errors;
+mod flows;
+mod forward;
+mod layouts;
+mod nat;
+mod read;
+mod services;
+mod table;
+mod untouched;
