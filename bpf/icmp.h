@@ -16,6 +16,13 @@ INLINE int is_error(__u8 type, int family)
 	       type == ICMPV6_TIME_EXCEED || type == ICMPV6_PARAMPROB;
 }
 
+INLINE int same_addr(const __u32 *a, const __u32 *b, int family)
+{
+	if (a[0] != b[0])
+		return 0;
+	return family == V4 || (a[1] == b[1] && a[2] == b[2] && a[3] == b[3]);
+}
+
 /*
  * The key of the flow that an error is about, as its packets have it in the direction that the
  * error comes from: the quoted packet turned round. Quoted packets with options or extension headers
@@ -53,6 +60,9 @@ INLINE int parse_quoted(context *ctx, const struct packet *p, struct packet *quo
 	if (quoted->proto != IPPROTO_TCP && quoted->proto != IPPROTO_UDP)
 		return 0;
 	ports = data + len;
+	/* Errors come to who sent what they quote; another's would be rewritten wrongly. */
+	if (!same_addr(quoted->dst, p->dst, family))
+		return 0;
 	quoted->sport = ports[1];
 	quoted->dport = ports[0];
 	return 1;

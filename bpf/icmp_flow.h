@@ -78,10 +78,7 @@ GLOBAL int NAME(error_to_client)(context *ctx, const struct config *cfg, struct 
 		return drop(REASON_NO_ROUTE);
 	count_out(SLOT_INDEX(slot), p->len);
 	/* From the backend itself it comes from the VIP; a router on the way keeps its name. */
-	outer = p->src[0] == quoted.src[0];
-	if (FAMILY == V6)
-		outer = outer && p->src[1] == quoted.src[1] && p->src[2] == quoted.src[2] &&
-			p->src[3] == quoted.src[3];
+	outer = same_addr(p->src, quoted.src, FAMILY);
 	if (!rewrite_error(ctx, p, quoted.src, quoted.sport, &vip, FAMILY, DESTINATION, outer))
 		return drop(REASON_CHECKSUM);
 	return send_to_client(ctx, &way, result, FAMILY);

@@ -167,7 +167,7 @@ impl Bench {
     }
 
     /// Forgets all services and flows.
-    fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bring([]);
         for index in 0..Sizes::small().buckets4 {
             self.put("flows4", &index, &layout::Bucket4::default());
@@ -286,13 +286,15 @@ impl Bench {
         let names = names
             .filter_map(|line| line.split_once(','))
             .map(|(name, _)| name);
-        names
-            .enumerate()
-            .map(|(i, name)| {
-                let values: Vec<u64> = self.on_each_cpu("reasons", &(i as u32));
-                (name, values.iter().sum())
-            })
-            .collect()
+        let map = self.map("reasons");
+        let mut sums = vec![0; map.info().max_entries as usize];
+        map.for_each(|key, value| {
+            let place = u32::read_from_bytes(key).unwrap() as usize;
+            let values = map.per_cpu(value).map(|v| u64::read_from_bytes(v).unwrap());
+            sums[place] = values.sum();
+        })
+        .unwrap();
+        names.zip(sums).collect()
     }
 
     pub(crate) fn map(&self, name: &str) -> &Map {

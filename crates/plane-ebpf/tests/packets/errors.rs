@@ -182,7 +182,10 @@ fn errors_about_translated_packets_reach_the_client(bench: &mut Bench) {
 }
 
 fn errors_about_no_flow_are_the_hosts(bench: &mut Bench) {
-    bench.bring([service("four", &LISTENS, Forward::Dr, &["10.0.1.1"])]);
+    let four = service("four", &LISTENS, Forward::Dr, &["10.0.1.1"]);
+    let other = service("other", &["10.0.200.2:80/tcp"], Forward::Dr, &["10.0.1.1"]);
+    bench.bring([four, other]);
+
     let about = Packet::tcp("10.0.200.1:80", "192.0.2.7:1", ACK);
     let (frame, inner) = error(&about, ROUTER, VIP, 500);
     assert!(bench.counted("ICMP_UNKNOWN", &frame).is_passed());
@@ -201,6 +204,12 @@ fn errors_about_no_flow_are_the_hosts(bench: &mut Bench) {
     ] {
         assert!(bench.counted("ICMP_UNKNOWN", &frame).is_passed());
     }
+    // About a flow of another VIP than it comes to.
+    let flow = Packet::tcp("192.0.2.7:1", "10.0.200.1:80", SYN);
+    bench.send(&flow).sent();
+    bench.send_frame(&error(&about, ROUTER, VIP, 500).0).sent();
+    let (frame, _) = error(&about, ROUTER, "10.0.200.2", 500);
+    assert!(bench.counted("ICMP_UNKNOWN", &frame).is_passed());
 }
 
 /// By a hash, the backend of a flow that is not remembered is known all the same.

@@ -12,12 +12,14 @@
 mod answers;
 mod bench;
 mod build;
+mod chaos;
 mod errors;
 mod flows;
 mod forward;
 mod layouts;
 mod nat;
 mod read;
+mod schedulers;
 mod services;
 mod table;
 mod untouched;

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    Ethernet2Header, Icmpv4Header, Icmpv4Slice, Icmpv6Slice, IpNumber, Ipv4Header, Ipv6Extensions,
-    Ipv6Header, TcpHeader, UdpHeader,
+    Ethernet2Header, Icmpv4Slice, Icmpv6Slice, IpNumber, Ipv4Header, Ipv6Extensions, Ipv6Header,
+    TcpHeader, UdpHeader,
 };
 
 #[derive(Clone, Debug)]
@@ -130,9 +130,8 @@ fn read_body(src: IpAddr, dst: IpAddr, proto: IpNumber, body: &[u8]) -> Result<B
         }
         IpNumber::ICMP => {
             let icmp = Icmpv4Slice::from_slice(body).map_err(|e| text(&e))?;
-            let header = icmp.header();
-            let right = Icmpv4Header::with_checksum(header.icmp_type, icmp.payload());
-            same(right.checksum, icmp.checksum(), "ICMP")?;
+            // Of types whose header it knows nothing of, the parser sums up noughts.
+            same(crate::build::checksum(body, 0), 0, "ICMP")?;
             Body::Icmp(
                 icmp.type_u8(),
                 icmp.code_u8(),
