@@ -64,7 +64,7 @@ fn whole(numbers: &mut Numbers) -> Vec<u8> {
 }
 
 fn any_bytes(bench: &mut Bench) {
-    let mut numbers = Numbers(0x51ee_d5);
+    let mut numbers = Numbers(0x0051_eed5);
     let at = |vip: &str| -> Vec<String> {
         let to = |ports: &str| match vip.contains(':') {
             true => format!("[{vip}]:{ports}"),

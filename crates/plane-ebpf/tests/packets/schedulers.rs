@@ -176,7 +176,7 @@ fn by_hash(bench: &mut Bench) {
             }
             words.push(0);
             let hash = words.into_iter().fold(seed, stir);
-            let place = (hash & 0xffff_ffff) * table.entries.len() as u64 >> 32;
+            let place = ((hash & 0xffff_ffff) * table.entries.len() as u64) >> 32;
             let candidate = &candidates[table.entries[place as usize] as usize];
             let right: BackendAddr = format!("10.0.1.{chosen}").parse().unwrap();
             assert_eq!(candidate.addr, right, "{kind} {packet:?}");
