@@ -27,6 +27,12 @@ impl Files {
         Self(Some(Arc::new(names.into_iter().map(with_text).collect())))
     }
 
+    /// The names of those that could be read, with their texts.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.0.iter().flat_map(|files| files.iter());
+        files.filter_map(|(name, text)| Some((&**name, &**text.as_ref().ok()?)))
+    }
+
     /// The text of a file; none if no files were read.
     pub(crate) fn get(&self, name: &str) -> Option<Result<Arc<str>, String>> {
         let files = self.0.as_ref()?;

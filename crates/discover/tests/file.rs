@@ -378,3 +378,53 @@ async fn files_that_it_names_are_watched_with_it() {
     fs::write(&page, "four").unwrap();
     assert_eq!(shown(next().await), "four");
 }
+
+/// A page has no end of its own, so its beginning alone is as good a page.
+#[tokio::test]
+async fn the_beginning_of_a_page_has_to_stay() {
+    let dir = Dir::new();
+    let (path, page) = (dir.file("plimsoll.toml"), dir.file("sorry.html"));
+    fs::write(&path, "[error-pages]\n5xx = \"sorry.html\"\n").unwrap();
+    let write = |text: &str| {
+        fs::write(dir.file("new"), text).unwrap();
+        fs::rename(dir.file("new"), &page).unwrap();
+    };
+    write("<p>one</p>");
+    let (sender, mut updates) = channel(16);
+    let watch = Watch {
+        interval: Duration::from_millis(10),
+        settle: Duration::from_millis(30),
+        patience: Duration::from_secs(600),
+    };
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let told = shown.clone();
+    let source = FileSource::native(&path, move |config| {
+        let page = config.error_pages.get(503).unwrap();
+        told.lock().unwrap().push(page.text().to_string());
+    });
+    let reload = Arc::new(Notify::new());
+    tokio::spawn(source.watched(watch).run(sender, reload.clone()));
+    let mut next = async || {
+        timeout(BOUND, updates.recv())
+            .await
+            .unwrap()
+            .unwrap()
+            .update
+    };
+    assert!(matches!(next().await, Update::Reset(_)));
+    // Half written, and then whole: nothing has changed.
+    write("<p>on");
+    let Update::Stale { reason } = next().await else {
+        panic!("it may be half written");
+    };
+    assert!(reason.contains("as if being written"), "{reason}");
+    write("<p>one</p>");
+    assert_eq!(next().await, Update::Fresh);
+    assert_eq!(*shown.lock().unwrap(), ["<p>one</p>"]);
+    // What one is told to read is meant.
+    write("<p>");
+    assert!(matches!(next().await, Update::Stale { .. }));
+    reload.notify_one();
+    assert!(matches!(next().await, Update::Reset(_)));
+    assert_eq!(*shown.lock().unwrap(), ["<p>one</p>", "<p>"]);
+}

@@ -15,6 +15,24 @@ pub(super) struct Contents {
     pub(super) files: Files,
 }
 
+impl Contents {
+    /// Whether this may be `last` half written: its text ends where that of `last` goes on, or one of the
+    /// files does that both have.
+    pub(super) fn is_beginning_of(&self, last: &Self) -> bool {
+        let file = |(name, text)| {
+            let mut known = last.files.texts().filter(|(other, _)| *other == name);
+            known.any(|(_, whole)| is_beginning(text, whole))
+        };
+        is_beginning(&self.text, &last.text) || self.files.texts().any(file)
+    }
+}
+
+/// Whether more than white space is missing of `whole`.
+fn is_beginning(text: &str, whole: &str) -> bool {
+    let rest = whole.strip_prefix(text);
+    rest.is_some_and(|rest| !rest.trim().is_empty())
+}
+
 /// The files that a text names.
 pub(super) type Named = dyn Fn(&str) -> Vec<String> + Send + Sync;
 

@@ -3,8 +3,8 @@
 //! The file is looked at in short intervals: inode, size and times of what the path leads to. That
 //! sees everything an editor, `mv`, `ln -sf` or a Kubernetes volume can do to it, on every file
 //! system. What has just changed is read once it has held still for a moment, so that a file
-//! being written is not read half. A text that could be the beginning of the last good one has to
-//! hold still for longer. Once in a while it is read in any case: not every file system tells
+//! being written is not read half. What could be the beginning of the last good text, or of a file
+//! that it names, has to hold still for longer. Once in a while it is read in any case: not every file system tells
 //! states apart that are close to each other. Files that it names are watched with it: they are a part
 //! of what it says.
 
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_config::Config;
 use plimsoll_model::{Route, Service};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
@@ -52,31 +53,44 @@ impl Default for Watch {
 }
 
 /// What a text says, or why it says nothing, fit to be shown.
-type Parsed = Result<(Vec<Service>, Vec<Route>), String>;
+type Parsed<T> = Result<T, String>;
+
+/// What a text says; in the native format with what else that says.
+type Said = (Vec<Service>, Vec<Route>, Option<Config>);
+
+type Parse = dyn Fn(&Contents) -> Parsed<Said> + Send + Sync;
+
+/// Something new that can be parsed.
+struct News {
+    read: Contents,
+    entries: Vec<Entry>,
+    config: Option<Config>,
+}
 
 /// A file that is read and watched.
 pub struct FileSource {
     id: SourceId,
     path: Arc<Path>,
-    parse: Box<dyn Fn(&Contents) -> Parsed + Send + Sync>,
+    parse: Box<Parse>,
+    settings: Box<dyn Fn(&Config) + Send + Sync>,
     named: Arc<Named>,
     /// The file and those that it named when it was read last.
     paths: Arc<[PathBuf]>,
     watch: Watch,
     /// The last that could be parsed.
     good: Option<Contents>,
-    /// A text that is the beginning of the last good one, and since when it is there.
-    beginning: Option<(String, Instant)>,
+    /// What may be the beginning of the last good one, and since when it is there.
+    beginning: Option<(Contents, Instant)>,
     /// Why the source is stale, if it is.
     stale: Option<Arc<str>>,
 }
 
 impl FileSource {
-    /// A file in the native format. `settings` is told of every new text that can be parsed, for
-    /// those of its tables that are no services and routes.
+    /// A file in the native format. `settings` is told of every new text that comes into force, for
+    /// those of its tables that are no services and routes; it gets it without these.
     pub fn native(
         path: impl Into<PathBuf>,
-        settings: impl Fn(&plimsoll_config::Config) + Send + Sync + 'static,
+        settings: impl Fn(&Config) + Send + Sync + 'static,
     ) -> Self {
         let path = path.into();
         let name = path.display().to_string();
@@ -84,31 +98,38 @@ impl FileSource {
         let parse = move |Contents { text, files }: &Contents| match plimsoll_config::parse_with(
             &source, text, files,
         ) {
-            Ok(config) => {
-                settings(&config);
-                Ok((config.services, config.routes))
+            Ok(mut config) => {
+                let services = std::mem::take(&mut config.services);
+                let routes = std::mem::take(&mut config.routes);
+                Ok((services, routes, Some(config)))
             }
             Err(faults) => {
                 let text = plimsoll_config::render(&name, text, &faults);
                 Err(text.trim_end().into())
             }
         };
-        Self::with(path, parse, plimsoll_config::named_files)
+        let mut source = Self::with(path, parse, plimsoll_config::named_files);
+        source.settings = Box::new(settings);
+        source
     }
 
     /// A file in the format that `parse` reads; names of services and of routes are unique in what
     /// it gives.
     pub fn new(
         path: impl Into<PathBuf>,
-        parse: impl Fn(&str) -> Parsed + Send + Sync + 'static,
+        parse: impl Fn(&str) -> Parsed<(Vec<Service>, Vec<Route>)> + Send + Sync + 'static,
     ) -> Self {
         let path = path.into();
-        Self::with(path, move |contents| parse(&contents.text), |_| Vec::new())
+        let parse = move |contents: &Contents| {
+            let (services, routes) = parse(&contents.text)?;
+            Ok((services, routes, None))
+        };
+        Self::with(path, parse, |_| Vec::new())
     }
 
     fn with(
         path: PathBuf,
-        parse: impl Fn(&Contents) -> Parsed + Send + Sync + 'static,
+        parse: impl Fn(&Contents) -> Parsed<Said> + Send + Sync + 'static,
         named: impl Fn(&str) -> Vec<String> + Send + Sync + 'static,
     ) -> Self {
         let name = format!("file:{}", path.display());
@@ -117,6 +138,7 @@ impl FileSource {
             paths: [path.clone()].into(),
             path: path.into(),
             parse: Box::new(parse),
+            settings: Box::new(|_| {}),
             named: Arc::new(named),
             watch: Watch::default(),
             good: None,
@@ -220,9 +242,9 @@ impl FileSource {
     fn say(&mut self, read: Result<Contents, String>, whole: bool) -> Option<Update> {
         let parsed = self.parse(read);
         let parsed = match parsed {
-            Ok(Some((read, _))) if !whole && self.is_beginning(&read.text) => Err(format!(
-                "{}: it ends where the last one went on, as if being written: it counts once it \
-                 has stayed so for {:?}, or when told to read it",
+            Ok(Some(news)) if !whole && self.is_beginning(&news.read) => Err(format!(
+                "{}: it, or a file that it names, ends where the last one went on, as if being \
+                 written: it counts once it has stayed so for {:?}, or when told to read it",
                 self.path.display(),
                 self.watch.patience
             )),
@@ -232,10 +254,13 @@ impl FileSource {
             }
         };
         match parsed {
-            Ok(Some((read, entries))) => {
-                self.good = Some(read);
+            Ok(Some(news)) => {
+                if let Some(config) = &news.config {
+                    (self.settings)(config);
+                }
+                self.good = Some(news.read);
                 self.stale = None;
-                Some(Update::Reset(entries))
+                Some(Update::Reset(news.entries))
             }
             Ok(None) => self.stale.take().map(|_| Update::Fresh),
             Err(reason) if self.stale.as_deref() == Some(&*reason) => None,
@@ -247,27 +272,21 @@ impl FileSource {
         }
     }
 
-    /// Whether a text may be the beginning only of one that is being written: it is one of the
-    /// last good text, and has not been there for long.
-    fn is_beginning(&mut self, text: &str) -> bool {
+    /// Whether this may be the beginning only of what is being written: it is one of the last
+    /// good, and has not been there for long.
+    fn is_beginning(&mut self, read: &Contents) -> bool {
         let good = self.good.as_ref();
-        let Some(rest) = good.and_then(|good| good.text.strip_prefix(text)) else {
-            return false;
-        };
-        if is_blank(rest) {
+        if !good.is_some_and(|good| read.is_beginning_of(good)) {
             return false;
         }
-        if (self.beginning.as_ref()).is_none_or(|(known, _)| known != text) {
-            self.beginning = Some((text.to_owned(), Instant::now()));
+        if (self.beginning.as_ref()).is_none_or(|(known, _)| known != read) {
+            self.beginning = Some((read.clone(), Instant::now()));
         }
         !self.is_patience_over()
     }
 
     /// The entries of what was read; none if it is the last that was good.
-    fn parse(
-        &self,
-        read: Result<Contents, String>,
-    ) -> Result<Option<(Contents, Vec<Entry>)>, String> {
+    fn parse(&self, read: Result<Contents, String>) -> Result<Option<News>, String> {
         let read = read.map_err(|reason| format!("{}: {reason}", self.path.display()))?;
         if self.good.as_ref() == Some(&read) {
             return Ok(None);
@@ -279,7 +298,7 @@ impl FileSource {
                 self.path.display()
             ));
         }
-        let (services, routes) = (self.parse)(&read)?;
+        let (services, routes, config) = (self.parse)(&read)?;
         let services = services.into_iter().map(|service| Entry {
             key: EntryKey::new(format!("service {}", service.name())),
             item: Item::Service(service.into()),
@@ -289,7 +308,11 @@ impl FileSource {
             item: Item::Route(route.into()),
         });
         let entries = services.chain(routes).collect();
-        Ok(Some((read, entries)))
+        Ok(Some(News {
+            read,
+            entries,
+            config,
+        }))
     }
 }
 

@@ -136,7 +136,11 @@ impl Exchange<'_> {
                 } else {
                     "before a response"
                 };
-                backend.was_reset(format!("{when}: {why}"));
+                // An idle connection may be closed whenever the backend likes, though this request is
+                // not safe to send again.
+                if received || !reused {
+                    backend.was_reset(format!("{when}: {why}"));
+                }
                 let failure = Failure::new(
                     StatusCode::BAD_GATEWAY,
                     "the backend gave no valid response",

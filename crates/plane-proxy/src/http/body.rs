@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::compress::Packed;
 use super::gate::Gate;
 use super::pool::BackendConn;
-use super::replaced::Replaced;
+use super::replaced::{Replaced, Rest};
 use crate::access::End;
 use crate::backend::{LiveBackend, Place};
 use crate::conn::{Conn, Phase};
@@ -334,6 +334,26 @@ impl Download {
         self.end_request();
         self.client.note(|record, _| record.end(End::CLEAN));
         self.client.log(&self.worker);
+    }
+
+    /// The client gets something else at once, so that the response has ended for it. What is left to
+    /// be read if the connection can be used again after it.
+    pub(crate) fn part(mut self) -> Option<Rest> {
+        let flow = self.flow.take();
+        if let Some(latency) = self.service.shared.latency(self.worker.id) {
+            latency.duration.record(self.client.taken());
+        }
+        self.give_up();
+        let uploaded = self.upload.as_ref().is_none_or(|u| u.get() == Upload::Done);
+        let (driven, place) = flow.filter(|_| uploaded)?;
+        Some(Rest {
+            conn: driven.into_conn()?,
+            place,
+            incoming: self.incoming,
+            worker: self.worker,
+            client: self.client,
+            errored: self.errored,
+        })
     }
 
     fn end_request(&self) {

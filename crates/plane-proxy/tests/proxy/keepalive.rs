@@ -1,11 +1,14 @@
 //! Connections that serve more than one request, on either side.
 
+use plimsoll_plane::{Event, Plane};
 use plimsoll_testkit::{Answer, HttpBehaviour, wait_until_async};
 use plimsoll_testkit::{
     BACKEND_HEADER, Client, ClientPlan, Ending, HttpBackend, ID_HEADER, Raw, Reuse,
 };
 
-use crate::common::{BOUND, LATE, MOMENT, Proxy, at, ms, timed};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::common::{BOUND, LATE, MOMENT, Proxy, Scripted, at, ms, timed};
 
 fn get(id: &str, more: &str) -> String {
     format!("GET /{id} HTTP/1.1\r\nHost: a\r\n{ID_HEADER}: {id}\r\n{more}\r\n")
@@ -75,6 +78,46 @@ async fn a_backend_that_closes_connections_is_served_by_new_ones() {
         if behaviour.announce_close || behaviour.answer == Answer::UntilClose {
             assert_eq!(backend.stats().connections - before, 60);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_backend_is_not_blamed_for_closing_an_idle_connection() {
+    // Each connection serves one request, and ends when the next has come.
+    let backend = Scripted::start(async |mut stream| {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await;
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(answer).await;
+        let _ = stream.read(&mut request).await;
+    })
+    .await;
+    let mut proxy = Proxy::http(&[backend.address]);
+    let mut events = proxy.plane.events().unwrap();
+    let mut client = proxy.connect().await;
+    let mut closed = 0;
+    // On a slow machine a connection may be idle for too long for a POST to be trusted to it.
+    for _ in 0..200 {
+        let answer = client.get("a", "/", BOUND).await.unwrap();
+        assert_eq!(answer.status, 200);
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+        client.send(post).await.unwrap();
+        let answer = client.read_response(BOUND).await.unwrap();
+        match answer.status {
+            502 => closed += 1,
+            status => assert_eq!(status, 200),
+        }
+        if closed == 4 {
+            break;
+        }
+    }
+    assert_eq!(
+        closed, 4,
+        "it may have been worked on, so nobody sends it again"
+    );
+    assert_eq!(proxy.counters_of(backend.address).failures, 4);
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, Event::Reset { .. }), "{event:?}");
     }
 }
 

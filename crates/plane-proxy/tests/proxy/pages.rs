@@ -8,7 +8,9 @@ use plimsoll_model::{
 use plimsoll_plane_proxy::{CommonPages, Options};
 use plimsoll_testkit::{Answer, Ending, HttpBackend, HttpBehaviour, Phase, Raw, Response};
 
-use crate::common::{BOUND, Proxy, at, put_route, route};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::common::{BOUND, Proxy, Scripted, at, ms, put_route, route};
 
 fn page(file: &str, text: &str) -> Page {
     Page::new(file, text.into()).unwrap()
@@ -207,6 +209,8 @@ async fn backends_are_left_alone_unless_that_is_asked_for() {
         status(code);
         for method in ["GET", "HEAD", "GET"] {
             let answer = send(&mut client, method, "Accept-Encoding: gzip\r\n").await;
+            // What is left of the backend's body may be read behind the page.
+            proxy.settled().await;
             assert_eq!(answer.status, code);
             let says = |name| answer.head.get(name);
             let id = says("x-id").unwrap();
@@ -220,6 +224,7 @@ async fn backends_are_left_alone_unless_that_is_asked_for() {
             assert_eq!(answer.text(), body, "{code} {method}");
         }
     }
+    proxy.settled().await;
     // Neither asked for, nor is there a page.
     for code in [403, 502, 200] {
         status(code);
@@ -287,6 +292,88 @@ async fn whatever_becomes_of_a_backends_body_the_page_is_whole() {
     assert!(text.ends_with(&long));
     assert_eq!(ending, Ending::Close);
     proxy.settled().await;
+}
+
+/// A backend that answers with 502 and the beginning of a body. The rest of that does
+/// not come.
+async fn stalling() -> Scripted {
+    Scripted::start(async |mut stream| {
+        let mut request = [0; 4096];
+        // The proxy may end the connection at any time.
+        let _ = stream.read(&mut request).await;
+        let head = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 100\r\n\r\nabc";
+        let _ = stream.write_all(head).await;
+        let _ = stream.read(&mut request).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_page_does_not_wait_for_a_body_that_stalls() {
+    let common = CommonPages::default();
+    common.set(&pages(&[("5xx", "x.txt", "sorry")]));
+    let options = Options {
+        workers: 2,
+        pages: common.clone(),
+        ..Options::default()
+    };
+    let backend = stalling().await;
+    let http = of(ErrorPages::default(), &["5xx"]);
+    let backends = vec![at(backend.address)];
+    let proxy = Proxy::of(options, plimsoll_model::Proto::Http, backends, |spec| {
+        spec.http = Some(http.into());
+        spec.timeouts.stall = ms(600_000);
+        spec.timeouts.response = ms(600_000);
+    });
+    let mut client = proxy.connect().await;
+    for _ in 0..3 {
+        let answer = send(&mut client, "GET", "").await;
+        assert_eq!((answer.status, answer.text().as_str()), (502, "sorry"));
+        assert!(!answer.closes());
+    }
+    // Nor do the backend's places.
+    proxy.settled().await;
+    assert_eq!(backend.accepted(), 3);
+    assert_eq!(proxy.counters_of(backend.address).failures, 0);
+}
+
+#[tokio::test]
+async fn what_comes_late_of_a_body_behind_its_page_is_read() {
+    let backend = HttpBackend::start("b").unwrap();
+    let common = CommonPages::default();
+    common.set(&pages(&[("5xx", "x.txt", "sorry")]));
+    let proxy = proxy(&[&backend], &common, of(ErrorPages::default(), &["5xx"]));
+    backend.behave(HttpBehaviour {
+        status: 500,
+        bytes: 200,
+        ..HttpBehaviour::answering(Answer::Slow {
+            piece: 100,
+            pause: ms(5),
+        })
+    });
+    let mut client = proxy.connect().await;
+    for _ in 0..5 {
+        let answer = send(&mut client, "GET", "").await;
+        assert_eq!((answer.status, answer.text().as_str()), (500, "sorry"));
+        proxy.settled().await;
+    }
+    let counted = proxy.counters_of(backend.address());
+    assert_eq!((counted.requests, counted.failures), (5, 0));
+    assert!(counted.bytes_out >= 5 * 200, "{}", counted.bytes_out);
+}
+
+#[tokio::test]
+async fn a_target_with_control_bytes_gets_the_page() {
+    let backend = HttpBackend::start("b").unwrap();
+    let common = CommonPages::default();
+    common.set(&pages(&[("400", "x.txt", "what?")]));
+    let proxy = proxy(&[&backend], &common, ServiceHttp::default());
+    let mut client = proxy.connect().await;
+    let head = "GET /a\u{1} HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.send(head).await.unwrap();
+    let answer = client.read_response(BOUND).await.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (400, "what?"));
+    assert_eq!(proxy.refused(400), 1);
 }
 
 #[tokio::test]

@@ -85,6 +85,10 @@ impl Head {
         if line.len() > limits.line {
             return Line::Bad(414);
         }
+        // Nor has one control bytes (RFC 3986 §2); a method or a version has none either.
+        if line.iter().any(u8::is_ascii_control) {
+            return Line::Bad(400);
+        }
         // No target has a fragment (RFC 9112 §3.2); to some it is part of the path, to some not.
         let before = memchr(b'#', line).and_then(|at| line.get(..at));
         if before.is_some_and(|method| method.contains(&b' ')) {

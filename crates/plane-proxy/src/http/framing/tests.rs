@@ -69,6 +69,10 @@ fn what_is_ambiguous_is_refused() {
     assert_eq!(rejected("GET / HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(rejected("GET / HTTP/1.1\nHost: a\n\n"), 400);
     assert_eq!(rejected("GET /\r\n"), 400);
+    for control in ['\0', '\u{1}', '\t', '\u{1b}', '\u{7f}'] {
+        let text = format!("GET /a{control} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(rejected(&text), 400, "{text:?}");
+    }
     assert_eq!(rejected("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
 }
 
