@@ -55,10 +55,11 @@ pub(crate) fn attach(
 }
 
 /// Detaches the programs from all interfaces.
-pub(crate) fn detach(netlink: &mut Netlink) -> Result<()> {
+pub(crate) fn detach(netlink: &mut Netlink, kernel: &Kernel) -> Result<()> {
     for (link, _) in hooks::ours(netlink)? {
         hooks::detach_xdp(netlink, link.index)?;
-        hooks::detach_tc(netlink, link.index, crate::sys::PREFIX)?;
+        // A node's program may be there, too.
+        hooks::detach_tc(netlink, link.index, kernel.tc.name())?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use plimsoll_plane::{
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::check::{self, NAME};
+use crate::kernel::NAMES;
 use crate::plane::{EVENTS, EbpfPlane, Options};
 use crate::sys::{Error, Netlink, Result, hooks};
 
@@ -89,7 +90,10 @@ impl OnDemand {
 /// Whether an earlier process left programs of ours in this namespace.
 fn is_left() -> Result<bool> {
     let mut netlink = Netlink::open()?;
-    Ok(!hooks::ours(&mut netlink)?.is_empty())
+    let left = hooks::ours(&mut netlink)?;
+    Ok(left
+        .iter()
+        .any(|(_, attached)| NAMES.contains(&attached.name.as_str())))
 }
 
 fn not_loaded(op: &Op) -> ItemResult {

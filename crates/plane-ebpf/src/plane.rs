@@ -134,7 +134,7 @@ impl EbpfPlane {
     /// # Errors
     /// What the kernel says.
     pub fn detach(mut self) -> Result<()> {
-        interfaces::detach(&mut self.netlink)
+        interfaces::detach(&mut self.netlink, &self.kernel)
     }
 
     /// Why packets are not taken at some interfaces, by their names.

@@ -9,5 +9,5 @@ mod sizes;
 pub use clock::Clock;
 pub use maps::Maps;
 pub use notes::Owner;
-pub use open::{Kernel, Opened};
+pub use open::{Kernel, NAMES, Opened};
 pub use sizes::Sizes;

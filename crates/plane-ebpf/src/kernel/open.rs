@@ -13,6 +13,9 @@ use crate::sys::{Error, Map, Netlink, Object, Program, Result};
 static TC: &[u8] = include_bytes!("../../objects/director-tc.o");
 static XDP: &[u8] = include_bytes!("../../objects/director-xdp.o");
 
+/// The names of our programs, for TC and XDP. Others of ours may be there, a node's.
+pub const NAMES: [&str; 2] = ["plimsoll_tc", "plimsoll_xdp"];
+
 /// In how many seconds the sweep goes through the whole table of flows.
 const SWEEP_SECONDS: u32 = 10;
 
@@ -130,7 +133,10 @@ impl Kernel {
 
 /// The maps of what is attached, if they are such as ours.
 fn find(left: &[(Link, Attached)]) -> Result<Option<BTreeMap<String, Map>>> {
-    for (_, attached) in left {
+    let directors = left
+        .iter()
+        .filter(|(_, a)| NAMES.contains(&a.name.as_str()));
+    for (_, attached) in directors {
         let Ok(program) = Program::from_id(attached.id) else {
             continue;
         };
