@@ -164,6 +164,7 @@ impl EbpfPlane {
         let Some((name, addr, note)) = known else {
             return self.free(slot);
         };
+        self.owners.insert(slot, (name.clone(), addr.clone()));
         if value.flags & BACKEND_LEFT != 0 {
             let service = name;
             self.leaving.insert(slot, Leaving { service, addr });
@@ -234,7 +235,11 @@ impl EbpfPlane {
         let places = entry.places.iter();
         let taken = places.map(|place| {
             let vip = found.vips.get(&place.ip).map(|vip| vip.id);
-            found.places.get(place) == Some(&entry.id) && vip == self.vips.get(place.ip)
+            // The replies of NAT take the VIP's address from there.
+            let addr = vip.and_then(|id| self.kernel.maps.get("vip_addrs", &id).ok().flatten());
+            found.places.get(place) == Some(&entry.id)
+                && vip == self.vips.get(place.ip)
+                && addr == Some(layout::Addr::from(place.ip))
         });
         if !all.chain(taken).all(|as_written| as_written) {
             return Ok(false);
@@ -282,13 +287,6 @@ impl EbpfPlane {
     /// The service and the backend of a slot's name in a flow or a set.
     pub(crate) fn owner_of(&self, slot_name: u32) -> Option<(&Name, &BackendAddr)> {
         let (slot, _) = slot_of(slot_name);
-        if let Some(left) = self.leaving.get(&slot) {
-            return Some((&left.service, &left.addr));
-        }
-        self.entries.iter().find_map(|(name, entry)| {
-            let mut slots = entry.slots.iter();
-            let (addr, _) = slots.find(|(_, known)| **known == slot)?;
-            Some((name, addr))
-        })
+        self.owners.get(&slot).map(|(name, addr)| (name, addr))
     }
 }

@@ -74,6 +74,11 @@ impl Slots {
         Some((slot, *generation))
     }
 
+    /// The generation of a slot that was given out or found.
+    pub(crate) fn generation(&self, slot: u32) -> u8 {
+        self.generations.get(&slot).copied().unwrap_or_default()
+    }
+
     /// This slot is in use, or was, as was found.
     pub(crate) fn found(&mut self, slot: u32, generation: u8, used: bool) {
         self.numbers.occupy(slot);

@@ -51,6 +51,8 @@ pub struct EbpfPlane {
     pub(crate) vips: Vips,
     /// Backends that no service has any more, until their flows have ended.
     pub(crate) leaving: BTreeMap<u32, Leaving>,
+    /// Whose the slots are, those of backends that are leaving included.
+    pub(crate) owners: BTreeMap<u32, (Name, BackendAddr)>,
     /// Next hops that the kernel keeps fresh for us.
     pub(crate) managed: BTreeSet<(u32, IpAddr)>,
     /// Draining backends of which it was said that they have nothing any more.
@@ -118,6 +120,7 @@ impl EbpfPlane {
             slots: Slots::new(sizes.backends),
             vips: Vips::new(sizes.vips),
             leaving: BTreeMap::new(),
+            owners: BTreeMap::new(),
             managed: BTreeSet::new(),
             drained: BTreeSet::new(),
             events: (events, None),

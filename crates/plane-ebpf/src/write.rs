@@ -183,6 +183,7 @@ impl EbpfPlane {
             }
         };
         entry.slots.insert(addr.clone(), slot);
+        self.owners.insert(slot, (name.clone(), addr.clone()));
         Ok(slot)
     }
 
@@ -198,7 +199,8 @@ impl EbpfPlane {
             self.kernel.maps.get("backends", &slot).map_err(other)?;
         let held = held.unwrap_or_default();
         let mut value = backend.value;
-        value.generation = held.generation;
+        // Ours, whatever somebody else has written there: flows go by it.
+        value.generation = self.slots.generation(slot);
         value.service = entry.id;
         if backend.draining
             && let Some(drain) = drain_time(service)
@@ -472,16 +474,15 @@ impl EbpfPlane {
     /// Frees a slot: flows that still name it are forgotten when they are met.
     pub(crate) fn free(&mut self, slot: u32) -> Result<()> {
         let maps = &self.kernel.maps;
-        let held: Option<layout::Backend> = maps.get("backends", &slot)?;
-        let generation = held.unwrap_or_default().generation;
         let next = layout::Backend {
-            generation: generation.wrapping_add(1),
+            generation: self.slots.generation(slot).wrapping_add(1),
             ..layout::Backend::default()
         };
         maps.put("backends", &slot, &next)?;
         maps.remove_note(Owner::Backend(slot))?;
         self.slots.found(slot, next.generation, false);
         self.leaving.remove(&slot);
+        self.owners.remove(&slot);
         Ok(())
     }
 

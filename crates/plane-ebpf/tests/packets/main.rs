@@ -10,6 +10,7 @@
 )]
 
 mod answers;
+mod audit;
 mod bench;
 mod build;
 mod chaos;
