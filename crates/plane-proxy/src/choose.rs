@@ -28,6 +28,16 @@ pub(crate) struct Tried {
     ids: Vec<u64>,
     /// How many of them refused a connection at once.
     refused: u32,
+    /// Those that nothing could be opened to for now; boxed, for that is rare.
+    short: Option<Box<Short>>,
+}
+
+/// Backends that nothing can be opened to for now, by this host's doing.
+#[derive(Debug)]
+struct Short {
+    ids: Vec<u64>,
+    /// Until when to try them again, in ms of the plane's clock.
+    until: u64,
 }
 
 impl Tried {
@@ -45,8 +55,44 @@ impl Tried {
         true
     }
 
+    /// Takes note of a backend to which nothing could be opened for now, which is no try. `until` is how
+    /// long to wait for that, in ms of the plane's clock; the first of them holds.
+    pub(crate) fn pass_over(&mut self, backend: &LiveBackend, until: u64) {
+        let ids = Vec::new();
+        let short = (self.short).get_or_insert_with(|| Box::new(Short { ids, until }));
+        short.ids.push(backend.id);
+    }
+
+    /// Whether backends were passed over in this round.
+    pub(crate) fn has_passed_over(&self) -> bool {
+        self.short
+            .as_ref()
+            .is_some_and(|short| !short.ids.is_empty())
+    }
+
+    /// Whether so many were passed over that others are not looked for in this round.
+    pub(crate) fn round_is_over(&self) -> bool {
+        let most = PASSED_OVER as usize;
+        self.short
+            .as_ref()
+            .is_some_and(|short| short.ids.len() >= most)
+    }
+
+    /// Whether there is time to wait for those that were passed over.
+    pub(crate) fn may_wait(&self, now: u64) -> bool {
+        self.short.as_ref().is_some_and(|short| now < short.until)
+    }
+
+    /// Another round: those that were passed over may be tried again.
+    pub(crate) fn look_again(&mut self) {
+        if let Some(short) = &mut self.short {
+            short.ids.clear();
+        }
+    }
+
     fn has(&self, backend: &LiveBackend) -> bool {
-        self.ids.contains(&backend.id)
+        let short = |short: &Short| short.ids.contains(&backend.id);
+        self.ids.contains(&backend.id) || self.short.as_deref().is_some_and(short)
     }
 }
 

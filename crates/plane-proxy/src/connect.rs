@@ -22,9 +22,14 @@ use crate::worker::Worker;
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
-    /// This host could not even try: no file, no port, no memory. Not the backend's doing, and others
+    /// This host could not even try: no file, no memory. Not the backend's doing, and others
     /// may give back theirs: worth another try after a tick, as long as a connection may take.
     Local,
+    /// The same, but towards this backend: no port is left for it, or a rule of this host forbids it.
+    /// Others may be free.
+    Short,
+    /// The device or the address that it is to be reached by is not there.
+    NoWay,
     /// The backend refused at once.
     Refused,
     /// The backend cannot be reached.
@@ -36,6 +41,14 @@ pub(crate) enum ConnectError {
     /// The backend is to be reached from the client's address, or one of this host, but there is none
     /// of its family.
     Unfit,
+}
+
+impl ConnectError {
+    /// Whether the backend could not serve this connection however often it were tried: it is passed
+    /// over, as if there were one backend fewer.
+    pub(crate) fn is_unfit(&self) -> bool {
+        matches!(self, Self::Itself | Self::Unfit | Self::NoWay)
+    }
 }
 
 /// Connects within the time for that, for a client's connection; that to the backend begins with
@@ -86,9 +99,13 @@ pub(crate) async fn connect(
         None => None,
         Some(way) => match way.socket(Type::STREAM, Protocol::TCP) {
             Ok(socket) => Some(socket),
-            Err(error) => {
+            Err(error) if is_local(&error) || error.kind() == io::ErrorKind::AddrInUse => {
                 complain(worker, backend, &error);
                 return Err(ConnectError::Local);
+            }
+            Err(error) => {
+                failed(way.describe(&error));
+                return Err(ConnectError::NoWay);
             }
         },
     };
@@ -135,6 +152,10 @@ pub(crate) async fn connect(
             complain(worker, backend, &error);
             Err(ConnectError::Local)
         }
+        Ok(Err(error)) if is_short(&error) => {
+            complain(worker, backend, &error);
+            Err(ConnectError::Short)
+        }
         Ok(Err(error)) => {
             failed(describe(&error));
             match error.kind() {
@@ -158,19 +179,23 @@ fn complain(worker: &Worker, backend: &LiveBackend, error: &io::Error) {
     });
 }
 
-/// Whether it was this host that could not even try.
+/// Whether it was this host that could not even try, whichever backend it is.
 pub(crate) fn is_local(error: &io::Error) -> bool {
-    let local = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::ADDRNOTAVAIL,
-        Errno::PERM,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|raw| local.iter().any(|e| e.raw_os_error() == raw))
+    is_any(
+        error,
+        &[Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM],
+    )
+}
+
+/// Whether it was this host that could not connect to this backend: all ports towards it are taken
+/// (connect(2), `EADDRNOTAVAIL`), or it is not allowed to. Another backend may be reached.
+pub(crate) fn is_short(error: &io::Error) -> bool {
+    is_any(error, &[Errno::ADDRNOTAVAIL, Errno::PERM])
+}
+
+pub(crate) fn is_any(error: &io::Error, wanted: &[Errno]) -> bool {
+    let raw = error.raw_os_error();
+    raw.is_some_and(|raw| wanted.iter().any(|e| e.raw_os_error() == raw))
 }
 
 /// An error in the words of the field, without its number.

@@ -29,6 +29,7 @@ use crate::listener::Bound;
 use crate::load::Load;
 use crate::snapshot::{LiveService, SharedService, Snapshot, table_of};
 use crate::udp;
+use crate::way;
 use crate::worker::{self, Command, Shared};
 
 /// Events kept for control while it is busy.
@@ -152,6 +153,16 @@ impl ProxyPlane {
         };
         if let Some(spec) = spec.filter(|_| fits) {
             self.open_all(spec)?;
+        }
+        let to_backends = |spec: &ServiceSpec| spec.to_backends.clone();
+        if let Some(spec) = spec {
+            let held = self.held.services.get(&spec.name);
+            if held.and_then(|held| to_backends(&held.spec)) != to_backends(spec) {
+                // It may come later, as devices do.
+                for reason in way::missing(spec) {
+                    tracing::warn!(service = %spec.name, reason, "no backend can be reached so for now");
+                }
+            }
         }
         self.held.apply(op)?;
         match op {

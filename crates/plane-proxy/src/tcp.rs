@@ -13,7 +13,7 @@ use rustix::net::RecvFlags;
 use tokio::net::TcpStream;
 
 use crate::access::{End, Record};
-use crate::choose::{Tried, choose};
+use crate::choose::{NoPlace, Tried, choose};
 use crate::conn::Conn;
 use crate::connect::{ConnectError, connect};
 use crate::door::Door;
@@ -82,9 +82,18 @@ pub(crate) async fn serve(
     let mut tried = Tried::default();
     let early = early(&service, &client);
     loop {
+        if tried.round_is_over() && !Box::pin(pause(&worker, conn, &client, &mut tried)).await {
+            break;
+        }
         let choosing = choose(&worker, &service, conn, &tried, None);
         let place = match unless_gone(conn, &client, choosing).await {
             Some(Ok(place)) => place,
+            Some(Err(NoPlace::NoBackend)) if tried.has_passed_over() => {
+                match Box::pin(pause(&worker, conn, &client, &mut tried)).await {
+                    true => continue,
+                    false => break,
+                }
+            }
             Some(Err(none)) => {
                 conn.note(|record, _| record.end(none.code()));
                 break;
@@ -141,13 +150,17 @@ pub(crate) async fn serve(
                     break;
                 }
             }
+            Err(ConnectError::Short) => {
+                asked.forget();
+                tried.pass_over(backend, until);
+            }
             Err(ConnectError::Local) => {
                 asked.forget();
                 conn.note(|record, _| record.end(End::new(*b"RC")));
                 break;
             }
             Err(error) => {
-                let passed_over = matches!(error, ConnectError::Itself | ConnectError::Unfit);
+                let passed_over = error.is_unfit();
                 match passed_over {
                     true => asked.forget(),
                     false => asked.failed(),
@@ -175,6 +188,18 @@ pub(crate) async fn serve(
         counts.unserved.add(1);
     }
     refuse(&client);
+}
+
+/// Waits a tick for backends that were passed over; whether to go on, which is not so where the client has
+/// gone or the time for that has passed.
+async fn pause(worker: &Worker, conn: &Conn, client: &TcpStream, tried: &mut Tried) -> bool {
+    if !tried.may_wait(worker.now()) {
+        conn.note(|record, _| record.end(End::new(*b"RC")));
+        return false;
+    }
+    tried.look_again();
+    let pause = Box::pin(tokio::time::sleep(TICK));
+    unless_gone(conn, client, pause).await.is_some()
 }
 
 /// What the client has said already, where it may go along with the first packet to a backend. As

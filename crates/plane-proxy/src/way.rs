@@ -2,13 +2,15 @@
 //! device, a source address, data along with the first packet.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use plimsoll_model::{Invalid, ServiceSpec, ToBackends};
+use plimsoll_model::{Invalid, ServiceSpec, Source, ToBackends};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::connect::is_any;
 use crate::options::{be_transparent, choose_port_late, fast_open_connect};
 
 /// The way to one address.
@@ -83,6 +85,19 @@ impl<'a> Way<'a> {
         Ok(socket)
     }
 
+    /// Why there is no [`Way::socket`], in words of the configuration.
+    pub(crate) fn describe(&self, error: &io::Error) -> String {
+        match (&self.to.interface, self.source) {
+            (Some(interface), _) if is_any(error, &[Errno::NODEV]) => {
+                format!("to-backends: this host has no device {interface}")
+            }
+            (_, Some(source)) if is_any(error, &[Errno::ADDRNOTAVAIL]) => {
+                format!("to-backends: this host has no address {}", source.ip())
+            }
+            _ => format!("to-backends: {error}"),
+        }
+    }
+
     /// Connects a [`Way::socket`] for TCP; given up by dropping it. How much of `first` was sent, which may
     /// be all or nothing.
     pub(crate) async fn connect(
@@ -111,6 +126,36 @@ impl<'a> Way<'a> {
         established(&stream).await?;
         Ok((stream, sent))
     }
+}
+
+/// What a service wants of the ways to its backends that this host does not have now.
+pub(crate) fn missing(spec: &ServiceSpec) -> Vec<String> {
+    let Some(to) = spec.to_backends.as_deref() else {
+        return Vec::new();
+    };
+    let (v4, v6) = match to.source {
+        Source::Own { v4, v6 } => (v4.map(IpAddr::V4), v6.map(IpAddr::V6)),
+        _ => (None, None),
+    };
+    let mut sources: Vec<Option<IpAddr>> = [v4, v6].into_iter().flatten().map(Some).collect();
+    if sources.is_empty() {
+        sources.push(None);
+    }
+    let ways = sources.into_iter().map(|source| Way {
+        to,
+        addr: SocketAddr::new(source.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0),
+        source: source.map(|ip| SocketAddr::new(ip, 0)),
+    });
+    let mut missing: Vec<String> = ways
+        .filter_map(|way| match way.socket(Type::DGRAM, Protocol::UDP) {
+            Err(error) if is_any(&error, &[Errno::NODEV, Errno::ADDRNOTAVAIL]) => {
+                Some(way.describe(&error))
+            }
+            _ => None,
+        })
+        .collect();
+    missing.dedup();
+    missing
 }
 
 fn is_under_way(error: &io::Error) -> bool {
@@ -146,7 +191,7 @@ mod tests {
 
     use std::sync::Arc;
 
-    use plimsoll_model::{Origin, Source};
+    use plimsoll_model::Origin;
 
     use super::*;
 
@@ -181,6 +226,26 @@ mod tests {
         let local = socket.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(local.ip(), addr("127.0.0.9:0").ip());
         assert!(Way::of(&spec, addr("[::1]:80"), client).is_err());
+    }
+
+    #[test]
+    fn what_this_host_does_not_have_is_named() {
+        let v4 = |ip: [u8; 4]| {
+            let (v4, v6) = (Some(ip.into()), None);
+            from(Source::Own { v4, v6 })
+        };
+        assert_eq!(missing(&spec(None)), [""; 0]);
+        assert_eq!(missing(&spec(v4([127, 0, 0, 9]))), [""; 0]);
+        // RFC 5737: nobody's.
+        let nobodys = spec(v4([198, 51, 100, 7]));
+        let wanted = "to-backends: this host has no address 198.51.100.7";
+        assert_eq!(missing(&nobodys), [wanted]);
+        let device = spec(Some(ToBackends {
+            interface: "no-such0".parse().ok(),
+            ..ToBackends::default()
+        }));
+        let wanted = "to-backends: this host has no device no-such0";
+        assert_eq!(missing(&device), [wanted]);
     }
 
     #[test]

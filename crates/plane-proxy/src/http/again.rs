@@ -10,6 +10,7 @@ use super::exchange::{Exchange, Next};
 use super::failure::Failure;
 use crate::backend::LiveBackend;
 use crate::connect::ConnectError;
+use crate::worker::TICK;
 
 impl Exchange<'_> {
     pub(super) fn connect_failed(
@@ -18,12 +19,14 @@ impl Exchange<'_> {
         error: &ConnectError,
     ) -> Result<(), Failure> {
         let failure = match error {
-            ConnectError::Local => {
-                let why = "no connection to a backend can be opened now";
-                return Err(self.unserved(why).ending(*b"RC"));
+            ConnectError::Local => return Err(self.out_of_ways()),
+            ConnectError::Short => {
+                let until = self.client.worker.now() + self.service.timeouts.connect;
+                self.tried.pass_over(backend, until);
+                return Ok(());
             }
             // It could never serve: as if there were one backend fewer.
-            ConnectError::Itself | ConnectError::Unfit => {
+            ConnectError::Itself | ConnectError::Unfit | ConnectError::NoWay => {
                 let retries = self.service.spec.retries;
                 if !self.tried.failed(backend, true, retries) {
                     return Err(self.unserved("no backend can serve now"));
@@ -44,6 +47,24 @@ impl Exchange<'_> {
         }
         let refused = matches!(error, ConnectError::Refused);
         self.elsewhere(backend, refused, failure)
+    }
+
+    fn out_of_ways(&self) -> Failure {
+        let why = "no connection to a backend can be opened now";
+        self.unserved(why).ending(*b"RC")
+    }
+
+    /// Waits a tick for backends that were passed over.
+    ///
+    /// # Errors
+    /// The time for that has passed.
+    pub(super) async fn pause(&mut self) -> Result<(), Failure> {
+        if !self.tried.may_wait(self.client.worker.now()) {
+            return Err(self.failed.take().unwrap_or_else(|| self.out_of_ways()));
+        }
+        self.tried.look_again();
+        tokio::time::sleep(TICK).await;
+        Ok(())
     }
 
     /// Goes on to another backend, unless enough were tried.

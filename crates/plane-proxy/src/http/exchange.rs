@@ -178,6 +178,9 @@ impl<'a> Exchange<'a> {
                 };
                 return place.ok_or_else(none);
             }
+            if self.tried.round_is_over() {
+                Box::pin(self.pause()).await?;
+            }
             match choose(
                 &client.worker,
                 &self.service,
@@ -188,6 +191,13 @@ impl<'a> Exchange<'a> {
             .await
             {
                 Ok(place) => return Ok(place),
+                // Unless another service of the same route can serve.
+                Err(NoPlace::NoBackend)
+                    if self.tried.has_passed_over()
+                        && (self.failed.is_some() || self.others.len() == 0) =>
+                {
+                    Box::pin(self.pause()).await?;
+                }
                 Err(NoPlace::NoBackend) => match self.failed.take() {
                     Some(failure) => return Err(failure),
                     // Another service of the same route may.

@@ -12,7 +12,7 @@ use super::session::Key;
 use super::sockets::Sockets;
 use super::sys::{self, BATCH};
 use crate::backend::{LiveBackend, Place};
-use crate::connect::{describe, is_local};
+use crate::connect::{describe, is_local, is_short};
 use crate::itself::{self, Itself, is_itself};
 use crate::listener::Port;
 use crate::snapshot::LiveService;
@@ -143,6 +143,8 @@ impl Link {
 pub(super) enum Failure {
     /// The host has no descriptor, port or memory left.
     Host(io::Error),
+    /// The same towards this backend alone.
+    Short(io::Error),
     /// The backend cannot be reached from the client's address.
     Client(Invalid),
     Backend(String),
@@ -172,7 +174,12 @@ pub(super) fn connect(
     let way = Way::of(&service.spec, addr, key.client()).map_err(Failure::Client)?;
     let (socket, addr) = match &way {
         Some(way) => {
-            let socket = way.socket(Type::DGRAM, Protocol::UDP);
+            let socket = match way.socket(Type::DGRAM, Protocol::UDP) {
+                Err(error) if !is_local(&error) && error.kind() != io::ErrorKind::AddrInUse => {
+                    return Err(Failure::Backend(way.describe(&error)));
+                }
+                socket => socket,
+            };
             (socket.and_then(|socket| sockets.watch(socket)), way.addr())
         }
         None => (sockets.open(addr, now), addr),
@@ -185,6 +192,7 @@ pub(super) fn connect(
             own: way.is_some(),
         }),
         Err(error) if is_local(&error) => Err(Failure::Host(error)),
+        Err(error) if is_short(&error) => Err(Failure::Short(error)),
         Err(error) => Err(Failure::Backend(unreachable(&error))),
     }
 }

@@ -302,6 +302,12 @@ impl Session {
                     });
                     return Err(NO_ROOM);
                 }
+                Err(Failure::Short(error)) => {
+                    worker.complain(|| {
+                        tracing::warn!(backend = %backend.addr, %error, "cannot open a session for now");
+                    });
+                    true
+                }
                 Err(Failure::Client(error)) => {
                     worker.complain(|| {
                         tracing::warn!(backend = %backend.addr, %error, "no session for this client");

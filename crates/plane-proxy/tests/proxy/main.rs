@@ -45,6 +45,7 @@ mod retry_rules;
 mod routing;
 mod rules;
 mod schedulers;
+mod shortage;
 mod slow_start;
 mod sockets;
 mod stall;

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use plimsoll_model::{
-    Interface, ListenOptions, Op, Plan, ProxyVersion, Service, Source, ToBackends,
+    Backend, Interface, ListenOptions, Op, Origin, Plan, ProxyVersion, Service, Source, ToBackends,
 };
-use plimsoll_plane::{Plane, PlaneError};
-use plimsoll_testkit::{Client, ClientPlan, HttpBackend, Raw, Reuse, have_root};
+use plimsoll_plane::{Event, Plane, PlaneError};
+use plimsoll_testkit::{Client, ClientPlan, HttpBackend, Raw, Reuse, TempDir, have_root};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
 use crate::common::{BOUND, Proxy, Scripted, at, ms, pattern};
 
@@ -222,16 +222,53 @@ async fn devices_that_are_not_there_are_named() {
     assert!(reason.contains("no device no-such0"), "{reason}");
     // What was there goes on.
     proxy.serves().await;
-    // Not to be had for now, which is not the backend's doing.
-    let lost = Proxy::http_with(backends(), |spec| {
-        spec.timeouts.connect = ms(200);
+    // Nobody waits for it.
+    let mut lost = Proxy::http_with(backends(), |spec| {
+        spec.timeouts.connect = ms(600_000);
         spec.to_backends = leaving(ToBackends {
             interface: device("no-such0"),
             ..ToBackends::default()
         });
     });
     assert_eq!(lost.get("a", "/").await.status, 503);
-    assert_eq!(lost.counters_of(server.address()).connect_failures, 0);
+    assert_eq!(lost.counters_of(server.address()).connect_failures, 1);
+    let Ok(Event::ConnectFailed { reason, .. }) = lost.plane.events().unwrap().try_recv() else {
+        panic!("nothing was told");
+    };
+    assert_eq!(reason, "to-backends: this host has no device no-such0");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_there_costs_no_time() {
+    // RFC 5737: nobody's.
+    let nobodys = Source::Own {
+        v4: Some([198, 51, 100, 7].into()),
+        v6: None,
+    };
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("s");
+    let sorry = UnixListener::bind(&path).unwrap();
+    let backend = who().await;
+    let set = |spec: &mut plimsoll_model::ServiceSpec| {
+        spec.timeouts.connect = ms(600_000);
+        spec.to_backends = from(nobodys);
+    };
+    let mut alone = Proxy::tcp_with(vec![at(backend.address)], set);
+    assert!(alone.refuses().await);
+    let Ok(Event::ConnectFailed { reason, .. }) = alone.plane.events().unwrap().try_recv() else {
+        panic!("nothing was told");
+    };
+    let wanted = "to-backends: this host has no address 198.51.100.7";
+    assert_eq!(reason, wanted);
+    // No way leads to the sorry server, which is a Unix socket.
+    let proxy = Proxy::tcp_with(vec![at(backend.address)], |spec| {
+        set(spec);
+        let addr = format!("unix:{}", path.display()).parse().unwrap();
+        spec.sorry = Some(Backend::new(addr, Origin::new("test", "sorry")));
+    });
+    let _client = proxy.connect().await;
+    let accepted = tokio::time::timeout(BOUND, sorry.accept()).await;
+    accepted.unwrap().unwrap();
 }
 
 #[tokio::test]
