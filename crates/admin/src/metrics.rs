@@ -110,7 +110,7 @@ fn process(text: &mut Text, report: &Report) {
 }
 
 fn services(text: &mut Text, status: &Status) {
-    let families: [Family<ServiceStatus>; 15] = [
+    let families: [Family<ServiceStatus>; 16] = [
         (
             "plimsoll_service_requests_total",
             "counter",
@@ -194,6 +194,12 @@ fn services(text: &mut Text, status: &Status) {
             "counter",
             "Bytes of the bodies of responses after they were compressed.",
             |s| number(s.compression.bytes_out),
+        ),
+        (
+            "plimsoll_service_uncompressed_total",
+            "counter",
+            "Responses sent as they are because compress-memory was in use.",
+            |s| number(s.compression.no_memory),
         ),
         (
             "plimsoll_service_in_force",
@@ -393,6 +399,13 @@ fn control(text: &mut Text, status: &Status) {
         text.sample(name, &[("plane", &plane.name)], number(plane.repairs));
     }
     access_log(text, status);
+    let name = "plimsoll_compress_memory_bytes";
+    let help = "What responses that are being compressed hold now, of compress-memory.";
+    text.family(name, "gauge", help);
+    for plane in &status.planes {
+        let labels = [("plane", plane.name.as_str())];
+        text.sample(name, &labels, number(plane.compress_memory));
+    }
     let name = "plimsoll_worker_connections";
     let help = "Connections of clients that the worker has now.";
     text.family(name, "gauge", help);

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use plimsoll_model::Compress;
+
 use crate::access::{self, AccessLogSettings};
 use crate::fields::{Faults, Node, Place};
 use crate::schema;
@@ -40,6 +42,8 @@ pub struct Daemon {
     pub drain: Duration,
     /// How log lines are written; none leaves it to the command line.
     pub log: Option<LogFormat>,
+    /// Bytes that all responses that are being compressed may hold together; 0 is no limit.
+    pub compress_memory: u64,
     /// How requests and connections are logged, and where to.
     pub access_log: AccessLogSettings,
 }
@@ -58,6 +62,7 @@ impl Default for Daemon {
             metrics: None,
             drain: Duration::from_secs(30),
             log: None,
+            compress_memory: Compress::MEMORY,
             access_log: AccessLogSettings::default(),
         }
     }
@@ -100,6 +105,12 @@ pub(crate) fn read(node: &Node<'_>, faults: &mut Faults) -> ReadDaemon {
     daemon.log = table
         .get("log")
         .and_then(|node| node.word("log format", &LogFormat::NAMES, faults));
+    if let Some(bytes) = table
+        .get("compress-memory")
+        .and_then(|node| node.integer(0, i64::MAX.into(), faults))
+    {
+        daemon.compress_memory = bytes;
+    }
     if let Some(node) = table.get("access-log") {
         daemon.access_log = access::read(&node, faults);
     }

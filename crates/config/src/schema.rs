@@ -176,6 +176,7 @@ pub const DAEMON: &[&str] = &[
     "metrics",
     "drain",
     "log",
+    "compress-memory",
     "access-log",
 ];
 

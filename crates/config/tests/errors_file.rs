@@ -152,6 +152,14 @@ fn daemon() {
         &["2:11: daemon.workers: 257 is out of range"],
     );
     check(
+        "[daemon]\ncompress-memory = -1\n",
+        &["2:19: daemon.compress-memory: -1 is out of range"],
+    );
+    check(
+        "[daemon]\ncompress-memory = \"256MiB\"\n",
+        &["2:19: daemon.compress-memory: wrong type, a string"],
+    );
+    check(
         "[daemon]\nworkers = \"4\"\n",
         &["2:11: daemon.workers: wrong type, a string"],
     );

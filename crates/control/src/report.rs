@@ -21,6 +21,7 @@ use crate::{Aside, Freshness, Reconciler};
 #[derive(Default)]
 struct Counted {
     access_log: AccessLogCounters,
+    compress_memory: u64,
     workers: Vec<u64>,
     services: HashMap<String, ServiceCounters>,
     listens: BTreeMap<Listen, ListenState>,
@@ -32,6 +33,7 @@ impl From<Counters> for Counted {
         let listens = counters.listens.into_iter();
         Self {
             access_log: counters.access_log,
+            compress_memory: counters.compress_memory,
             workers: counters.workers,
             services: services.map(|s| (s.name.clone(), s)).collect(),
             listens: listens.map(|l| (l.listen, l)).collect(),
@@ -264,6 +266,7 @@ fn plane_status(now: Instant, lane: &Lane, counted: &Counted) -> PlaneStatus {
         repairs: reconciler.repairs(),
         last_audit: reconciler.last_audit().map(|at| ago(now, at)),
         access_log: counted.access_log,
+        compress_memory: counted.compress_memory,
         workers: counted.workers.clone(),
         error: reconciler.read_error().map(ToString::to_string),
         failures: failures.collect(),

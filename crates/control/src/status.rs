@@ -331,6 +331,9 @@ pub struct PlaneStatus {
     /// Lines of its access log.
     #[serde(default)]
     pub access_log: AccessLogCounters,
+    /// Bytes that its encoders hold now, of those that they may (`compress-memory`).
+    #[serde(default)]
+    pub compress_memory: u64,
     /// Connections of clients that each of its workers has, in their order.
     #[serde(default)]
     pub workers: Vec<u64>,

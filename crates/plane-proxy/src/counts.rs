@@ -85,6 +85,8 @@ pub(crate) struct ServiceCounts {
     pub(crate) compressed: Count,
     pub(crate) compress_in: Count,
     pub(crate) compress_out: Count,
+    /// Answers that were not, for want of memory.
+    pub(crate) compress_no_memory: Count,
     /// Answers by what the cookie of their requests said, in the order of [`Found`].
     pub(crate) cookies: [Count; FOUND],
     pub(crate) latency: LatencyCounts,

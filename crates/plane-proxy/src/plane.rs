@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use plimsoll_model::{
-    AccessLog as Format, Backend, BackendAddr, Desired, Listen, Name, Op, Plan, PlaneChoice, Route,
-    SchedulerKind, Service, ServiceSpec, State,
+    AccessLog as Format, Backend, BackendAddr, Compress, Desired, Listen, Name, Op, Plan,
+    PlaneChoice, Route, SchedulerKind, Service, ServiceSpec, State,
 };
 use plimsoll_plane::{
     Counters, Event, Explanation, FlowFilter, FlowPage, ItemResult, Plane, PlaneError, Tuple,
@@ -24,6 +24,7 @@ use crate::backend::{LiveBackend, UNLIMITED};
 use crate::check;
 use crate::explain::explain;
 use crate::http::auth::Guards;
+use crate::http::compress::Memory;
 use crate::http::pages::CommonPages;
 use crate::listener::Bound;
 use crate::load::Load;
@@ -36,7 +37,7 @@ use crate::worker::{self, Command, Shared};
 const EVENTS: usize = 1024;
 
 /// Settings of the plane.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Worker threads, 1..=256.
     pub workers: usize,
@@ -44,6 +45,20 @@ pub struct Options {
     pub access_log: AccessLog,
     /// Pages for all services, which may be changed at any time.
     pub pages: CommonPages,
+    /// Bytes that all responses that are being compressed may hold together; 0 is no limit. Those for
+    /// which there is no room are sent as they are.
+    pub compress_memory: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            access_log: AccessLog::default(),
+            pages: CommonPages::default(),
+            compress_memory: Compress::MEMORY,
+        }
+    }
 }
 
 /// The proxy plane with its worker threads.
@@ -81,6 +96,7 @@ impl ProxyPlane {
             logging: AtomicBool::new(false),
             access_log: options.access_log,
             pages: options.pages,
+            compress_memory: Memory::new(options.compress_memory),
             udp: Arc::new(udp::All::new(most_sessions())),
             workers: OnceLock::new(),
             guards: Guards::default(),

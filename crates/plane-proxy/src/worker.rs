@@ -23,6 +23,7 @@ use crate::accept::Acceptor;
 use crate::access::{AccessLog, Journal};
 use crate::conn::Conn;
 use crate::http::auth::{Guards, Known};
+use crate::http::compress::Memory;
 use crate::http::engine::Engines;
 use crate::http::forwarded::Recent;
 use crate::http::pages::CommonPages;
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     /// Pages for all services.
     pub(crate) pages: CommonPages,
+    /// What encoders may hold.
+    pub(crate) compress_memory: Arc<Memory>,
     /// UDP sessions of all services.
     pub(crate) udp: Arc<udp::All>,
     /// How to reach each worker.

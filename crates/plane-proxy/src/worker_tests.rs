@@ -11,6 +11,7 @@ pub(crate) fn worker() -> Rc<Worker> {
         load: Load::new(1),
         logging: AtomicBool::new(false),
         pages: crate::CommonPages::default(),
+        compress_memory: crate::http::compress::Memory::new(0),
         access_log: AccessLog::default(),
         snapshot: ArcSwap::default(),
         udp: Arc::new(udp::All::new(16)),

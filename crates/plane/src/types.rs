@@ -226,6 +226,10 @@ pub struct CompressionCounters {
     pub bytes_in: u64,
     /// Bytes that became of them.
     pub bytes_out: u64,
+    /// Answers that would have been compressed, if all encoders together had not held as much memory as
+    /// they may.
+    #[serde(default)]
+    pub no_memory: u64,
 }
 
 /// Counts of one service since the plane started.
@@ -293,6 +297,8 @@ pub struct Counters {
     pub listens: Vec<ListenState>,
     /// Of the access log.
     pub access_log: AccessLogCounters,
+    /// Bytes that its encoders hold now, of those that they may.
+    pub compress_memory: u64,
     /// Connections of clients that each of its workers has now, in their order; empty where a plane
     /// has no workers.
     pub workers: Vec<u64>,

@@ -469,17 +469,21 @@ fn daemon() -> BoxedStrategy<Daemon> {
         metrics,
         millis(0),
         log,
+        0..=i64::MAX as u64,
         access,
     )
         .prop_map(
-            |(workers, admin, stats, metrics, drain, log, (format, to, query))| Daemon {
-                workers,
-                admin,
-                stats,
-                metrics,
-                drain,
-                log,
-                access_log: AccessLogSettings { format, to, query },
+            |(workers, admin, stats, metrics, drain, log, compress_memory, (format, to, query))| {
+                Daemon {
+                    workers,
+                    admin,
+                    stats,
+                    metrics,
+                    drain,
+                    log,
+                    compress_memory,
+                    access_log: AccessLogSettings { format, to, query },
+                }
             },
         )
         .boxed()

@@ -110,6 +110,7 @@ fn daemon(daemon: &Daemon) -> String {
         Some(LogFormat::Json) => parts.add(true, "log", text("json")),
         None => {}
     }
+    parts.add(true, "compress-memory", daemon.compress_memory.to_string());
     let access = &daemon.access_log;
     if *access != AccessLogSettings::default() {
         let to = match &access.to {

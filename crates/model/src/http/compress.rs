@@ -107,6 +107,9 @@ impl Compress {
     pub const MAX_LEVEL: u8 = 9;
     /// The level where none is said.
     pub const DEFAULT_LEVEL: u8 = 4;
+    /// Bytes that the encoders of a process may hold together where no limit is said: enough for
+    /// some 50 responses at once by `br`, and 100 by `zstd`.
+    pub const MEMORY: u64 = 256 << 20;
     /// The shortest response where no length is said.
     pub const DEFAULT_MIN_SIZE: u64 = 1024;
     /// The types where none are said.

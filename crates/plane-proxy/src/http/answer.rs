@@ -11,7 +11,7 @@ use plimsoll_model::BackendAddr;
 
 use super::Tunnel;
 use super::body::{Download, Driven, ResponseBody, Upload};
-use super::compress::Packed;
+use super::compress::{Compression, Packed};
 use super::cookie::Found;
 use super::exchange::Exchange;
 use super::failure::Failure;
@@ -63,7 +63,16 @@ impl Exchange<'_> {
             }
             ruled.change_response(&mut head.headers);
             if page.is_none() {
-                encoder = ruled.compress(head.status, &mut head.headers);
+                let memory = &client.worker.shared.compress_memory;
+                match ruled.compress(head.status, &mut head.headers, memory) {
+                    Compression::Packed(packed) => encoder = Some(packed),
+                    Compression::NoMemory => {
+                        if let Some(counts) = self.service.shared.count(client.worker.id) {
+                            counts.compress_no_memory.add(1);
+                        }
+                    }
+                    Compression::None => {}
+                }
             }
         }
         // Rules are for what backends say: they do not take our own cookie away.

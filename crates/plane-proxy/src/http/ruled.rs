@@ -7,10 +7,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri, Version};
-use plimsoll_model::{Coding, Compress, Scheme, Variable};
+use plimsoll_model::{Compress, Scheme, Variable};
 
 use super::Client;
-use super::compress::{self, Encoder};
+use super::compress::{self, Compression, Memory, Wanted};
 use super::failure::Failure;
 use super::forwarded::Forwarded;
 use super::pages::Page;
@@ -40,8 +40,8 @@ pub(super) struct Ruled {
     method: Method,
     uri: Uri,
     id: Option<HeaderValue>,
-    /// What the client accepts, of the codings that its answer may have.
-    coding: Option<Coding>,
+    /// What the client says of codings; none if its answer is not to have any.
+    wanted: Option<Wanted>,
 }
 
 impl Ruled {
@@ -64,9 +64,9 @@ impl Ruled {
         });
         let rules = compression(rule.as_deref(), service);
         let http10 = parts.version == Version::HTTP_10;
-        let coding = rules.and_then(|rules| compress::preferred(rules, &parts.headers, http10));
+        let wanted = rules.map(|rules| Wanted::new(rules, &parts.headers, http10));
         Self {
-            coding,
+            wanted,
             rule,
             service: service.clone(),
             client: client.forwarded.clone(),
@@ -155,8 +155,16 @@ impl Ruled {
     }
 
     /// Says in the header of a backend's response that it is compressed, if it is: with what.
-    pub(super) fn compress(&self, status: StatusCode, headers: &mut HeaderMap) -> Option<Encoder> {
-        let rules = compression(self.rule.as_deref(), &self.service)?;
+    pub(super) fn compress(
+        &self,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        memory: &Arc<Memory>,
+    ) -> Compression {
+        let rules = compression(self.rule.as_deref(), &self.service);
+        let (Some(rules), Some(wanted)) = (rules, &self.wanted) else {
+            return Compression::None;
+        };
         let length = headers.get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let mut answer = compress::Answer {
@@ -165,7 +173,7 @@ impl Ruled {
             headers,
             length,
         };
-        answer.compress(rules, self.coding)
+        answer.compress(rules, wanted, memory)
     }
 
     /// The request's id, if it has one.

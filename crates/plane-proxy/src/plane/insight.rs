@@ -71,6 +71,7 @@ impl ProxyPlane {
                     responses: counts.iter().map(|c| c.compressed.get()).sum(),
                     bytes_in: counts.iter().map(|c| c.compress_in.get()).sum(),
                     bytes_out: counts.iter().map(|c| c.compress_out.get()).sum(),
+                    no_memory: counts.iter().map(|c| c.compress_no_memory.get()).sum(),
                 },
                 persistence: self.persistence(name),
                 latency,
@@ -113,6 +114,7 @@ impl ProxyPlane {
                 lines: self.shared.access_log.lines(),
                 dropped: self.shared.access_log.dropped(),
             },
+            compress_memory: self.shared.compress_memory.held(),
             workers: self.shared.load.each().collect(),
         }
     }

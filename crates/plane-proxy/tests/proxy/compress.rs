@@ -2,30 +2,33 @@
 
 use std::io::Read;
 
-use plimsoll_model::{Coding, Compress, RouteHttp, ServiceHttp};
-use plimsoll_testkit::{Answer, Ending, HttpBackend, HttpBehaviour, Raw, Response};
+use plimsoll_model::{Coding, Compress, Proto, RouteHttp, ServiceHttp};
+use plimsoll_plane::Plane;
+use plimsoll_plane_proxy::Options;
+use plimsoll_testkit::{
+    Answer, Ending, Head, HttpBackend, HttpBehaviour, Raw, Response, wait_until_async,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::common::{BOUND, Proxy, Scripted, at, put_route, route};
 
+/// What `web` compresses: all that is longer than nothing.
+fn all() -> ServiceHttp {
+    ServiceHttp {
+        compress: Some(Compress {
+            min_size: 0,
+            ..Compress::default()
+        }),
+        ..ServiceHttp::default()
+    }
+}
+
 /// A plane before these backends that compresses what is longer than nothing.
 fn proxy(backends: &[std::net::SocketAddr]) -> Proxy {
     let backends = backends.iter().copied().map(at).collect();
-    Proxy::http_with(backends, |spec| {
-        let compress = Compress {
-            min_size: 0,
-            ..Compress::default()
-        };
-        spec.http = Some(
-            ServiceHttp {
-                compress: Some(compress),
-                ..ServiceHttp::default()
-            }
-            .into(),
-        );
-    })
+    Proxy::http_with(backends, |spec| spec.http = Some(all().into()))
 }
 
 fn text(bytes: usize, answer: Answer) -> HttpBehaviour {
@@ -287,5 +290,89 @@ async fn a_route_says_it_for_itself() {
         client.send(head).await.unwrap();
         let answer = client.read_response(BOUND).await.unwrap();
         assert_eq!(answer.head.get("content-encoding"), coding);
+    }
+}
+
+/// What a client without a rest of its answer is told: the head of it.
+async fn begun(proxy: &Proxy) -> (Raw, Head) {
+    let mut client = proxy.connect().await;
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: br\r\n\r\n";
+    client.send(head).await.unwrap();
+    let head = client.read_head(BOUND).await.unwrap();
+    (client, head)
+}
+
+#[tokio::test]
+async fn beyond_the_memory_for_all_of_them_answers_pass_as_they_are() {
+    let backend = Scripted::start(move |mut stream| async move {
+        let mut got = Vec::new();
+        while !got.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut got).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: \"1\"\r\n\
+                    Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The answer does not end before its client does.
+        while stream.read_buf(&mut got).await.unwrap_or(0) > 0 {}
+    })
+    .await;
+    let options = Options {
+        workers: 2,
+        // For two of them.
+        compress_memory: 12 << 20,
+        ..Options::default()
+    };
+    let proxy = Proxy::of(options, Proto::Http, vec![at(backend.address)], |spec| {
+        spec.http = Some(all().into());
+    });
+    let held = || proxy.plane.counters().compress_memory;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let (client, head) = begun(&proxy).await;
+        assert_eq!(head.get("content-encoding"), Some("br"));
+        clients.push(client);
+    }
+    let both = held();
+    assert!((1..=12 << 20).contains(&both), "{both}");
+    for nth in 1..=3 {
+        let (mut client, head) = begun(&proxy).await;
+        assert_eq!(head.get("content-encoding"), None);
+        assert_eq!(head.get("vary"), Some("Accept-Encoding"));
+        assert_eq!(head.get("etag"), Some("\"1\""));
+        assert_eq!(chunk(&mut client).await, b"ab");
+        let counted = proxy.counters().compression;
+        assert_eq!((counted.responses, counted.no_memory), (2, nth));
+        assert_eq!(held(), both);
+    }
+    // One that leaves makes room for another.
+    drop(clients.pop());
+    assert!(wait_until_async(BOUND, || held() == both / 2).await);
+    let (client, head) = begun(&proxy).await;
+    assert_eq!(head.get("content-encoding"), Some("br"));
+    drop((client, clients));
+    assert!(wait_until_async(BOUND, || held() == 0).await);
+    assert_eq!(proxy.counters().compression.no_memory, 3);
+    proxy.settled().await;
+}
+
+#[tokio::test]
+async fn what_the_client_has_is_told_as_what_it_would_get() {
+    let backend = HttpBackend::start("b").unwrap();
+    let proxy = proxy(&[backend.address()]);
+    backend.behave(HttpBehaviour {
+        status: 304,
+        headers: vec![("ETag".into(), "\"1\"".into())],
+        ..HttpBehaviour::default()
+    });
+    let mut client = proxy.connect().await;
+    for (had, told) in [("W/\"1\"", "W/\"1\""), ("\"1\"", "\"1\"")] {
+        let more = format!("gzip\r\nIf-None-Match: {had}");
+        let answer = send(&mut client, "GET", "HTTP/1.1", &more).await;
+        assert_eq!(answer.status, 304);
+        assert_eq!(answer.head.get("vary"), Some("Accept-Encoding"));
+        assert_eq!(answer.head.get("etag"), Some(told));
+        assert_eq!(answer.head.get("content-encoding"), None);
     }
 }

@@ -181,6 +181,7 @@ impl Run {
             workers,
             access_log: access_log.clone(),
             pages,
+            compress_memory: settings.compress_memory,
         };
         let packets = packets(&config.packets);
         let result = runtime.block_on(serve(sources, sockets, (options, packets), drain, signals));

@@ -167,6 +167,11 @@ fn show_service(text: &mut String, service: &ServiceStatus, paint: Paint) {
             text.push_str(&paint.text(Colour::Yellow, &format!(", {n} {what}")));
         }
     }
+    if service.compression.no_memory > 0 {
+        let plain = service.compression.no_memory;
+        let plain = format!(", {plain} not compressed for want of compress-memory");
+        text.push_str(&paint.text(Colour::Yellow, &plain));
+    }
     if service.unretried > 0 {
         let unretried = format!(", {} not tried again for want of budget", service.unretried);
         text.push_str(&paint.text(Colour::Yellow, &unretried));

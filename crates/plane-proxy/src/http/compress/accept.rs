@@ -30,7 +30,7 @@ fn element(text: &str) -> Option<(&str, u16)> {
 }
 
 /// Of these codings the one that the client likes best, among equals the first; none if it takes none
-/// of them.
+/// of them, or says that it would rather have none.
 pub(crate) fn preferred(headers: &HeaderMap, offered: &[Coding]) -> Option<Coding> {
     let mut best = None;
     for coding in offered {
@@ -39,29 +39,35 @@ pub(crate) fn preferred(headers: &HeaderMap, offered: &[Coding]) -> Option<Codin
             best = Some((*coding, q));
         }
     }
-    best.map(|(coding, _)| coding)
+    let (coding, q) = best?;
+    let plain = named(headers, |name| name.eq_ignore_ascii_case("identity"));
+    plain.is_none_or(|plain| plain <= q).then_some(coding)
 }
 
 /// How much a client likes a coding, in thousandths; 0 is not at all.
 fn accepted(headers: &HeaderMap, coding: Coding) -> u16 {
-    let mut star = None;
+    let of_name = named(headers, |name| {
+        // RFC 9110 §8.4.1.3: x-gzip is another name of gzip.
+        name.eq_ignore_ascii_case(coding.as_str())
+            || (coding == Coding::Gzip && name.eq_ignore_ascii_case("x-gzip"))
+    });
+    let of_name = of_name.or_else(|| named(headers, |name| name == "*"));
+    of_name.unwrap_or_default()
+}
+
+/// The weight of the first element with such a name, in thousandths.
+fn named(headers: &HeaderMap, is_it: impl Fn(&str) -> bool) -> Option<u16> {
     for value in headers.get_all(ACCEPT_ENCODING) {
         let Ok(text) = value.to_str() else {
             continue;
         };
         for (name, q) in text.split(',').filter_map(|text| element(text.trim())) {
-            // RFC 9110 §8.4.1.3: x-gzip is another name of gzip.
-            let named = name.eq_ignore_ascii_case(coding.as_str())
-                || (coding == Coding::Gzip && name.eq_ignore_ascii_case("x-gzip"));
-            if named {
-                return q;
-            }
-            if name == "*" {
-                star = Some(q);
+            if is_it(name) {
+                return Some(q);
             }
         }
     }
-    star.unwrap_or_default()
+    None
 }
 
 #[cfg(test)]
@@ -95,6 +101,13 @@ mod tests {
             (&["gzip;q=0"], None),
             (&["gzip;q=0.000, br;q=0.001"], Some(Coding::Br)),
             (&["identity, deflate, compress"], None),
+            (&["identity, gzip;q=0.1"], None),
+            (&["gzip;q=0.5", "Identity;q=0.501"], None),
+            (&["gzip;q=0.5, identity;q=0.5"], Some(Coding::Gzip)),
+            (&["identity;q=0.5, *;q=0.4"], None),
+            (&["identity;q=0, gzip;q=0.1"], Some(Coding::Gzip)),
+            // Not named, it weighs nothing.
+            (&["*, gzip;q=0.1, zstd;q=0, br;q=0"], Some(Coding::Gzip)),
             (&[""], None),
             (&[], None),
             // What is malformed is not there.

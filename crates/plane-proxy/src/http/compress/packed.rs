@@ -21,7 +21,7 @@ const PIECE: usize = 8 << 10;
 pub(crate) struct Packed {
     download: Box<Download>,
     /// None once all has come out.
-    encoder: Option<Encoder>,
+    encoder: Option<Box<Encoder>>,
     /// Something has gone in since the last flush.
     dirty: bool,
     /// Bytes that went in since others had their turn.
@@ -45,7 +45,7 @@ impl Counts {
 }
 
 impl Packed {
-    pub(crate) fn new(download: Box<Download>, encoder: Encoder) -> Self {
+    pub(crate) fn new(download: Box<Download>, encoder: Box<Encoder>) -> Self {
         let (service, worker) = (download.service.shared.clone(), download.worker.id);
         if let Some(counts) = service.count(worker) {
             counts.compressed.add(1);
@@ -109,7 +109,7 @@ impl Packed {
             let mut written = encoder.write(&data);
             let mut out = Bytes::new();
             if ended {
-                match self.encoder.take().map(Encoder::finish) {
+                match self.encoder.take().map(|encoder| encoder.finish()) {
                     Some(Ok(rest)) => out = rest,
                     Some(Err(error)) => written = written.and(Err(error)),
                     None => {}
