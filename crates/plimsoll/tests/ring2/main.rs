@@ -30,6 +30,7 @@ mod listens;
 mod many;
 mod modes;
 mod node;
+mod packed;
 mod packets;
 mod proxied;
 mod schedulers;
