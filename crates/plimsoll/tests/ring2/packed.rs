@@ -22,11 +22,14 @@ const ELSE: u64 = 1024;
 /// Bytes of an answer: more than all buffers on the way hold of one that is not read.
 const MUCH: usize = 2 << 20;
 
-/// An answer that says it is text, and that no encoder makes shorter than a part of it.
+/// An answer that says it is text, and that no encoder makes shorter than a part of it. The server says
+/// nothing more on its connection.
 fn noise() -> Vec<u8> {
-    let mut bytes =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {MUCH}\r\n\r\n")
-            .into_bytes();
+    let mut bytes = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\
+         Content-Length: {MUCH}\r\n\r\n"
+    )
+    .into_bytes();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     // Xorshift, as Marsaglia has it.
     bytes.extend((0..MUCH).map(|_| {
