@@ -259,13 +259,11 @@ impl Control {
     /// whose time has come.
     pub fn step(&mut self, now: Instant) -> Step {
         self.refresh(now);
-        let heard: BTreeMap<&str, bool> = (self.catalog.sources())
-            .map(|(id, source)| (&*id.name, source.is_listed()))
+        let silent: BTreeSet<&str> = (self.catalog.sources())
+            .filter(|(_, source)| !source.is_listed())
+            .map(|(id, _)| &*id.name)
             .collect();
-        // A source that is not known may be one that has said nothing yet, under the name that it had:
-        // a file that was moved.
-        let all_heard = heard.values().all(|heard| *heard);
-        let hold = |origin: &Origin| !heard.get(&*origin.source).copied().unwrap_or(all_heard);
+        let hold = |origin: &Origin| silent.contains(&*origin.source);
         let mut planes = Vec::new();
         for lane in &mut self.lanes {
             let step = lane.step(now, self.settings.audit, &hold);

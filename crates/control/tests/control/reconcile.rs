@@ -246,31 +246,6 @@ fn what_the_plane_held_stays_until_its_source_has_said_what_it_has() {
 }
 
 #[test]
-fn what_an_unknown_source_left_stays_until_all_have_said_what_they_have() {
-    let (plane, handle) = FakePlane::named("proxy");
-    let moved = Origin::new("file:/before/it/was/moved.toml", "web");
-    let left = Service::new(ServiceSpec::new(name("web"), moved, Vec::new()), []);
-    let gone = Origin::new("file:/before/it/was/moved.toml", "gone");
-    let gone = Service::new(ServiceSpec::new(name("gone"), gone, Vec::new()), []);
-    handle.alter(|held| {
-        for service in [left, gone] {
-            held.services.insert(service.name().clone(), service.into());
-        }
-    });
-    let mut world = World::over(plane, handle);
-    world.control.expect(world.now, file());
-    world.step();
-    assert_eq!(world.services(), ["gone", "web"]);
-    let web = service("web", "web", &["*:80/http"], &[1]);
-    world.say(&file(), Update::Reset(vec![entry("web", web)]));
-    world.step();
-    assert_eq!(world.services(), ["web"]);
-    let web = &world.held().services[&name("web")];
-    assert_eq!(web.spec.origin.source, file().name);
-    assert_eq!(web.backends.len(), 1);
-}
-
-#[test]
 fn a_plane_that_cannot_be_read() {
     let mut world = World::new();
     world.plane.unreadable(Some(broken()));

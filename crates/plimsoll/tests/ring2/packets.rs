@@ -2,11 +2,12 @@
 //! daemon is killed, started again, and told of other backends.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
-use plimsoll_testkit::{Client, ClientPlan, HttpBackend, Reuse, list};
+use plimsoll_testkit::{Client, ClientPlan, Daemon, DaemonPlan, HttpBackend, Reuse, TempDir, list};
 
 use crate::config::DAEMON;
-use crate::lab::{Lab, SOON};
+use crate::lab::{Lab, Lb, SOON};
 
 const VIP: &str = "10.77.0.200";
 const SERVERS: [&str; 3] = ["s1", "s2", "s3"];
@@ -63,6 +64,26 @@ fn config(lab: &Lab, servers: &[&str]) -> String {
     )
 }
 
+/// A daemon whose configuration is in a file that stays when it ends.
+async fn start(lab: &Lab, file: &Path, servers: &[&str]) -> Lb {
+    std::fs::write(file, config(lab, servers)).unwrap();
+    let args = [
+        "run",
+        "--config",
+        &file.display().to_string(),
+        "--admin",
+        "{admin}",
+    ];
+    let plan = DaemonPlan {
+        args: args.map(str::to_owned).into(),
+        ..lab.plan("")
+    };
+    let lb = Lb(Daemon::start(plan).await.unwrap());
+    lb.until("it is ready", async || lb.status().await["ready"] == true)
+        .await;
+    lb
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn packets_go_on_without_the_daemon() {
     let Some(lab) = Lab::new("packets_go_on_without_the_daemon", &SERVERS) else {
@@ -72,7 +93,9 @@ async fn packets_go_on_without_the_daemon() {
     let servers: Vec<HttpBackend> = (SERVERS.iter())
         .map(|label| HttpBackend::start_at(label, &lab.place(label), vip()).unwrap())
         .collect();
-    let mut lb = lab.start(&config(&lab, &SERVERS)).await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("packets.toml");
+    let mut lb = start(&lab, &file, &SERVERS).await;
     let status = lb.status().await;
     assert_eq!(status["services"][0]["plane"], "ebpf", "{status:#}");
     let plan = ClientPlan {
@@ -107,7 +130,7 @@ async fn packets_go_on_without_the_daemon() {
     assert!(fresh.more(60, SOON).await && kept.more(60, SOON).await);
     // The next one takes over, with other backends.
     drop(lb);
-    let lb = lab.start(&config(&lab, &SERVERS[..2])).await;
+    let lb = start(&lab, &file, &SERVERS[..2]).await;
     assert!(fresh.more(60, SOON).await && kept.more(60, SOON).await);
     let status = lb.status().await;
     assert_eq!(list(&status["services"][0]["backends"]).len(), 2);
