@@ -266,7 +266,7 @@ fn service() {
         "listen-options = { tcp-fast-open = 65536, interfaces = \"eth0\" }",
         &[
             "5:36: service[0].listen-options.tcp-fast-open: 65536 is out of range",
-            "5:43: service[0].listen-options.interfaces: unknown key `interfaces` … did you mean `interface`?",
+            "5:43: service[0].listen-options.interfaces: unknown key `interfaces` here; `interfaces` belongs in the ebpf table … did you mean `interface`?",
         ],
     );
     check_service(

@@ -94,6 +94,10 @@ enum Format {
     Json,
 }
 
+/// Threads that read files end after being idle for so long. Files are looked at twice a second by turns:
+/// with a longer time none of those of a busy moment would ever end.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// At the end, what is left of the access log is written within this time or not at all.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -122,6 +126,7 @@ impl Run {
         let (settings, http) = (&config.daemon, wish.http(config));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .thread_keep_alive(IDLE)
             .build()
             .map_err(|why| Error::Failed(format!("the runtime cannot be started: {why}")))?;
         // From here on a signal is an orderly end, before there is anything to leave behind.
