@@ -393,7 +393,12 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
             let _ = writeln!(text, "  {}", visible(line));
         }
     }
-    for plane in &status.planes {
+    for (nth, plane) in status.planes.iter().enumerate() {
+        // A plane that carries nothing and is well is nobody's concern, but for the first.
+        let idle = plane.services == 0 && plane.repairs == 0 && plane.failures.is_empty();
+        if nth > 0 && idle && plane.error.is_none() {
+            continue;
+        }
         let _ = writeln!(
             text,
             "plane {}  {}, {}, {}",
