@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use plimsoll_model::{Backend, BackendAddr, Name, Origin, Ports, Service, ServiceSpec};
+use plimsoll_model::{Backend, BackendAddr, Name, Ports, Service};
 
 use crate::books::slot_of;
 use crate::compile::{Place, proto_of};
 use crate::kernel::Owner;
 use crate::layout::{self, BACKEND_LEFT, BACKEND_USED, Method, SERVICE_USED};
-use crate::plane::{EbpfPlane, Entry, Leaving};
+use crate::notes::{BackendNote, ServiceNote};
+use crate::plane::{EbpfPlane, Entry};
 use crate::sys::{Map, Result};
-use crate::write::{BackendNote, ServiceNote};
 
 /// All that the maps hold of services, but for their texts.
 #[derive(Debug, Default)]
@@ -105,31 +105,24 @@ impl EbpfPlane {
             let used = backend.flags & BACKEND_USED != 0;
             self.slots.found(*slot, backend.generation, used);
         }
+        let mut places: BTreeMap<u32, BTreeSet<Place>> = BTreeMap::new();
+        for (place, service) in &found.places {
+            places.entry(*service).or_default().insert(*place);
+        }
         for (id, value) in &found.services {
             let note = self.kernel.maps.note(Owner::Service(*id))?;
-            let note = note.and_then(|text| serde_json::from_str::<ServiceNote>(&text).ok());
             self.ids.occupy(*id);
-            let Some((note, name)) = note.and_then(|note| {
-                Some((note.name.parse::<Name>().ok()?, note)).map(|(n, s)| (s, n))
-            }) else {
+            let Some(spec) = note.and_then(|text| ServiceNote::read(&text)) else {
                 // Nobody can say what it was: its places are taken over by whoever asks for them.
                 self.ids.give(*id);
                 continue;
             };
-            let origin = Origin::new(note.source, note.entry);
-            let listens = note.listens.iter().filter_map(|text| text.parse().ok());
-            let mut spec = ServiceSpec::new(name.clone(), origin, listens.collect());
-            if let Ok(kind) = note.scheduler.parse() {
-                spec.scheduler.kind = kind;
-            }
+            let name = spec.name.clone();
             let entry = Entry {
                 id: *id,
                 service: layout::Service { turn: 0, ..*value },
                 set: self.set(*id)?.unwrap_or_default(),
-                places: (found.places.iter())
-                    .filter(|(_, service)| *service == id)
-                    .map(|(place, _)| *place)
-                    .collect(),
+                places: places.remove(id).unwrap_or_default(),
                 ..Entry::default()
             };
             for place in &entry.places {
@@ -146,6 +139,9 @@ impl EbpfPlane {
                 self.adopt_backend(*slot, value, &names)?;
             }
         }
+        for (id, name) in &names {
+            self.note_nat(name, *id);
+        }
         Ok(())
     }
 
@@ -156,21 +152,21 @@ impl EbpfPlane {
         names: &BTreeMap<u32, Name>,
     ) -> Result<()> {
         let note = self.kernel.maps.note(Owner::Backend(slot))?;
-        let note = note.and_then(|text| serde_json::from_str::<BackendNote>(&text).ok());
-        let known = note.and_then(|note| {
-            let addr = note.addr.parse::<BackendAddr>().ok()?;
-            Some((names.get(&value.service)?.clone(), addr, note))
+        let known = note.and_then(|text| {
+            let (addr, origin) = BackendNote::read(&text)?;
+            Some((names.get(&value.service)?.clone(), addr, origin))
         });
-        let Some((name, addr, note)) = known else {
+        let Some((name, addr, origin)) = known else {
             return self.free(slot);
         };
         self.owners.insert(slot, (name.clone(), addr.clone()));
         if value.flags & BACKEND_LEFT != 0 {
-            let service = name;
-            self.leaving.insert(slot, Leaving { service, addr });
+            if let Some(entry) = self.entries.get_mut(&name) {
+                entry.leaving.insert(addr, slot);
+            }
             return Ok(());
         }
-        let mut backend = Backend::new(addr.clone(), Origin::new(note.source, note.entry));
+        let mut backend = Backend::new(addr.clone(), origin);
         backend.weight = value.weight;
         backend.upper = value.upper;
         backend.lower = value.lower;
@@ -272,10 +268,10 @@ impl EbpfPlane {
         for id in found.services.keys().filter(|id| !ids.contains(id)) {
             maps.put("services", id, &layout::Service::default())?;
         }
-        let slots = self.entries.values().flat_map(|entry| entry.slots.values());
-        let slots: BTreeSet<u32> = slots.chain(self.leaving.keys()).copied().collect();
         let strange: Vec<u32> = (found.backends.iter())
-            .filter(|(slot, value)| value.flags & BACKEND_USED != 0 && !slots.contains(slot))
+            .filter(|(slot, value)| {
+                value.flags & BACKEND_USED != 0 && !self.owners.contains_key(slot)
+            })
             .map(|(slot, _)| *slot)
             .collect();
         for slot in strange {

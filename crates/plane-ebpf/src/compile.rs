@@ -1,6 +1,7 @@
 //! From a service as it is wanted to what the programs go by; pure.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use plimsoll_balance::{Candidate, Table, Use};
@@ -35,7 +36,22 @@ pub(crate) struct Place {
     pub(crate) ports: Ports,
 }
 
+/// The numbers of the protocols that there can be.
+pub(crate) const PROTOCOLS: [u8; 2] = [TCP, UDP];
+
 impl Place {
+    /// All places of an address and protocol, in their order: single ports, ranges, all ports.
+    pub(crate) fn any(ip: IpAddr, proto: u8) -> RangeInclusive<Self> {
+        let of = |ports| Self { ip, proto, ports };
+        of(Ports::One(0))..=of(Ports::All)
+    }
+
+    /// All ranges of ports of an address and protocol.
+    pub(crate) fn all_ranges(ip: IpAddr, proto: u8) -> RangeInclusive<Self> {
+        let of = |ports| Self { ip, proto, ports };
+        of(Ports::Range(0, 0))..=of(Ports::Range(u16::MAX, u16::MAX))
+    }
+
     /// Where a listen takes packets; none for listens that this plane cannot have.
     pub(crate) fn of(listen: &Listen) -> Option<Self> {
         let Listen::Socket {
@@ -77,14 +93,14 @@ pub(crate) struct Compiled {
     pub(crate) timeouts: [Duration; STATES],
     /// The backends in the order of their addresses, the sorry server last; slots are not given out
     /// here.
-    pub(crate) backends: Vec<Compiled1>,
+    pub(crate) backends: Vec<CompiledBackend>,
     /// The set: places in `backends`.
     pub(crate) set: Box<[u32]>,
 }
 
 /// One backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Compiled1 {
+pub(crate) struct CompiledBackend {
     /// Its identity.
     pub(crate) addr: BackendAddr,
     /// But for its generation, its service and what is found out about the way there.
@@ -109,7 +125,7 @@ pub(crate) fn compile(service: &Service) -> Compiled {
             ready_since: 0,
         })
         .collect();
-    let mut compiled: Vec<Compiled1> = backends.iter().map(|backend| one(backend)).collect();
+    let mut compiled: Vec<CompiledBackend> = backends.iter().map(|backend| one(backend)).collect();
     let table = Table::new(&spec.scheduler, &candidates);
     let (by, mut set) = table.map_or((Use::Least, Box::default()), |t| (t.by, t.entries));
     let sorry = spec.sorry.as_ref().filter(|sorry| sorry.takes_new());
@@ -182,7 +198,7 @@ fn timeouts(spec: &ServiceSpec) -> [Duration; STATES] {
     timeouts
 }
 
-fn one(backend: &Backend) -> Compiled1 {
+fn one(backend: &Backend) -> CompiledBackend {
     let mut value = layout::Backend {
         flags: BACKEND_USED,
         weight: backend.weight,
@@ -209,7 +225,7 @@ fn one(backend: &Backend) -> Compiled1 {
             value.port = port.unwrap_or_default().to_be_bytes();
         }
     }
-    Compiled1 {
+    CompiledBackend {
         addr: backend.addr.clone(),
         value,
         draining: backend.status.state == State::Draining,

@@ -54,16 +54,6 @@ pub(crate) fn attach(
     Ok(faults)
 }
 
-/// Detaches the programs from all interfaces.
-pub(crate) fn detach(netlink: &mut Netlink, kernel: &Kernel) -> Result<()> {
-    for (link, _) in hooks::ours(netlink)? {
-        hooks::detach_xdp(netlink, link.index)?;
-        // A node's program may be there, too.
-        hooks::detach_tc(netlink, link.index, kernel.tc.name())?;
-    }
-    Ok(())
-}
-
 fn takes_tc(link: &Link, wanted: &Interfaces) -> bool {
     if !wanted.tc.is_empty() {
         return wanted.tc.contains(&link.name);

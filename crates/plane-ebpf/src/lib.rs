@@ -13,6 +13,7 @@ mod interfaces;
 pub mod kernel;
 pub mod layout;
 pub mod node;
+mod notes;
 mod on_demand;
 mod plane;
 pub mod sys;

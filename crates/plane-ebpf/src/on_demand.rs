@@ -51,14 +51,6 @@ impl OnDemand {
         plane
     }
 
-    /// Why the packet plane cannot be had, if it was tried and failed.
-    pub fn fault(&self) -> Option<String> {
-        match &*self.plane.borrow() {
-            State::Failed(why, _) => Some(why.clone()),
-            State::Idle | State::Running(_) => None,
-        }
-    }
-
     fn start(&self) -> Result<(), String> {
         let mut state = self.plane.borrow_mut();
         match &*state {

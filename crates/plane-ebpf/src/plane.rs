@@ -20,6 +20,7 @@ use crate::kernel::{Kernel, Opened, Sizes};
 use crate::layout;
 use crate::sys::host::{self, Task};
 use crate::sys::{Netlink, Result, WriterLock};
+use crate::write::Way;
 
 /// Events that wait at most; more are dropped.
 pub(crate) const EVENTS: usize = 1024;
@@ -49,10 +50,14 @@ pub struct EbpfPlane {
     pub(crate) ids: Numbers,
     pub(crate) slots: Slots,
     pub(crate) vips: Vips,
-    /// Backends that no service has any more, until their flows have ended.
-    pub(crate) leaving: BTreeMap<u32, Leaving>,
     /// Whose the slots are, those of backends that are leaving included.
     pub(crate) owners: BTreeMap<u32, (Name, BackendAddr)>,
+    /// Numbers of services some of whose flows are by NAT.
+    pub(crate) nat: BTreeSet<u32>,
+    /// Ways that were asked for in this plan.
+    pub(crate) ways: BTreeMap<IpAddr, Way>,
+    /// The programs were attached since there is something to forward.
+    attached: bool,
     /// Next hops that the kernel keeps fresh for us.
     pub(crate) managed: BTreeSet<(u32, IpAddr)>,
     /// Draining backends of which it was said that they have nothing any more.
@@ -67,19 +72,14 @@ pub(crate) struct Entry {
     pub(crate) id: u32,
     /// Slots of its backends.
     pub(crate) slots: BTreeMap<BackendAddr, u32>,
+    /// Those of backends that have left it, until their flows have ended.
+    pub(crate) leaving: BTreeMap<BackendAddr, u32>,
     /// Where it takes packets.
     pub(crate) places: BTreeSet<Place>,
     /// What was written last: the service but for its turn, its backends by slot, its set.
     pub(crate) service: layout::Service,
     pub(crate) backends: BTreeMap<u32, layout::Backend>,
     pub(crate) set: Vec<u32>,
-}
-
-/// A backend that has left its service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Leaving {
-    pub(crate) service: Name,
-    pub(crate) addr: BackendAddr,
 }
 
 impl EbpfPlane {
@@ -119,8 +119,10 @@ impl EbpfPlane {
             ids: Numbers::new(sizes.services),
             slots: Slots::new(sizes.backends),
             vips: Vips::new(sizes.vips),
-            leaving: BTreeMap::new(),
             owners: BTreeMap::new(),
+            nat: BTreeSet::new(),
+            ways: BTreeMap::new(),
+            attached: false,
             managed: BTreeSet::new(),
             drained: BTreeSet::new(),
             events: (events, None),
@@ -129,15 +131,6 @@ impl EbpfPlane {
             plane.adopt()?;
         }
         Ok(plane)
-    }
-
-    /// Takes the programs off all interfaces: packets to VIPs are the host's own again, and all flows
-    /// are forgotten with the process.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn detach(mut self) -> Result<()> {
-        interfaces::detach(&mut self.netlink, &self.kernel)
     }
 
     /// Why packets are not taken at some interfaces, by their names.
@@ -150,6 +143,7 @@ impl EbpfPlane {
         if self.entries.is_empty() {
             return;
         }
+        self.attached = true;
         match interfaces::attach(&mut self.netlink, &self.kernel, &self.interfaces) {
             Ok(faults) => self.faults = faults,
             Err(error) => self.faults = BTreeMap::from([("all".to_owned(), error.to_string())]),
@@ -160,7 +154,7 @@ impl EbpfPlane {
     /// are draining and have nothing any more.
     fn tidy(&mut self) -> Result<()> {
         let mut free = Vec::new();
-        for slot in self.leaving.keys() {
+        for slot in self.entries.values().flat_map(|e| e.leaving.values()) {
             if self.flows_of(*slot)? == 0 {
                 free.push(*slot);
             }
@@ -168,6 +162,7 @@ impl EbpfPlane {
         for slot in free {
             self.free(slot)?;
         }
+        self.put_nat()?;
         let mut drained = BTreeSet::new();
         for (name, service) in &self.held.services {
             let draining = service.backends.values();
@@ -230,7 +225,7 @@ impl EbpfPlane {
     fn step(
         &mut self,
         op: &Op,
-        ends_well: impl FnOnce(&Name) -> bool,
+        ends_well: impl FnOnce(&Desired, &Name) -> bool,
     ) -> Result<Option<Name>, PlaneError> {
         if let Err(lacking) = self.check_step(op) {
             let name = match op {
@@ -238,20 +233,12 @@ impl EbpfPlane {
                 Op::AddBackend(name, _) | Op::SetBackend(name, _) => name,
                 _ => return Err(lacking.into()),
             };
-            if !ends_well(name) {
+            if !ends_well(&self.held, name) {
                 return Err(lacking.into());
             }
         }
         self.held.apply(op)?;
-        Ok(match op {
-            Op::AddService(service) => Some(service.name().clone()),
-            Op::SetSpec(spec) => Some(spec.name.clone()),
-            Op::AddBackend(name, _) | Op::SetBackend(name, _) | Op::RemoveBackend(name, _) => {
-                Some(name.clone())
-            }
-            Op::RemoveService(name) => Some(name.clone()),
-            Op::PutRoute(_) | Op::RemoveRoute(_) => None,
-        })
+        Ok(service_of(op).cloned())
     }
 
     /// Writes services that have changed; what went wrong, by service.
@@ -270,8 +257,13 @@ impl EbpfPlane {
             if wanted(self, name).is_none()
                 && let Err(error) = self.remove(name)
             {
-                faults.insert(name.clone(), PlaneError::Other(error.to_string()));
+                faults.insert(name.clone(), error);
             }
+        }
+        if let Err(error) = self.put_nat() {
+            // Without it replies of NAT are not seen: whoever was written has to be written again.
+            let error = PlaneError::from(error);
+            faults.extend(changed.iter().map(|name| (name.clone(), error.clone())));
         }
         faults
     }
@@ -299,12 +291,18 @@ impl Plane for EbpfPlane {
 
     fn apply(&mut self, plan: &Plan) -> Vec<ItemResult> {
         let mut changed = BTreeSet::new();
-        let before = self.held.clone();
+        // Services as they were before the first step about each.
+        let mut before: BTreeMap<Name, Option<Arc<Service>>> = BTreeMap::new();
         let mut end = None;
+        self.ways.clear();
         let mut results: Vec<(ItemResult, Option<Name>)> = Vec::new();
         for op in &plan.ops {
-            let stepped = self.step(op, |name| {
-                let end = end.get_or_insert_with(|| end_of(&before, plan));
+            if let Some(name) = service_of(op) {
+                let was = || self.held.services.get(name).cloned();
+                before.entry(name.clone()).or_insert_with(was);
+            }
+            let stepped = self.step(op, |held, name| {
+                let end = end.get_or_insert_with(|| end_of(held, &before, plan));
                 let service = end.services.get(name);
                 service.is_some_and(|service| check::service(service).is_ok())
             });
@@ -319,12 +317,13 @@ impl Plane for EbpfPlane {
         let faults = self.write_all(&changed);
         for (name, error) in &faults {
             // What could not be written is as it was, for all that control is to know.
-            match before.services.get(name) {
-                Some(service) => {
-                    let service: Arc<Service> = service.clone();
-                    self.held.services.insert(name.clone(), service);
+            match before.get(name).cloned().flatten() {
+                Some(service) => drop(self.held.services.insert(name.clone(), service)),
+                None => {
+                    self.held.services.remove(name);
+                    // What was written of it is of no use; what stays is removed by an audit.
+                    let _ = self.remove(name);
                 }
-                None => drop(self.held.services.remove(name)),
             }
             for (item, of) in &mut results {
                 if of.as_ref() == Some(name) && item.result.is_ok() {
@@ -332,7 +331,7 @@ impl Plane for EbpfPlane {
                 }
             }
         }
-        if !changed.is_empty() {
+        if !self.attached {
             self.attach();
         }
         results.into_iter().map(|(item, _)| item).collect()
@@ -356,9 +355,29 @@ impl Plane for EbpfPlane {
     }
 }
 
-/// What all of a plan leads to.
-fn end_of(before: &Desired, plan: &Plan) -> Desired {
-    let mut end = before.clone();
+/// The service that a step is about.
+fn service_of(op: &Op) -> Option<&Name> {
+    match op {
+        Op::AddService(service) => Some(service.name()),
+        Op::SetSpec(spec) => Some(&spec.name),
+        Op::AddBackend(name, _) | Op::SetBackend(name, _) | Op::RemoveBackend(name, _) => {
+            Some(name)
+        }
+        Op::RemoveService(name) => Some(name),
+        Op::PutRoute(_) | Op::RemoveRoute(_) => None,
+    }
+}
+
+/// What all of a plan leads to: `held` is what a part of its steps led to, `before` how the services
+/// that they were about had been.
+fn end_of(held: &Desired, before: &BTreeMap<Name, Option<Arc<Service>>>, plan: &Plan) -> Desired {
+    let mut end = held.clone();
+    for (name, service) in before {
+        match service {
+            Some(service) => drop(end.services.insert(name.clone(), service.clone())),
+            None => drop(end.services.remove(name)),
+        }
+    }
     for op in &plan.ops {
         // What cannot be applied is told where it is applied.
         let _ = end.apply(op);

@@ -11,8 +11,8 @@ use crate::books::slot_of;
 use crate::compile::{Place, proto_of};
 use crate::hash;
 use crate::layout::{
-    self, BACKEND_NEW, Bucket4, Bucket6, FLOW_REPLY, Flow4, Flow6, Key, Method, Sched, State,
-    Traffic,
+    self, BACKEND_NEW, Bucket4, Bucket6, FLOW_REPLY, Flow4, Flow6, Key, Method, NEXTHOP_NEIGHBOUR,
+    NEXTHOP_VALID, RESULT_FORWARDING_OFF, Sched, State, Traffic,
 };
 use crate::plane::{EbpfPlane, Entry};
 use crate::sys::Result;
@@ -117,31 +117,35 @@ impl EbpfPlane {
                 page.next = Some(at);
                 break;
             }
-            let seen: Vec<Seen> = match at.checked_sub(end4) {
-                None => {
-                    let bucket: Option<Bucket4> = self.kernel.maps.get("flows4", &(at as u32))?;
-                    let bucket = bucket.unwrap_or_default();
-                    let flows = bucket.tags.iter().zip(&bucket.flows);
-                    flows
-                        .filter(|(tag, _)| **tag != 0)
-                        .map(|(_, f)| f.into())
-                        .collect()
-                }
-                Some(at) => {
-                    let bucket: Option<Bucket6> = self.kernel.maps.get("flows6", &(at as u32))?;
-                    let bucket = bucket.unwrap_or_default();
-                    let flows = bucket.tags.iter().zip(&bucket.flows);
-                    flows
-                        .filter(|(tag, _)| **tag != 0)
-                        .map(|(_, f)| f.into())
-                        .collect()
-                }
+            let seen = match at.checked_sub(end4) {
+                None => self.bucket(true, at as u32)?,
+                Some(at) => self.bucket(false, at as u32)?,
             };
             page.flows
                 .extend(seen.iter().filter_map(|seen| self.flow(seen, filter)));
             at += 1;
         }
         Ok(page)
+    }
+
+    /// The flows in a bucket of one family's table.
+    fn bucket(&self, v4: bool, index: u32) -> Result<Vec<Seen>> {
+        fn used<F>(tags: &[u16], flows: &[F]) -> Vec<Seen>
+        where
+            for<'f> Seen: From<&'f F>,
+        {
+            let flows = tags.iter().zip(flows);
+            let used = flows.filter(|(tag, _)| **tag != 0);
+            used.map(|(_, flow)| flow.into()).collect()
+        }
+        let maps = &self.kernel.maps;
+        Ok(if v4 {
+            let bucket = maps.get::<Bucket4>("flows4", &index)?.unwrap_or_default();
+            used(&bucket.tags, &bucket.flows)
+        } else {
+            let bucket = maps.get::<Bucket6>("flows6", &index)?.unwrap_or_default();
+            used(&bucket.tags, &bucket.flows)
+        })
     }
 
     fn flow(&self, seen: &Seen, filter: &FlowFilter) -> Option<Flow> {
@@ -244,25 +248,12 @@ impl EbpfPlane {
         let is = |seen: &Seen| {
             seen.client == client && seen.vip == vip && seen.word & 0xff == u32::from(proto)
         };
-        let maps = &self.kernel.maps;
         for half in [hash, hash >> 20] {
-            let seen: Vec<Seen> = if vip.is_ipv4() {
-                let index = half as u32 & config.buckets4;
-                let bucket: Bucket4 = maps.get("flows4", &index).ok().flatten()?;
-                let flows = bucket.tags.iter().zip(&bucket.flows);
-                flows
-                    .filter(|(tag, _)| **tag != 0)
-                    .map(|(_, f)| f.into())
-                    .collect()
-            } else {
-                let index = half as u32 & config.buckets6;
-                let bucket: Bucket6 = maps.get("flows6", &index).ok().flatten()?;
-                let flows = bucket.tags.iter().zip(&bucket.flows);
-                flows
-                    .filter(|(tag, _)| **tag != 0)
-                    .map(|(_, f)| f.into())
-                    .collect()
+            let mask = match vip.is_ipv4() {
+                true => config.buckets4,
+                false => config.buckets6,
             };
+            let seen = self.bucket(vip.is_ipv4(), half as u32 & mask).ok()?;
             if let Some(found) = seen.into_iter().find(is) {
                 return Some((found.slot, State::of_word(found.word)));
             }
@@ -347,14 +338,16 @@ fn way(value: &layout::Backend, live: &layout::Live) -> String {
     };
     let [first, second] = live.hops;
     let hop = if live.nexthop & 1 == 1 { second } else { first };
-    if hop.flags & 4 == 0 {
+    if hop.flags & NEXTHOP_VALID == 0 {
         return match (hop.ifindex, hop.result) {
             (0, 0) => format!("{method}; the way there was not needed yet"),
-            (_, 5) => format!("{method}; forwarding is off on the interface it came by"),
+            (_, RESULT_FORWARDING_OFF) => {
+                format!("{method}; forwarding is off on the interface it came by")
+            }
             _ => format!("{method}; there is no route to it"),
         };
     }
-    if hop.flags & 1 != 0 {
+    if hop.flags & NEXTHOP_NEIGHBOUR != 0 {
         return format!(
             "{method}, by interface {}, its link-layer address not known",
             hop.ifindex

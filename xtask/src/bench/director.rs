@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use plimsoll_plane_ebpf::kernel::{Kernel, Sizes};
 use plimsoll_plane_ebpf::layout::{
-    Addr, BACKEND_NEW, BACKEND_USED, Backend, Listen, Live, Method, NextHop, SERVICE_USED, STATES,
-    Sched, Service, Vip,
+    Addr, BACKEND_NEW, BACKEND_USED, Backend, Listen, Live, Method, NEXTHOP_VALID, NEXTHOP_XDP,
+    NextHop, SERVICE_USED, STATES, Sched, Service, Vip,
 };
 use plimsoll_plane_ebpf::sys::{Map, MapKind, MapSpec, Netlink, Object, Program, TestContext};
 use plimsoll_testkit::Namespace;
@@ -249,7 +249,7 @@ impl Bench {
             src: [2, 0, 0, 0, 0, 2],
             ifindex: 1,
             mtu: 1500,
-            flags: 2 | 4,
+            flags: NEXTHOP_XDP | NEXTHOP_VALID,
             result: 0,
         };
         let clock = self.kernel.clock;

@@ -1,9 +1,11 @@
 //! The maps by their names, with types.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
+use crate::layout::{Addr, Vip};
 use crate::sys::{Error, Map, Result};
 
 /// All maps of the programs, by name.
@@ -54,6 +56,30 @@ impl Maps {
     /// As [`Self::get`].
     pub fn remove(&self, map: &str, key: &(impl IntoBytes + Immutable)) -> Result<bool> {
         self.map(map)?.delete(key.as_bytes())
+    }
+
+    /// Writes what is known of an address that is listened on.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn put_vip(&self, ip: IpAddr, vip: &Vip) -> Result<()> {
+        let key = Addr::from(ip);
+        match ip {
+            IpAddr::V4(_) => self.put("vips4", &key.words[0], vip),
+            IpAddr::V6(_) => self.put("vips6", &key, vip),
+        }
+    }
+
+    /// Nobody listens on this address; whether somebody did.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub fn remove_vip(&self, ip: IpAddr) -> Result<bool> {
+        let key = Addr::from(ip);
+        match ip {
+            IpAddr::V4(_) => self.remove("vips4", &key.words[0]),
+            IpAddr::V6(_) => self.remove("vips6", &key),
+        }
     }
 
     /// Calls `each` with all entries.
