@@ -2,7 +2,9 @@
 //! `BPF_PROG_TEST_RUN`, beside two yardsticks of our own (`bpf/yardsticks.c`): `empty` looks at a packet
 //! as far as layer 4, `floor` does the least that forwarding an established flow can be.
 //!
-//! Every run is on a fresh packet; a figure is the median over rounds of the mean of many runs. The kernel's
+//! Every run is on a fresh packet; a figure is the median over rounds of the mean of many runs. Packets of known
+//! flows have all been there once before, just now: they find in the caches what fits there. Those of unknown flows
+//! meet a table that their like has not filled, but for `tcp-syn-full`. The kernel's
 //! timer shows steps of some nanoseconds and costs some itself: what counts is `net`, the mean less that of
 //! `empty` in the same round. Scenarios are those of the kernel's `xdp-lb` benchmark. Needs root.
 
@@ -48,6 +50,8 @@ struct Scenario {
     flows: u32,
     /// They are established before.
     known: bool,
+    /// Half-open flows have filled the table before.
+    full: bool,
     /// Net nanoseconds that are aimed at.
     aim: Option<f64>,
 }
@@ -60,11 +64,12 @@ const fn hit(name: &'static str, to: &'static str, aim: Option<f64>) -> Scenario
         flags: ACK,
         flows: 1,
         known: true,
+        full: false,
         aim,
     }
 }
 
-const SCENARIOS: [Scenario; 15] = [
+const SCENARIOS: [Scenario; 16] = [
     hit("tcp-hit", TUNNEL, Some(90.0)),
     hit("tcp-hit-dr", DIRECT, None),
     hit("tcp-hit-nat", NAT, None),
@@ -92,6 +97,13 @@ const SCENARIOS: [Scenario; 15] = [
         flows: u32::MAX,
         known: false,
         ..hit("tcp-syn", TUNNEL, Some(230.0))
+    },
+    Scenario {
+        flags: SYN,
+        flows: u32::MAX,
+        known: false,
+        full: true,
+        ..hit("tcp-syn-full", TUNNEL, None)
     },
     Scenario {
         flows: u32::MAX,
@@ -331,11 +343,13 @@ const FEW: u64 = 65_536;
 const MANY: u64 = 4_000_000;
 
 fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
-    let small = Bench::new(FEW)?;
+    let [small, fresh, full] = [Bench::new(FEW)?, Bench::new(FEW)?, Bench::new(FEW)?];
     let large = Bench::new(MANY)?;
-    let of = |scenario: &Scenario| match scenario.known && u64::from(scenario.flows) > FEW {
-        true => &large,
-        false => &small,
+    let of = |scenario: &Scenario| match scenario.known {
+        true if u64::from(scenario.flows) > FEW => &large,
+        true => &small,
+        false if scenario.full => &full,
+        false => &fresh,
     };
     let wanted = |s: &&Scenario| only.is_empty() || only.iter().any(|row| row == s.name);
     let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
@@ -354,6 +368,14 @@ fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
                     .test_run(&frame, 1, &context)
                     .map_err(failed)?;
             }
+        }
+    }
+    for scenario in scenarios.iter().filter(|s| s.full) {
+        let to: IpAddr = scenario.to.parse().map_err(failed)?;
+        for flow in 0..2 * FEW as u32 {
+            let frame = frame(scenario, to, flow, scenario.flags);
+            let program = &full.kernel.xdp;
+            program.test_run(&frame, 1, &context).map_err(failed)?;
         }
     }
     // Nets of each, and of `floor`, round by round.
@@ -375,7 +397,7 @@ fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
             let to: IpAddr = scenario.to.parse().map_err(failed)?;
             let frames: Vec<Vec<u8>> = match scenario.flows {
                 1 => vec![frame(scenario, to, 0, scenario.flags)],
-                // As many flows as there are runs, so that no packet finds what the one before left warm.
+                // As many flows as there are runs: none is that of the packet before.
                 flows => (0..RUNS)
                     .map(|run| {
                         let flow = match scenario.known {
@@ -388,7 +410,13 @@ fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
                     .collect(),
             };
             next = next.wrapping_add(RUNS);
-            let mean = mean(&of(scenario).kernel.xdp, &frames, &context)?;
+            let kernel = &of(scenario).kernel;
+            if scenario.known {
+                mean(&kernel.xdp, &frames, &context)?;
+            } else if !scenario.full {
+                clear(kernel)?;
+            }
+            let mean = mean(&kernel.xdp, &frames, &context)?;
             nets.entry(scenario.name).or_default().push(mean - empty);
         }
     }
@@ -411,6 +439,18 @@ fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
         "empty_ns": median(empties),
         "rows": rows,
     }))
+}
+
+/// Forgets all flows.
+fn clear(kernel: &Kernel) -> Result<(), Error> {
+    for table in ["flows4", "flows6"] {
+        let map = kernel.maps.map(table).map_err(failed)?;
+        let info = map.info();
+        let keys: Vec<u8> = (0..info.max_entries).flat_map(u32::to_ne_bytes).collect();
+        let values = vec![0; info.max_entries as usize * info.value_size as usize];
+        map.update_many(&keys, &values).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// The mean duration of runs, each on a packet of its own, without the slowest twentieth: a run that was
