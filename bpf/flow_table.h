@@ -48,10 +48,36 @@ INLINE FLOW *NAME(find)(const struct config *cfg, __u64 hash, const struct packe
 	if (!b)
 		return NULL;
 	f = NAME(find_in)(b, hash, p, slot);
-	if (f)
+	if (f || likely(!*(volatile __u32 *)&b->spilled))
 		return f;
 	b = NAME(bucket)((hash >> 20) & cfg->MASK);
 	return b ? NAME(find_in)(b, hash, p, slot) : NULL;
+}
+
+/* Takes an entry of a second bucket off the count of its first one. */
+GLOBAL int NAME(unspill)(const FLOW *f, __u32 word)
+{
+	__u32 zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+	struct packet p = {};
+	BUCKET *first;
+
+	if (!cfg || !f)
+		return 0;
+#if FAMILY == V4
+	p.src[0] = f->src;
+	p.dst[0] = f->dst;
+#else
+	copy_addr(p.src, f->src, V6);
+	copy_addr(p.dst, f->dst, V6);
+#endif
+	p.sport = f->sport;
+	p.dport = f->dport;
+	p.proto = FLOW_PROTO(word);
+	first = NAME(bucket)(flow_hash(cfg, &p, FAMILY) & cfg->MASK);
+	if (first)
+		__sync_fetch_and_add(&first->spilled, -1);
+	return 0;
 }
 
 /* Frees an entry, and takes it off its backend's count; under the bucket's lock. */
@@ -67,6 +93,8 @@ GLOBAL int NAME(free)(BUCKET *b, __u32 way)
 	b->tags[way] = 0;
 	/* What others would change it to finds another word from here on. */
 	word = __sync_lock_test_and_set(&f->word, 0);
+	if (word & FLOW_SECOND)
+		NAME(unspill)(f, word);
 	if (word & FLOW_REPLY)
 		return 0;
 	backend = backend_of(f->where.slot);
@@ -157,12 +185,12 @@ struct NAME(new) {
 	__u32 other;
 };
 
-/* Writes a new flow into one of its buckets; whether it did. */
-GLOBAL int NAME(put)(BUCKET *b, const struct packet *p, const struct NAME(new) *n,
-		     __u32 how)
+/* Writes a new flow into one of its buckets, with `first` into the second one; whether it did. */
+GLOBAL int NAME(put)(BUCKET *b, const struct packet *p, const struct NAME(new) *n, __u32 how,
+		     BUCKET *first)
 {
 	FLOW *f;
-	__u32 way, generation;
+	__u32 way, word;
 
 	if (!b || !p || !n || !lock(&b->lock))
 		return 0;
@@ -183,9 +211,14 @@ GLOBAL int NAME(put)(BUCKET *b, const struct packet *p, const struct NAME(new) *
 	f->dport = p->dport;
 	f->seen = n->now;
 	f->other = n->other;
-	generation = (n->now + n->slot) << 16;
+	word = n->word | (n->now + n->slot) << 16;
+	if (first) {
+		/* Before anybody can find it there. */
+		__sync_fetch_and_add(&first->spilled, 1);
+		word |= FLOW_SECOND;
+	}
 	*(volatile __u64 *)&f->where.both = (__u64)flow_check(n->hash) << 32 | n->slot;
-	f->word = n->word | generation;
+	f->word = word;
 	*(volatile __u16 *)&b->tags[way] = flow_tag(n->hash);
 	unlock(&b->lock);
 	return 1;
@@ -206,8 +239,8 @@ GLOBAL int NAME(remember)(const struct config *cfg, const struct packet *p,
 	second = NAME(bucket)((n->hash >> 20) & cfg->MASK);
 	if (!first || !second)
 		return 0;
-	if (NAME(put)(first, p, n, 0) || NAME(put)(second, p, n, 0) ||
-	    NAME(put)(first, p, n, 1) || NAME(put)(second, p, n, 2))
+	if (NAME(put)(first, p, n, 0, NULL) || NAME(put)(second, p, n, 0, first) ||
+	    NAME(put)(first, p, n, 1, NULL) || NAME(put)(second, p, n, 2, first))
 		return 1;
 	count(REASON_NOT_RECORDED);
 	return 0;

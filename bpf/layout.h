@@ -194,7 +194,7 @@ struct live {
 #define FLOW_PROTO(word) ((word) & 0xff)
 #define FLOW_STATE(word) (((word) >> 8) & 0xf)
 #define FLOW_REPLY 0x1000    /* of the other direction of a NAT flow */
-#define FLOW_NAT 0x2000      /* has another direction */
+#define FLOW_SECOND 0x4000   /* is in its second bucket, and counted in the first one's `spilled` */
 #define FLOW_GENERATION 0x10000
 
 /* In `slot`: the slot's generation in the highest 8 bits. */
@@ -238,14 +238,18 @@ struct flow6 {
 struct bucket4 {
 	__u32 lock;
 	__u16 tags[WAYS];
-	__u16 pad[7];
+	__u16 pad;
+	__u32 spilled;       /* flows of this bucket that are in their second one */
+	__u32 pad1[2];
 	struct flow4 flows[WAYS];
 };
 
 struct bucket6 {
 	__u32 lock;
 	__u16 tags[WAYS];
-	__u16 pad[23];
+	__u16 pad;
+	__u32 spilled;
+	__u32 pad1[10];
 	struct flow6 flows[WAYS];
 };
 

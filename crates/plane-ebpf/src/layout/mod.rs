@@ -63,6 +63,8 @@ pub const LINK_XDP: u32 = 1;
 
 /// A flow's entry is of the other direction.
 pub const FLOW_REPLY: u32 = 0x1000;
+/// In a flow's word: it is in its second bucket, and counted in `spilled` of its first.
+pub const FLOW_SECOND: u32 = 0x4000;
 
 /// How the backends of a service are looked through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

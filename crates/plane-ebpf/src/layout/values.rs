@@ -290,7 +290,11 @@ shared! {
         /// By entry; 0 is free.
         tags: [u16; WAYS],
         /// 0.
-        pad: [u16; 7],
+        pad: u16,
+        /// Flows of this bucket that are in their second one.
+        spilled: u32,
+        /// 0.
+        pad1: [u32; 2],
         /// The entries.
         flows: [Flow4; WAYS],
     }
@@ -304,7 +308,11 @@ shared! {
         /// By entry; 0 is free.
         tags: [u16; WAYS],
         /// 0.
-        pad: [u16; 23],
+        pad: u16,
+        /// Flows of this bucket that are in their second one.
+        spilled: u32,
+        /// 0.
+        pad1: [u32; 10],
         /// The entries.
         flows: [Flow6; WAYS],
     }

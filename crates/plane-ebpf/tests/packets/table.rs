@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_model::{Forward, SchedulerKind, State, Status};
 use plimsoll_plane_ebpf::Sizes;
 use plimsoll_plane_ebpf::layout::{
-    self, BACKEND_USED, Backend, Bucket4, Bucket6, Config, FLOW_REPLY, Live,
+    self, BACKEND_USED, Backend, Bucket4, Bucket6, Config, FLOW_REPLY, FLOW_SECOND, Live,
 };
 
 use crate::bench::{Bench, both, by, change};
@@ -31,9 +31,11 @@ fn table() {
 /// Flows of the client's direction: their words and slots.
 fn flows(bench: &Bench) -> Vec<(u32, u32)> {
     let mut flows = Vec::new();
+    let mut spilled = 0;
     for index in 0..Sizes::small().buckets4 {
         let bucket: Bucket4 = bench.get("flows4", &index).unwrap();
         assert_eq!(bucket.lock, 0);
+        spilled += bucket.spilled;
         let used = bucket
             .flows
             .iter()
@@ -44,6 +46,7 @@ fn flows(bench: &Bench) -> Vec<(u32, u32)> {
     for index in 0..Sizes::small().buckets6 {
         let bucket: Bucket6 = bench.get("flows6", &index).unwrap();
         assert_eq!(bucket.lock, 0);
+        spilled += bucket.spilled;
         let used = bucket
             .flows
             .iter()
@@ -51,6 +54,8 @@ fn flows(bench: &Bench) -> Vec<(u32, u32)> {
             .filter(|(_, tag)| *tag != 0);
         flows.extend(used.map(|(flow, _)| (flow.word, flow.slot)));
     }
+    let second = flows.iter().filter(|(word, _)| word & FLOW_SECOND != 0);
+    assert_eq!(second.count(), spilled as usize);
     flows.retain(|(word, _)| word & FLOW_REPLY == 0);
     flows
 }
