@@ -185,21 +185,13 @@ struct NAME(new) {
 	__u32 other;
 };
 
-/* Writes a new flow into one of its buckets, with `first` into the second one; whether it did. */
-GLOBAL int NAME(put)(BUCKET *b, const struct packet *p, const struct NAME(new) *n, __u32 how,
-		     BUCKET *first)
+/* Writes a new flow into this way of a bucket, its second one if `first` is given; under its lock. */
+INLINE void NAME(write)(BUCKET *b, __u32 way, const struct packet *p, const struct NAME(new) *n,
+			BUCKET *first)
 {
-	FLOW *f;
-	__u32 way, word;
+	__u32 word = n->word | (n->now + n->slot) << 16;
+	FLOW *f = &b->flows[way];
 
-	if (!b || !p || !n || !lock(&b->lock))
-		return 0;
-	way = NAME(place)(b, n->now, how);
-	if (way >= WAYS) {
-		unlock(&b->lock);
-		return 0;
-	}
-	f = &b->flows[way];
 #if FAMILY == V4
 	f->src = p->src[0];
 	f->dst = p->dst[0];
@@ -211,7 +203,6 @@ GLOBAL int NAME(put)(BUCKET *b, const struct packet *p, const struct NAME(new) *
 	f->dport = p->dport;
 	f->seen = n->now;
 	f->other = n->other;
-	word = n->word | (n->now + n->slot) << 16;
 	if (first) {
 		/* Before anybody can find it there. */
 		__sync_fetch_and_add(&first->spilled, 1);
@@ -220,8 +211,38 @@ GLOBAL int NAME(put)(BUCKET *b, const struct packet *p, const struct NAME(new) *
 	*(volatile __u64 *)&f->where.both = (__u64)flow_check(n->hash) << 32 | n->slot;
 	f->word = word;
 	*(volatile __u16 *)&b->tags[way] = flow_tag(n->hash);
+}
+
+/* Puts a new flow into one of its buckets, with `first` into the second one; whether it did. */
+GLOBAL int NAME(put)(BUCKET *b, const struct packet *p, const struct NAME(new) *n, __u32 how,
+		     BUCKET *first)
+{
+	__u32 way;
+
+	if (!b || !p || !n || !lock(&b->lock))
+		return 0;
+	way = NAME(place)(b, n->now, how);
+	if (way < WAYS)
+		NAME(write)(b, way, p, n, first);
 	unlock(&b->lock);
-	return 1;
+	return way < WAYS;
+}
+
+/* Puts a new flow into the lowest way that is free, if one is. */
+INLINE int NAME(put_free)(BUCKET *b, const struct packet *p, const struct NAME(new) *n)
+{
+	__u32 way = WAYS;
+
+	if (!lock(&b->lock))
+		return 0;
+#pragma unroll
+	for (int i = WAYS - 1; i >= 0; i--)
+		way = b->tags[i] ? way : i;
+	opaque(way);
+	if (way < WAYS)
+		NAME(write)(b, way, p, n, NULL);
+	unlock(&b->lock);
+	return way < WAYS;
 }
 
 /*
@@ -239,7 +260,7 @@ GLOBAL int NAME(remember)(const struct config *cfg, const struct packet *p,
 	second = NAME(bucket)((n->hash >> 20) & cfg->MASK);
 	if (!first || !second)
 		return 0;
-	if (NAME(put)(first, p, n, 0, NULL) || NAME(put)(second, p, n, 0, first) ||
+	if (likely(NAME(put_free)(first, p, n)) || NAME(put)(second, p, n, 0, first) ||
 	    NAME(put)(first, p, n, 1, NULL) || NAME(put)(second, p, n, 2, first))
 		return 1;
 	count(REASON_NOT_RECORDED);

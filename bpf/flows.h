@@ -46,7 +46,7 @@ INLINE __u32 flow_check(__u64 hash)
 	return hash >> 32;
 }
 
-GLOBAL int lock(__u32 *lock)
+GLOBAL int lock_again(__u32 *lock)
 {
 	if (!lock)
 		return 0;
@@ -55,6 +55,12 @@ GLOBAL int lock(__u32 *lock)
 			return 1;
 	}
 	return 0;
+}
+
+/* Takes a bucket's lock; whether it did. */
+INLINE int lock(__u32 *lock)
+{
+	return likely(__sync_val_compare_and_swap(lock, 0, 1) == 0) || lock_again(lock);
 }
 
 INLINE void unlock(__u32 *lock)

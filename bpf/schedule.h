@@ -110,9 +110,8 @@ static long turn_to(__u32 i, void *data)
 	return 1;
 }
 
-static long hash_to(__u32 i, void *data)
+INLINE long hash_to(__u32 i, struct look *look)
 {
-	struct look *look = data;
 	__u32 slot = slot_at(look->set, (look->hash & 0xffffffff) * look->len >> 32);
 	struct backend *b = slot == NOBODY ? NULL : backend_of(slot);
 
@@ -121,6 +120,11 @@ static long hash_to(__u32 i, void *data)
 		return 0;
 	look->slot = slot;
 	return 1;
+}
+
+static long hash_to_next(__u32 i, void *data)
+{
+	return hash_to(i + 1, data);
 }
 
 /* The slot that a new flow of this hash gets, or NOBODY. */
@@ -150,13 +154,15 @@ GLOBAL __u32 schedule(__u32 service, struct service *s, __u64 hash)
 		look.hash = stir(hash, bpf_get_prandom_u32());
 		/* fall through */
 	case SCHED_HASH:
-		bpf_loop(TRIES, hash_to, &look, 0);
+		/* Nearly always the first try. */
+		if (unlikely(!hash_to(0, &look)))
+			bpf_loop(TRIES, hash_to_next, &look, 0);
 		break;
 	case SCHED_TWOS:
 		look.hash = stir(hash, bpf_get_prandom_u32());
-		bpf_loop(TRIES, hash_to, &look, 0);
+		bpf_loop(TRIES, hash_to_next, &look, 0);
 		other = look.slot;
-		bpf_loop(TRIES, hash_to, &look, 0);
+		bpf_loop(TRIES, hash_to_next, &look, 0);
 		if (other == NOBODY || look.slot == NOBODY)
 			break;
 		a = backend_of(other);

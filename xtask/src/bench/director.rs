@@ -392,6 +392,13 @@ fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
         if only.is_empty() {
             let floor = mean(&small.floor, &one, &context)?;
             nets.entry("floor").or_default().push(floor - empty);
+            // What a table costs by itself as soon as its entries do not fit the nearest cache.
+            let many: Vec<Vec<u8>> = (0..RUNS).map(|flow| frame(tcp, to, flow, ACK)).collect();
+            mean(&small.floor, &many, &context)?;
+            let floor = mean(&small.floor, &many, &context)?;
+            nets.entry("floor-4k-flows")
+                .or_default()
+                .push(floor - empty);
         }
         for scenario in &scenarios {
             let to: IpAddr = scenario.to.parse().map_err(failed)?;
@@ -424,7 +431,8 @@ fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
     let floor = nets
         .get("floor")
         .map(|nets| median(nets.clone()).unwrap_or_default());
-    let rows = std::iter::once(("floor", None))
+    let rows = [("floor", None), ("floor-4k-flows", None)]
+        .into_iter()
         .chain(scenarios.iter().map(|s| (s.name, s.aim)))
         .filter_map(|(name, aim)| {
             let net = median(nets.get(name)?.clone())?;

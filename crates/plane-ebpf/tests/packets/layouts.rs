@@ -109,8 +109,14 @@ fn sizes_and_places_are_the_same() {
             "flow6",
             fields!(Flow6: src dst sport dport word slot seen other pad),
         ),
-        ("bucket4", fields!(Bucket4: lock tags pad spilled pad1 flows)),
-        ("bucket6", fields!(Bucket6: lock tags pad spilled pad1 flows)),
+        (
+            "bucket4",
+            fields!(Bucket4: lock tags pad spilled pad1 flows),
+        ),
+        (
+            "bucket6",
+            fields!(Bucket6: lock tags pad spilled pad1 flows),
+        ),
         (
             "traffic",
             fields!(Traffic: packets_in bytes_in packets_out bytes_out flows resets),
