@@ -22,6 +22,12 @@ INLINE const struct config *the_config(void)
 	return bpf_map_lookup_elem(&config, &zero);
 }
 
+/* Whether nothing can be found out from a packet that is not for a VIP. */
+INLINE int is_of_no_interest(const struct config *cfg, int is_icmp)
+{
+	return !(cfg->flags & CONFIG_NAT) && !(cfg->flags & CONFIG_TUNNEL && is_icmp);
+}
+
 /* Reads the transport header; whether there was one. */
 INLINE int parse_transport(context *ctx, struct packet *p)
 {
@@ -64,7 +70,7 @@ INLINE int director4(context *ctx, const struct config *cfg)
 		return PASS;
 	p.dst[0] = ip->daddr;
 	vip = bpf_map_lookup_elem(&vips4, &p.dst[0]);
-	if (likely(!vip && !(cfg->flags & CONFIG_NAT)))
+	if (likely(!vip && is_of_no_interest(cfg, ip->protocol == IPPROTO_ICMP)))
 		return PASS;
 	p.src[0] = ip->saddr;
 	p.proto = ip->protocol;
@@ -104,7 +110,7 @@ INLINE int director6(context *ctx, const struct config *cfg)
 		return PASS;
 	copy_addr(p.dst, &ip->daddr, V6);
 	vip = bpf_map_lookup_elem(&vips6, p.dst);
-	if (likely(!vip && !(cfg->flags & CONFIG_NAT)))
+	if (likely(!vip && is_of_no_interest(cfg, ip->nexthdr == IPPROTO_ICMPV6)))
 		return PASS;
 	copy_addr(p.src, &ip->saddr, V6);
 	p.proto = ip->nexthdr;

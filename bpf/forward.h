@@ -85,8 +85,11 @@ INLINE int send_direct(context *ctx, struct backend *b, const struct nexthop *h,
 	return send(ctx, h);
 }
 
-/* Makes room for an outer header behind the link's; whether it did. */
-INLINE int make_room(context *ctx, int outer)
+/*
+ * Makes room for an outer header behind the link's; whether it did. Segments of TCP become smaller by
+ * it; datagrams cannot.
+ */
+INLINE int make_room(context *ctx, int outer, __u8 proto)
 {
 	int len = outer == V4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 #if IS_XDP
@@ -94,6 +97,8 @@ INLINE int make_room(context *ctx, int outer)
 #else
 	__u64 flags = outer == V4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 
+	if (proto == IPPROTO_UDP)
+		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
 	return bpf_skb_adjust_room(ctx, len, BPF_ADJ_ROOM_MAC, flags) == 0;
 #endif
 }
@@ -121,7 +126,8 @@ INLINE int send_in_tunnel(context *ctx, const struct config *cfg, const struct p
 
 		class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	}
-	if (!make_room(ctx, outer))
+	/* Datagrams that came as one may be too long for the header's word, as one. */
+	if (p->len > 0xffff - sizeof(struct ipv6hdr) || !make_room(ctx, outer, p->proto))
 		return drop(REASON_NO_ROOM);
 	eth = DATA(ctx);
 	if (outer == V4) {
@@ -130,10 +136,9 @@ INLINE int send_in_tunnel(context *ctx, const struct config *cfg, const struct p
 
 		if ((void *)(ip + 1) > DATA_END(ctx))
 			return drop(REASON_NO_ROOM);
-		/* Addresses of a network of 16 bits, one for each flow: receivers share out by them. */
+		/* Another one for each flow: receivers share out packets among cores by it. */
 		if (cfg->tunnel4)
-			source = (cfg->tunnel4 & bpf_htonl(0xffff0000)) |
-				 (hash & bpf_htonl(0x0000ffff));
+			source = cfg->tunnel4 | (hash & cfg->host4);
 		ip->version = 4;
 		ip->ihl = 5;
 		ip->tos = class;
@@ -166,7 +171,8 @@ INLINE int send_in_tunnel(context *ctx, const struct config *cfg, const struct p
 		ip->nexthdr = inner == V4 ? IPPROTO_IPIP : IPPROTO_IPV6;
 		ip->hop_limit = 64;
 		if (cfg->tunnel6[0] | cfg->tunnel6[1]) {
-			__u32 source[4] = { cfg->tunnel6[0], cfg->tunnel6[1], 0, hash };
+			__u32 source[4] = { cfg->tunnel6[0], cfg->tunnel6[1], cfg->tunnel6[2],
+					    hash };
 
 			copy_addr((__u32 *)&ip->saddr, source, V6);
 		} else {

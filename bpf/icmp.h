@@ -16,6 +16,13 @@ INLINE int is_error(__u8 type, int family)
 	       type == ICMPV6_TIME_EXCEED || type == ICMPV6_PARAMPROB;
 }
 
+INLINE int is_too_big(__u8 type, __u8 code, int family)
+{
+	if (family == V4)
+		return type == ICMP_DEST_UNREACH && code == ICMP_FRAG_NEEDED;
+	return type == ICMPV6_PKT_TOOBIG;
+}
+
 INLINE int same_addr(const __u32 *a, const __u32 *b, int family)
 {
 	if (a[0] != b[0])
@@ -114,6 +121,110 @@ INLINE int rewrite_error(context *ctx, const struct packet *p, const __u32 *was,
 		copy_addr(data + addr_at(family, end), to->addr, family);
 	}
 	icmp->check = mend(icmp->check, from, into);
+	return 1;
+}
+
+/* The least that paths are believed to carry: Linux's `min_pmtu`, and RFC 8200 §5. */
+#define LEAST_MTU4 552
+#define LEAST_MTU6 1280
+/* Seconds for which a router is believed (RFC 1191 §6.3). */
+#define PATH_SECONDS 600
+
+/* What stands in a tunnel's packet that an error quotes: the key of its flow. */
+INLINE int parse_inner(const void *inner, const void *end, __u8 proto, struct packet *quoted)
+{
+	const __be16 *ports;
+
+	if (proto == IPPROTO_IPIP) {
+		const struct iphdr *ip = inner;
+
+		if (inner + sizeof(*ip) + 4 > end || *(__u8 *)ip != 0x45)
+			return 0;
+		quoted->src[0] = ip->saddr;
+		quoted->dst[0] = ip->daddr;
+		quoted->proto = ip->protocol;
+		ports = inner + sizeof(*ip);
+	} else {
+		const struct ipv6hdr *ip = inner;
+
+		if (inner + sizeof(*ip) + 4 > end)
+			return 0;
+		copy_addr(quoted->src, &ip->saddr, V6);
+		copy_addr(quoted->dst, &ip->daddr, V6);
+		quoted->proto = ip->nexthdr;
+		ports = inner + sizeof(*ip);
+	}
+	quoted->sport = ports[0];
+	quoted->dport = ports[1];
+	return 1;
+}
+
+/*
+ * Remembers what a router says that fits the way of a tunnel, if it quotes a packet of one of our
+ * flows; senders are told so by the next packet that does not fit (RFC 2003 §5.1, RFC 2473 §7.1).
+ */
+GLOBAL int learn_mtu(context *ctx, const struct config *cfg, const struct packet *p, int family)
+{
+	__u32 at, len, slot = NOBODY, now = jiffies(), mtu, to[4] = {};
+	struct packet quoted = {};
+	struct backend *b;
+	struct icmp *icmp;
+	struct live *live;
+	void *data;
+	__u8 proto;
+
+	if (!cfg || !p)
+		return 0;
+	len = family == V4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	at = p->l4;
+	pull(ctx, at + sizeof(*icmp) + len + sizeof(struct ipv6hdr) + 4);
+	data = DATA(ctx);
+	opaque(at);
+	if (at > 512)
+		return 0;
+	icmp = data + at;
+	data = icmp + 1;
+	if (family == V4) {
+		struct iphdr *ip = data;
+
+		if ((void *)(ip + 1) > DATA_END(ctx) || *(__u8 *)ip != 0x45)
+			return 0;
+		proto = ip->protocol;
+		to[0] = ip->daddr;
+		mtu = bpf_ntohl(icmp->rest) & 0xffff;
+		data = ip + 1;
+	} else {
+		struct ipv6hdr *ip = data;
+
+		if ((void *)(ip + 1) > DATA_END(ctx))
+			return 0;
+		proto = ip->nexthdr;
+		copy_addr(to, &ip->daddr, V6);
+		mtu = bpf_ntohl(icmp->rest);
+		data = ip + 1;
+	}
+	if (proto != IPPROTO_IPIP && proto != IPPROTO_IPV6)
+		return 0;
+	if (!parse_inner(data, DATA_END(ctx), proto, &quoted))
+		return 0;
+	if (proto == IPPROTO_IPIP)
+		find4(cfg, flow_hash(cfg, &quoted, V4), &quoted, &slot);
+	else
+		find6(cfg, flow_hash(cfg, &quoted, V6), &quoted, &slot);
+	b = slot == NOBODY ? NULL : backend_of(slot);
+	live = live_of(slot);
+	if (!b || !live || b->method != METHOD_TUNNEL || b->family != family ||
+	    !same_addr(b->addr, to, family))
+		return 0;
+	/* Routers of before RFC 1191 say nothing. */
+	if (!mtu)
+		return 1;
+	if (mtu < (family == V4 ? LEAST_MTU4 : LEAST_MTU6))
+		mtu = family == V4 ? LEAST_MTU4 : LEAST_MTU6;
+	count(REASON_PATH_MTU);
+	live->path_mtu = mtu;
+	live->path_until = now + PATH_SECONDS * cfg->hz;
+	live->refresh = now;
 	return 1;
 }
 

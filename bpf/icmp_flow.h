@@ -57,25 +57,19 @@ GLOBAL int NAME(error_to_client)(context *ctx, const struct config *cfg, struct 
 {
 	struct bpf_fib_lookup way = {};
 	struct packet quoted = {};
-	__u32 slot, ifindex, *link;
+	__u32 slot;
 	struct end vip;
 	FLOW *f;
-	int result, outer;
+	int result, verdict, outer;
 
 	if (!cfg || !p || !parse_quoted(ctx, p, &quoted, FAMILY))
 		return PASS;
 	f = NAME(find)(cfg, flow_hash(cfg, &quoted, FAMILY), &quoted, &slot);
 	if (!f || !(f->word & FLOW_REPLY) || !backend_of(slot) || !vip_end(f->other, &vip))
 		return PASS;
-	result = fib_to(ctx, FAMILY, p->dst, vip.addr, &way);
-	if (IS_XDP) {
-		ifindex = way.ifindex;
-		link = bpf_map_lookup_elem(&links, &ifindex);
-		if (result != BPF_FIB_LKUP_RET_SUCCESS || !link || !(*link & LINK_XDP))
-			return PASS;
-	}
-	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return drop(REASON_NO_ROUTE);
+	verdict = fib_to(ctx, FAMILY, p->dst, vip.addr, &way, &result);
+	if (verdict != WAY_KNOWN)
+		return verdict;
 	count_out(SLOT_INDEX(slot), p->len);
 	/* From the backend itself it comes from the VIP; a router on the way keeps its name. */
 	outer = same_addr(p->src, quoted.src, FAMILY);
@@ -89,6 +83,7 @@ INLINE int NAME(icmp)(context *ctx, const struct config *cfg, struct packet *p,
 {
 	__u32 at = p->l4;
 	struct icmp *icmp;
+	__u8 type, code;
 
 	opaque(at);
 	if (at > 512)
@@ -99,11 +94,16 @@ INLINE int NAME(icmp)(context *ctx, const struct config *cfg, struct packet *p,
 			return PASS;
 		return drop(REASON_MALFORMED);
 	}
-	if (is_error(icmp->type, FAMILY))
+	type = icmp->type;
+	code = icmp->code;
+	if (cfg->flags & CONFIG_TUNNEL && is_too_big(type, code, FAMILY) &&
+	    learn_mtu(ctx, cfg, p, FAMILY))
+		return PASS;
+	if (is_error(type, FAMILY))
 		return vip ? NAME(error_to_backend)(ctx, cfg, p, vip) :
 			     NAME(error_to_client)(ctx, cfg, p);
-	if (vip && vip->flags & VIP_ECHO && icmp->code == 0 &&
-	    icmp->type == (FAMILY == V4 ? ICMP_ECHO : ICMPV6_ECHO_REQUEST))
+	if (vip && vip->flags & VIP_ECHO && code == 0 &&
+	    type == (FAMILY == V4 ? ICMP_ECHO : ICMPV6_ECHO_REQUEST))
 		return echo(ctx, p, FAMILY);
 	return PASS;
 }

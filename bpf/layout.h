@@ -30,11 +30,14 @@ struct config {
 	__u32 flags;         /* CONFIG_… */
 	__u32 sweep4;        /* buckets of flows4 looked through in one jiffy */
 	__u32 sweep6;        /* the same of flows6 */
-	__u32 tunnel4;       /* network of outer v4 source addresses, 16 bits; 0: the route's own */
-	__u32 tunnel6[2];    /* network of outer v6 source addresses, 64 bits; 0: the route's own */
+	__be32 tunnel4;      /* network of outer v4 source addresses; 0: the route's own */
+	__be32 host4;        /* the bits of them that are the flow's */
+	__u32 pad;
+	__u32 tunnel6[4];    /* network of outer v6 source addresses; its last 32 bits are the flow's */
 };
 
 #define CONFIG_NAT 1         /* there are NAT backends: look for replies */
+#define CONFIG_TUNNEL 2      /* there are tunnels: look for what routers say of them */
 
 /* Where the sweep is; the one value of the map `sweep`. */
 struct sweep {
@@ -123,13 +126,15 @@ struct service {
 	__u32 midstream;     /* enum midstream */
 	__u64 seed;          /* of the hash of clients */
 	__u32 timeouts[STATES]; /* jiffies */
-	__u32 pad[2];
+	__u32 mss;           /* what SYNs may announce at most; 0: what they like; MSS_FIT */
+	__u32 pad;
 	__u64 turn;          /* of SCHED_TURN; on a cache line of its own */
 	__u64 pad2[7];
 };
 
 #define SERVICE_USED 1
-#define SERVICE_MSS 2        /* clamp the MSS to what fits the way to the backend */
+
+#define MSS_FIT 0xffffffff   /* what fits the way to the backend */
 
 enum method {
 	METHOD_LOCAL = 0,    /* handed to the director's own stack */
@@ -175,7 +180,9 @@ struct live {
 	__u32 refresh;       /* when the next hop is looked up again */
 	__u32 nexthop;       /* which of the two is in force */
 	struct nexthop hops[2];
-	__u32 pad[4];
+	__u32 path_mtu;      /* tunnel: what a router on the way said that fits; 0: nobody did */
+	__u32 path_until;    /* until when that is believed */
+	__u32 pad[2];
 	/* counts over all cores, on a line of their own */
 	__u32 active;        /* established and UDP flows */
 	__u32 inactive;      /* all others */

@@ -7,6 +7,7 @@
 
 #include "flows.h"
 #include "forward.h"
+#include "mss.h"
 #include "translate.h"
 
 INLINE void backend_end(const struct backend *b, const struct packet *p, struct end *end)
@@ -61,9 +62,15 @@ INLINE void client_key(const struct packet *reply, const struct end *vip, struct
 	p->proto = reply->proto;
 }
 
+/* What is known of the way to a client; else it is what becomes of the packet. */
+#define WAY_KNOWN 1001
+
+/* The way to a client, which has no next hop of its own kept. */
 INLINE int fib_to(context *ctx, int family, const __u32 *dst, const __u32 *src,
-		  struct bpf_fib_lookup *way)
+		  struct bpf_fib_lookup *way, int *result)
 {
+	__u32 ifindex, *link;
+
 	way->ifindex = ingress(ctx);
 	if (family == V4) {
 		way->family = AF_INET;
@@ -74,10 +81,21 @@ INLINE int fib_to(context *ctx, int family, const __u32 *dst, const __u32 *src,
 		copy_addr(way->ipv6_dst, dst, V6);
 		copy_addr(way->ipv6_src, src, V6);
 	}
-	return bpf_fib_lookup(ctx, way, sizeof(*way), 0);
+	*result = bpf_fib_lookup(ctx, way, sizeof(*way), 0);
+	if (IS_XDP) {
+		ifindex = way->ifindex;
+		link = bpf_map_lookup_elem(&links, &ifindex);
+		if (*result != BPF_FIB_LKUP_RET_SUCCESS || !link || !(*link & LINK_XDP))
+			return PASS;
+	}
+	if (*result == BPF_FIB_LKUP_RET_FWD_DISABLED)
+		return drop(REASON_FORWARDING_OFF);
+	if (*result != BPF_FIB_LKUP_RET_SUCCESS && *result != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return drop(REASON_NO_ROUTE);
+	return WAY_KNOWN;
 }
 
-/* To a client, which has no next hop of its own kept. */
+/* On that way. */
 INLINE int send_to_client(context *ctx, const struct bpf_fib_lookup *way, int result, int family)
 {
 	struct ethhdr *eth = DATA(ctx);

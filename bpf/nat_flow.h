@@ -72,11 +72,11 @@ GLOBAL int NAME(follow_reply)(const struct config *cfg, const struct packet *rep
 GLOBAL int NAME(translate_reply)(context *ctx, const struct config *cfg, struct packet *p)
 {
 	struct bpf_fib_lookup way = {};
-	__u32 slot = 0, now, ifindex, *link;
+	__u32 slot = 0, now;
 	struct backend *b;
 	struct end vip;
 	FLOW *f;
-	int result;
+	int result, verdict;
 
 	if (!cfg || !p)
 		return PASS;
@@ -86,23 +86,17 @@ GLOBAL int NAME(translate_reply)(context *ctx, const struct config *cfg, struct 
 	b = backend_of(slot);
 	if (!b || !vip_end(f->other, &vip))
 		return PASS;
-	result = fib_to(ctx, FAMILY, p->dst, vip.addr, &way);
-	if (IS_XDP) {
-		ifindex = way.ifindex;
-		link = bpf_map_lookup_elem(&links, &ifindex);
-		if (result != BPF_FIB_LKUP_RET_SUCCESS || !link || !(*link & LINK_XDP))
-			return PASS;
-	}
-	if (result == BPF_FIB_LKUP_RET_FWD_DISABLED)
-		return drop(REASON_FORWARDING_OFF);
-	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
-		return drop(REASON_NO_ROUTE);
+	verdict = fib_to(ctx, FAMILY, p->dst, vip.addr, &way, &result);
+	if (verdict != WAY_KNOWN)
+		return verdict;
 	now = jiffies();
 	if (quiet(now, f->seen) >= cfg->hz / 2 || p->tcp & (TCP_FIN | TCP_RST)) {
 		f->seen = now;
 		NAME(follow_reply)(cfg, p, &vip, now);
 	}
 	count_out(SLOT_INDEX(slot), p->len);
+	if (unlikely(p->tcp & TCP_SYN))
+		clamp_for(ctx, p, b->service, payload_of(mtu_to(slot), FAMILY));
 	if (!rewrite(ctx, p, &vip, FAMILY, SOURCE))
 		return drop(REASON_CHECKSUM);
 	return send_to_client(ctx, &way, result, FAMILY);

@@ -50,6 +50,10 @@ GLOBAL int look_up_way(context *ctx, const struct backend *b, struct live *live,
 		mtu = 0;
 		bpf_check_mtu(ctx, way.ifindex, &mtu, 0, 0);
 	}
+	if (live->path_mtu && (__s32)(live->path_until - now) <= 0)
+		live->path_mtu = 0;
+	if (live->path_mtu && live->path_mtu < mtu)
+		mtu = live->path_mtu;
 	h->mtu = mtu < 0xffff ? mtu : 0xffff;
 	if (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH)
 		h->flags = NEXTHOP_VALID;
@@ -66,6 +70,16 @@ GLOBAL int look_up_way(context *ctx, const struct backend *b, struct live *live,
 		h->flags |= NEXTHOP_XDP;
 	live->nexthop = live->nexthop & 1 ? 0 : 1;
 	return 0;
+}
+
+/* What fits the way to a backend, as it was known last; 0 is nothing known. */
+INLINE __u32 mtu_to(__u32 slot)
+{
+	const struct live *live = live_of(slot);
+
+	if (!live)
+		return 0;
+	return live->nexthop & 1 ? live->hops[1].mtu : live->hops[0].mtu;
 }
 
 /* The next hop to a backend; NULL if there is none, with the reason. */

@@ -121,13 +121,15 @@ INLINE int is_whole(context *ctx, __u32 len)
 
 /*
  * How long a packet will be on the wire, from the network header on; 0 where it is made to fit, as
- * the segments of a large one are.
+ * the segments of TCP are. Of several datagrams in one each is as long as its sender made it.
  */
 INLINE __u32 on_wire(const context *ctx, const struct packet *p)
 {
 #if !IS_XDP
-	if (ctx->gso_segs > 1)
-		return 0;
+	if (ctx->gso_size)
+		return p->proto == IPPROTO_UDP ?
+			       p->l4 - ETH + sizeof(struct udphdr) + ctx->gso_size :
+			       0;
 #endif
 	return p->len;
 }

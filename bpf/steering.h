@@ -3,6 +3,7 @@
 #pragma once
 
 #include "forward.h"
+#include "mss.h"
 #include "nat.h"
 #include "reply.h"
 #include "schedule.h"
@@ -65,6 +66,8 @@ INLINE int onward(context *ctx, const struct config *cfg, struct packet *p, stru
 	if (unlikely(on_wire(ctx, p) + over > h->mtu))
 		return too_big(ctx, p, family, h->mtu - over);
 	count_in(SLOT_INDEX(slot), p->len);
+	if (unlikely(p->tcp & TCP_SYN))
+		clamp_for(ctx, p, b->service, payload_of(h->mtu - over, family));
 	if (b->method == METHOD_TUNNEL) {
 		if (b->family == V4)
 			return send_in_tunnel(ctx, cfg, p, b, h, hash, family, V4);

@@ -42,7 +42,7 @@ pub(crate) fn list(table: &Table<'_>, key: &str, faults: &mut Faults) -> Vec<IpN
 }
 
 /// A network. One of IPv4-mapped addresses is that of IPv4.
-fn network(node: &Node<'_>, faults: &mut Faults) -> Option<IpNet> {
+pub(crate) fn network(node: &Node<'_>, faults: &mut Faults) -> Option<IpNet> {
     let expected = "a network (10.0.0.0/8, fd00::/8) or an address";
     let text = node.string(expected, faults)?;
     let single = || text.parse::<IpAddr>().ok().map(IpNet::from);

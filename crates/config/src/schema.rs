@@ -22,6 +22,8 @@ pub const SERVICE: &[&str] = &[
     "cookie",
     "check",
     "timeouts",
+    "mid-stream",
+    "mss",
     "sessions",
     "queue",
     "retries",
@@ -181,7 +183,7 @@ pub const DAEMON: &[&str] = &[
 ];
 
 /// Keys of `[ebpf]`.
-pub const EBPF: &[&str] = &["interfaces", "xdp", "flows"];
+pub const EBPF: &[&str] = &["interfaces", "xdp", "flows", "tunnel-source"];
 
 /// Keys of an `access-log` table.
 pub const ACCESS_LOG: &[&str] = &["format", "to", "query"];

@@ -20,6 +20,7 @@ use crate::nearest::nearest;
 use crate::networks;
 use crate::options;
 use crate::outlier;
+use crate::packets;
 use crate::retry;
 use crate::schema;
 use crate::sockets::Sockets;
@@ -192,6 +193,7 @@ fn fill(spec: &mut ServiceSpec, table: &Table<'_>, faults: &mut Faults) {
     if let Some(node) = table.get("timeouts") {
         timeouts(&mut spec.timeouts, &node, faults);
     }
+    spec.packets = packets::of_service(table, faults);
     if let Some(node) = table.get("sessions") {
         sessions(&mut spec.sessions, &node, faults);
     }
@@ -351,7 +353,6 @@ fn timeouts(timeouts: &mut Timeouts, node: &Node<'_>, faults: &mut Faults) {
         ("queue", zero, &mut timeouts.queue),
         ("response", zero, &mut timeouts.response),
         ("stall", zero, &mut timeouts.stall),
-        ("idle", zero, &mut timeouts.idle),
         ("peer", zero, &mut timeouts.peer),
         ("udp", zero, &mut timeouts.udp),
         ("drain", zero, &mut timeouts.drain),
@@ -359,6 +360,12 @@ fn timeouts(timeouts: &mut Timeouts, node: &Node<'_>, faults: &mut Faults) {
         if let Some(read) = table.get(key).and_then(|node| node.duration(least, faults)) {
             *value = read;
         }
+    }
+    if let Some(idle) = table
+        .get("idle")
+        .and_then(|node| node.duration(zero, faults))
+    {
+        timeouts.idle = Some(idle);
     }
 }
 

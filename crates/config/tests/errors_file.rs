@@ -245,4 +245,45 @@ fn ebpf() {
         "[ebpf]\nflow = 9999\n",
         &["2:1: ebpf.flow: unknown key `flow` … did you mean `flows`?"],
     );
+    for (sources, error) in [
+        (
+            r#""172.16.0.1/16""#,
+            "2:17: ebpf.tunnel-source: 172.16.0.1/16 has bits set beyond its prefix … did you mean `172.16.0.0/16`?",
+        ),
+        (
+            r#""172.16.0.0/31""#,
+            "2:17: ebpf.tunnel-source: 172.16.0.0/31 has a prefix of 31 bits: 8 to 30 leave room for flows",
+        ),
+        (
+            r#""10.0.0.1""#,
+            "2:17: ebpf.tunnel-source: 10.0.0.1/32 has a prefix of 32 bits: 8 to 30 leave room for flows",
+        ),
+        (
+            r#"["172.16.0.0/16", "fd00::/97"]"#,
+            "2:35: ebpf.tunnel-source[1]: fd00::/97 has a prefix of 97 bits: 8 to 96 leave room for flows",
+        ),
+        (
+            r#"["172.16.0.0/16", "10.0.0.0/8"]"#,
+            "2:35: ebpf.tunnel-source[1]: 10.0.0.0/8 is the second of its family",
+        ),
+        (
+            r#""224.0.0.0/8""#,
+            "2:17: ebpf.tunnel-source: 224.0.0.0/8 has no addresses that packets can come from",
+        ),
+        (
+            r#""127.0.0.0/8""#,
+            "2:17: ebpf.tunnel-source: 127.0.0.0/8 has no addresses that packets can come from",
+        ),
+        (
+            r#""fe80::/64""#,
+            "2:17: ebpf.tunnel-source: fe80::/64 has no addresses that packets can come from",
+        ),
+        (
+            r#""240.0.0.0/8""#,
+            "2:17: ebpf.tunnel-source: 240.0.0.0/8 has no addresses that packets can come from",
+        ),
+        (r#""yes""#, "2:17: ebpf.tunnel-source: `yes` is no network"),
+    ] {
+        check(&format!("[ebpf]\ntunnel-source = {sources}\n"), &[error]);
+    }
 }

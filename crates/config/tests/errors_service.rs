@@ -91,6 +91,15 @@ fn service() {
         &["5:1: service[0].slowstart: unknown key `slowstart` … did you mean `slow-start`?"],
     );
     check_service(
+        r#"mid-stream = "rest""#,
+        &["5:14: service[0].mid-stream: unknown mid-stream `rest` … did you mean `reset`?"],
+    );
+    check_service("mss = 87", &["5:7: service[0].mss: 87 is out of range"]);
+    check_service(
+        r#"mss = "1400""#,
+        &["5:7: service[0].mss: \"1400\" is no size of segments … did you mean `1400`?"],
+    );
+    check_service(
         r#"cookie = "a b""#,
         &[
             "5:10: service[0].cookie: \"a b\" is not the name of a cookie: letters, digits and !#$%&'*+-.^_`|~, at most 255",

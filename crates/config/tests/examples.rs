@@ -91,7 +91,12 @@ fn routes_are_named_by_what_they_match() {
 fn full_shows_the_real_defaults() {
     let config = example("full.toml");
     let spec = &config.services[0].spec;
-    assert_eq!(spec.timeouts, Timeouts::default());
+    let idle = Some(Timeouts::IDLE);
+    let timeouts = Timeouts {
+        idle,
+        ..Timeouts::default()
+    };
+    assert_eq!(spec.timeouts, timeouts);
     let check = spec.check.as_ref().unwrap();
     assert_eq!(check.kind.to_string(), "http:/health");
     let plain = Check::new(check.kind.clone());

@@ -112,7 +112,7 @@ fn the_defaults_in_the_manual_are_the_real_ones() {
     assert_eq!(default("queue"), timeouts.queue);
     assert_eq!(default("response"), timeouts.response);
     assert_eq!(default("stall"), timeouts.stall);
-    assert_eq!(default("idle"), timeouts.idle);
+    assert_eq!(default("idle"), plimsoll_model::Timeouts::IDLE);
     assert_eq!(default("peer"), timeouts.peer);
     assert_eq!(default("udp"), timeouts.udp);
     assert_eq!(default("drain"), timeouts.drain);

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::{
     AccessLog, Backend, BackendAddr, Check, ClientRules, Cookie, Forward, Invalid, Limits, Listen,
-    ListenOptions, Name, Origin, Outlier, OutlierErrors, Ports, ProxyHeaders, Retry, Scheduler,
-    ServiceHttp, Sessions, Timeouts, ToBackends,
+    ListenOptions, Name, Origin, Outlier, OutlierErrors, PacketRules, Ports, ProxyHeaders, Retry,
+    Scheduler, ServiceHttp, Sessions, Timeouts, ToBackends,
 };
 
 /// Keep a client on the backend it had first.
@@ -112,6 +112,8 @@ pub struct ServiceSpec {
     pub to_backends: Option<Arc<ToBackends>>,
     /// What is written about each request or connection; none: what the process says for all.
     pub access_log: Option<AccessLog>,
+    /// What planes that forward packets go by.
+    pub packets: PacketRules,
     /// Used when no backend can serve.
     pub sorry: Option<Backend>,
     /// What it does with its HTTP requests; none where that is nothing, as for most.
@@ -150,6 +152,7 @@ impl ServiceSpec {
             to_backends: None,
             access_log: None,
             proxy_headers: ProxyHeaders::default(),
+            packets: PacketRules::default(),
             sorry: None,
             http: None,
         }

@@ -19,8 +19,10 @@ pub struct Timeouts {
     pub response: Duration,
     /// For an HTTP client to send more of a request's body, or to take more of an answer.
     pub stall: Duration,
-    /// For a byte in either direction on a TCP connection or a tunnel (WebSocket).
-    pub idle: Duration,
+    /// For a byte in either direction on a TCP connection or a tunnel (WebSocket); none: as long as the
+    /// plane that carries them thinks right, [`Timeouts::IDLE`] in the proxy, and
+    /// [`Timeouts::IDLE_PACKETS`] where packets are forwarded.
+    pub idle: Option<Duration>,
     /// For the host at the other end of a connection to acknowledge what was sent, and to make room
     /// for what is to be sent; on both sides (tcp(7), `TCP_USER_TIMEOUT`). A silent one is asked after
     /// half of that whether it is still there.
@@ -29,6 +31,14 @@ pub struct Timeouts {
     pub udp: Duration,
     /// For connections and requests of a draining or removed backend to end by themselves.
     pub drain: Duration,
+}
+
+impl Timeouts {
+    /// For how long an idle connection is kept in the proxy, whose own keep-alives find ends that are gone.
+    pub const IDLE: Duration = Duration::from_secs(3600);
+    /// For how long an idle connection is remembered where packets are forwarded: longer than the two
+    /// hours after which hosts commonly ask whether the other end is there (RFC 5382 REQ-5).
+    pub const IDLE_PACKETS: Duration = Duration::from_secs(7440);
 }
 
 impl Default for Timeouts {
@@ -40,7 +50,7 @@ impl Default for Timeouts {
             queue: Duration::from_secs(10),
             response: Duration::from_secs(120),
             stall: Duration::from_secs(60),
-            idle: Duration::from_secs(3600),
+            idle: None,
             peer: Duration::from_secs(120),
             udp: Duration::from_secs(60),
             drain: Duration::from_secs(300),

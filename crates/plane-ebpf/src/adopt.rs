@@ -140,7 +140,7 @@ impl EbpfPlane {
             }
         }
         for (id, name) in &names {
-            self.note_nat(name, *id);
+            self.note_flags(name, *id);
         }
         Ok(())
     }

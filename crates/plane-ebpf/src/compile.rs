@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use plimsoll_balance::{Candidate, Table, Use};
 use plimsoll_model::{
-    Backend, BackendAddr, Forward, HashKey, Listen, Ports, Proto, Service, ServiceSpec, State,
+    Backend, BackendAddr, Forward, HashKey, Listen, MidStream, Mss, Ports, Proto, Service,
+    ServiceSpec, State, Timeouts,
 };
 
 use crate::layout::{
-    self, BACKEND_GONE, BACKEND_NEW, BACKEND_USED, Key, Method, SERVICE_USED, STATES, Sched,
+    self, BACKEND_GONE, BACKEND_NEW, BACKEND_USED, Key, MSS_FIT, Method, SERVICE_USED, STATES,
+    Sched,
 };
 
 /// Numbers of the protocols in packets.
@@ -165,7 +167,18 @@ fn values(spec: &ServiceSpec, by: Use) -> layout::Service {
         key: key as u32,
         // A flow that lost its entry finds its backend again by its hash; by another scheduler it
         // would meet one that does not know it, so the client is told at once.
-        midstream: if sched == Sched::Hash { 0 } else { 2 },
+        midstream: match spec.packets.mid_stream {
+            Some(MidStream::Rehash) => 0,
+            Some(MidStream::Drop) => 1,
+            Some(MidStream::Reset) => 2,
+            None if sched == Sched::Hash => 0,
+            None => 2,
+        },
+        mss: match spec.packets.mss {
+            Some(Mss::Bytes(bytes)) => bytes.into(),
+            Some(Mss::Fit) => MSS_FIT,
+            None => 0,
+        },
         seed: spec.scheduler.seed,
         ..layout::Service::default()
     }
@@ -185,7 +198,10 @@ fn timeouts(spec: &ServiceSpec) -> [Duration; STATES] {
     for (state, time) in [
         (layout::State::Syn, SYN),
         (layout::State::Middle, MIDDLE),
-        (layout::State::Established, or_ever(spec.timeouts.idle)),
+        (
+            layout::State::Established,
+            or_ever(spec.timeouts.idle.unwrap_or(Timeouts::IDLE_PACKETS)),
+        ),
         (layout::State::Fin, FIN),
         (layout::State::Closing, CLOSING),
         (layout::State::Reset, RESET),
@@ -287,5 +303,19 @@ mod tests {
         assert_eq!(of(SchedulerKind::Mh), 0);
         assert_eq!(of(SchedulerKind::Sh), 0);
         assert_eq!(of(SchedulerKind::Wlc), 2);
+    }
+
+    #[test]
+    fn established_flows_outlive_common_keep_alives() {
+        for (said, established) in [
+            (None, Duration::from_secs(2 * 3600 + 4 * 60)),
+            (Some(Duration::ZERO), Duration::MAX),
+            (Some(Duration::from_secs(60)), Duration::from_secs(60)),
+        ] {
+            let mut web = service(SchedulerKind::Mh, &[1]);
+            std::sync::Arc::make_mut(&mut web.spec).timeouts.idle = said;
+            let timeouts = compile(&web).timeouts;
+            assert_eq!(timeouts[layout::State::Established as usize], established);
+        }
     }
 }

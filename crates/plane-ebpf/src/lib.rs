@@ -21,6 +21,6 @@ mod tell;
 mod write;
 
 pub use interfaces::Interfaces;
-pub use kernel::Sizes;
+pub use kernel::{Sizes, TunnelSources};
 pub use on_demand::OnDemand;
 pub use plane::{EbpfPlane, Options};

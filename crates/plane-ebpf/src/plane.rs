@@ -16,7 +16,7 @@ use crate::books::{Numbers, Slots, Vips};
 use crate::check::{self, NAME};
 use crate::compile::Place;
 use crate::interfaces::{self, Interfaces};
-use crate::kernel::{Kernel, Opened, Sizes};
+use crate::kernel::{Kernel, Opened, Sizes, TunnelSources};
 use crate::layout;
 use crate::sys::host::{self, Task};
 use crate::sys::{Netlink, Result, WriterLock};
@@ -32,6 +32,8 @@ pub struct Options {
     pub sizes: Sizes,
     /// Where packets are taken.
     pub interfaces: Interfaces,
+    /// Where packets in tunnels come from.
+    pub tunnels: TunnelSources,
 }
 
 /// The packet plane of the network namespace that it is made in.
@@ -52,8 +54,8 @@ pub struct EbpfPlane {
     pub(crate) vips: Vips,
     /// Whose the slots are, those of backends that are leaving included.
     pub(crate) owners: BTreeMap<u32, (Name, BackendAddr)>,
-    /// Numbers of services some of whose flows are by NAT.
-    pub(crate) nat: BTreeSet<u32>,
+    /// What the programs have to look for, by the services that need it.
+    pub(crate) flags: BTreeMap<u32, u32>,
     /// Ways that were asked for in this plan.
     pub(crate) ways: BTreeMap<IpAddr, Way>,
     /// The programs were attached since there is something to forward.
@@ -106,6 +108,9 @@ impl EbpfPlane {
         let lock = WriterLock::take()?;
         let mut netlink = Netlink::open()?;
         let (kernel, opened) = Kernel::open(&mut netlink, options.sizes)?;
+        let mut config = kernel.config()?;
+        config.set_tunnel_sources(options.tunnels);
+        kernel.set_config(&config)?;
         let sizes = kernel.sizes;
         let mut plane = Self {
             kernel,
@@ -120,7 +125,7 @@ impl EbpfPlane {
             slots: Slots::new(sizes.backends),
             vips: Vips::new(sizes.vips),
             owners: BTreeMap::new(),
-            nat: BTreeSet::new(),
+            flags: BTreeMap::new(),
             ways: BTreeMap::new(),
             attached: false,
             managed: BTreeSet::new(),
@@ -162,7 +167,7 @@ impl EbpfPlane {
         for slot in free {
             self.free(slot)?;
         }
-        self.put_nat()?;
+        self.put_flags()?;
         let mut drained = BTreeSet::new();
         for (name, service) in &self.held.services {
             let draining = service.backends.values();
@@ -260,7 +265,7 @@ impl EbpfPlane {
                 faults.insert(name.clone(), error);
             }
         }
-        if let Err(error) = self.put_nat() {
+        if let Err(error) = self.put_flags() {
             // Without it replies of NAT are not seen: whoever was written has to be written again.
             let error = PlaneError::from(error);
             faults.extend(changed.iter().map(|name| (name.clone(), error.clone())));

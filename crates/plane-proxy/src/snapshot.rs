@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use plimsoll_balance::{Balancer, Candidate, Shared, SlowStart};
 use plimsoll_model::{
     AccessLog, Backend, BackendAddr, Cookie, Desired, Listen, Name, Route, Service, ServiceSpec,
-    State,
+    State, Timeouts,
 };
 
 use crate::backend::LiveBackend;
@@ -127,8 +127,8 @@ fn ms(time: std::time::Duration) -> u64 {
     }
 }
 
-impl From<&plimsoll_model::Timeouts> for TimeoutsMs {
-    fn from(timeouts: &plimsoll_model::Timeouts) -> Self {
+impl From<&Timeouts> for TimeoutsMs {
+    fn from(timeouts: &Timeouts) -> Self {
         Self {
             connect: ms(timeouts.connect),
             header: ms(timeouts.header),
@@ -136,7 +136,7 @@ impl From<&plimsoll_model::Timeouts> for TimeoutsMs {
             queue: ms(timeouts.queue),
             response: ms(timeouts.response),
             stall: ms(timeouts.stall),
-            idle: ms(timeouts.idle),
+            idle: ms(timeouts.idle.unwrap_or(Timeouts::IDLE)),
             peer: ms(timeouts.peer),
             udp: ms(timeouts.udp),
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use plimsoll_config::{AccessLogSettings, Config, Daemon, Docker, LogFormat, Packets};
 use plimsoll_model::*;
 use proptest::prelude::*;
@@ -152,7 +153,7 @@ fn timeouts() -> BoxedStrategy<Timeouts> {
             queue,
             response,
             stall,
-            idle,
+            idle: (!idle.is_zero()).then_some(idle),
             peer,
             udp,
             drain,
@@ -294,6 +295,7 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                 spec.limits = limits;
                 spec.http = of_http;
                 (spec.queue, spec.retries, spec.trusted) = (queue, retries, trusted);
+                spec.packets = packet_rules(retries);
                 if retries % 4 != 0 {
                     let causes = RetryOn::NAMES.iter().skip(retries as usize % 13);
                     spec.retry = Retry {
@@ -506,11 +508,30 @@ fn docker() -> BoxedStrategy<Option<Docker>> {
     option::of(docker).boxed()
 }
 
+/// Rules that follow from a number.
+fn packet_rules(number: u32) -> PacketRules {
+    let mids = MidStream::NAMES.map(|(_, mid)| mid);
+    PacketRules {
+        mid_stream: mids.get(number as usize % 4).copied(),
+        mss: [None, Some(Mss::Fit), Mss::bytes(number as u16).ok()][number as usize / 4 % 3],
+    }
+}
+
 fn packets() -> BoxedStrategy<Packets> {
     let names = || proptest::collection::btree_set("[a-z]{1,12}[0-9]{0,3}", 0..4);
     let flows = option::of(Packets::MIN_FLOWS..=Packets::MAX_FLOWS);
-    (names(), names(), flows)
-        .prop_map(|(interfaces, xdp, flows)| Packets {
+    let v4 = (any::<u32>(), 8..=30u8).prop_map(|(bits, len)| {
+        let unicast = 0x0100_0000 | bits & 0x3fff_ffff;
+        Ipv4Net::new(unicast.into(), len).unwrap().trunc()
+    });
+    let v6 = (any::<u64>(), 16..=96u8).prop_map(|(bits, len)| {
+        let unicast = 0xfd << 120 | u128::from(bits) << 56;
+        Ipv6Net::new(unicast.into(), len).unwrap().trunc()
+    });
+    (names(), names(), flows, option::of(v4), option::of(v6))
+        .prop_map(|(interfaces, xdp, flows, v4, v6)| Packets {
+            tunnel_source_v4: v4,
+            tunnel_source_v6: v6,
             interfaces: interfaces.into_iter().collect(),
             xdp: xdp.into_iter().collect(),
             flows,

@@ -73,6 +73,16 @@ fn packets(packets: &Packets, short: bool) -> String {
     if let Some(flows) = packets.flows {
         out.push_str(&format!("flows = {flows}\n"));
     }
+    let v4 = packets.tunnel_source_v4.iter().map(text);
+    let networks: Vec<String> = v4
+        .chain(packets.tunnel_source_v6.iter().map(text))
+        .collect();
+    if !networks.is_empty() {
+        out.push_str(&format!(
+            "tunnel-source = {}\n",
+            one_or_many(networks, short)
+        ));
+    }
     out
 }
 
@@ -193,6 +203,15 @@ fn service(service: &Service, short: bool) -> String {
     }
     let differs = spec.timeouts != plain.timeouts;
     parts.add(!short || differs, "timeouts", timeouts(&spec.timeouts));
+    let mids = MidStream::NAMES.iter();
+    for (name, _) in mids.filter(|(_, mid)| spec.packets.mid_stream == Some(*mid)) {
+        parts.add(true, "mid-stream", text(name));
+    }
+    match spec.packets.mss {
+        Some(Mss::Bytes(bytes)) => parts.add(true, "mss", bytes.to_string()),
+        Some(mss) => parts.add(true, "mss", text(mss)),
+        None => {}
+    }
     let differs = spec.sessions != plain.sessions;
     parts.add(
         !short || differs,
@@ -375,12 +394,14 @@ fn timeouts(timeouts: &Timeouts) -> String {
         ("queue", timeouts.queue),
         ("response", timeouts.response),
         ("stall", timeouts.stall),
-        ("idle", timeouts.idle),
         ("peer", timeouts.peer),
         ("udp", timeouts.udp),
         ("drain", timeouts.drain),
     ] {
         parts.add(true, key, text(format_duration(value)));
+    }
+    if let Some(idle) = timeouts.idle {
+        parts.add(true, "idle", text(format_duration(idle)));
     }
     parts.inline()
 }

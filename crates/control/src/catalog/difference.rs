@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use plimsoll_model::{
     AccessLog, Backend, Check, CheckHost, CheckKind, ClientRules, Cookie, CookieMode, HashKey,
-    Origin, Persistence, PlaneChoice, ProxyHeaders, ProxyVersion, Route, Scheduler, ServiceSpec,
-    Sessions, Timeouts,
+    MidStream, Mss, Origin, PacketRules, Persistence, PlaneChoice, ProxyHeaders, ProxyVersion,
+    Route, Scheduler, ServiceSpec, Sessions, Timeouts,
 };
 
 use super::words::{self, time};
@@ -138,6 +138,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         listen_options,
         to_backends,
         access_log,
+        packets,
         sorry,
         max_body,
         http,
@@ -151,6 +152,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         .or_else(|| of_cookies(cookie.as_ref(), second.cookie.as_ref()))
         .or_else(|| of_checks(check.as_ref(), second.check.as_ref()))
         .or_else(|| of_timeouts(timeouts, &second.timeouts))
+        .or_else(|| of_packets(packets, &second.packets))
         .or_else(|| of_sessions(sessions, &second.sessions))
         .or_else(|| differ("queue", queue, &second.queue, ToString::to_string))
         .or_else(|| differ("retries", retries, &second.retries, ToString::to_string))
@@ -359,16 +361,30 @@ fn of_timeouts(first: &Timeouts, second: &Timeouts) -> Option<Difference> {
         udp,
         drain,
     } = first;
+    let or_default = |idle: &Option<Duration>| idle.as_ref().map_or_else(|| NONE.to_owned(), time);
     None.or_else(|| differ("timeouts.connect", connect, &second.connect, time))
         .or_else(|| differ("timeouts.header", header, &second.header, time))
         .or_else(|| differ("timeouts.keepalive", keepalive, &second.keepalive, time))
         .or_else(|| differ("timeouts.queue", queue, &second.queue, time))
         .or_else(|| differ("timeouts.response", response, &second.response, time))
         .or_else(|| differ("timeouts.stall", stall, &second.stall, time))
-        .or_else(|| differ("timeouts.idle", idle, &second.idle, time))
+        .or_else(|| differ("timeouts.idle", idle, &second.idle, or_default))
         .or_else(|| differ("timeouts.peer", peer, &second.peer, time))
         .or_else(|| differ("timeouts.udp", udp, &second.udp, time))
         .or_else(|| differ("timeouts.drain", drain, &second.drain, time))
+}
+
+fn of_packets(first: &PacketRules, second: &PacketRules) -> Option<Difference> {
+    let PacketRules { mid_stream, mss } = first;
+    let mid = |m: &Option<MidStream>| {
+        let named = MidStream::NAMES
+            .iter()
+            .find(|(_, named)| Some(named) == m.as_ref());
+        named.map_or(NONE, |(name, _)| name).to_owned()
+    };
+    let size = |m: &Option<Mss>| m.map_or_else(|| NONE.to_owned(), |m| m.to_string());
+    None.or_else(|| differ("mid-stream", mid_stream, &second.mid_stream, mid))
+        .or_else(|| differ("mss", mss, &second.mss, size))
 }
 
 fn of_sessions(first: &Sessions, second: &Sessions) -> Option<Difference> {

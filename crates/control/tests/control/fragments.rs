@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::world::{World, docker, name, nth, service, with_spec};
-use plimsoll_model::{Check, CheckKind, Origin, PlaneChoice, SchedulerKind, ServiceSpec};
+use plimsoll_model::{
+    Check, CheckKind, MidStream, Mss, Origin, PlaneChoice, SchedulerKind, ServiceSpec,
+};
 
 #[test]
 fn fragments_of_one_spec_are_one_service() {
@@ -57,15 +59,19 @@ fn a_fragment_of_another_spec() {
 #[test]
 fn the_first_differing_setting_is_named() {
     type Change = fn(&mut ServiceSpec);
-    let cases: [(&str, Change); 15] = [
+    let cases: [(&str, Change); 17] = [
         ("listen", |s| s.listens.clear()),
         ("plane", |s| s.plane = PlaneChoice::Proxy),
         ("scheduler.seed", |s| s.scheduler.seed = 1),
         ("scheduler.table", |s| s.scheduler.table = 307),
         ("drain", |s| s.timeouts.drain = Duration::ZERO),
         ("timeouts.stall", |s| s.timeouts.stall = Duration::ZERO),
-        ("timeouts.idle", |s| s.timeouts.idle = Duration::ZERO),
+        ("timeouts.idle", |s| s.timeouts.idle = Some(Duration::ZERO)),
         ("timeouts.udp", |s| s.timeouts.udp = Duration::ZERO),
+        ("mid-stream", |s| {
+            s.packets.mid_stream = Some(MidStream::Drop)
+        }),
+        ("mss", |s| s.packets.mss = Some(Mss::Fit)),
         ("sessions", |s| s.sessions.limit = 9),
         ("sessions.per-source", |s| s.sessions.per_source = 9),
         ("sessions.responses", |s| s.sessions.responses = 9),

@@ -114,7 +114,7 @@ fn the_defaults_in_the_manual_are_the_real_ones() {
     assert_eq!(time("timeouts.connect"), timeouts.connect);
     assert_eq!(time("timeouts.queue"), timeouts.queue);
     assert_eq!(time("timeouts.response"), timeouts.response);
-    assert_eq!(time("timeouts.idle"), timeouts.idle);
+    assert_eq!(time("timeouts.idle"), Timeouts::IDLE);
     assert_eq!(time("timeouts.udp"), timeouts.udp);
     let check = Check::new(CheckKind::Tcp);
     assert_eq!(time("check.interval"), check.interval);

@@ -5,9 +5,11 @@ mod maps;
 mod notes;
 mod open;
 mod sizes;
+mod tunnels;
 
 pub use clock::Clock;
 pub use maps::Maps;
 pub use notes::Owner;
 pub use open::{Kernel, NAMES, Opened};
 pub use sizes::Sizes;
+pub use tunnels::TunnelSources;

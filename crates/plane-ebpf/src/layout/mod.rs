@@ -23,6 +23,11 @@ pub const NOTE: usize = 116;
 
 /// There are NAT backends: look for replies.
 pub const CONFIG_NAT: u32 = 1;
+/// There are tunnels: routers may say what fits into them.
+pub const CONFIG_TUNNEL: u32 = 2;
+
+/// What fits the way to the backend.
+pub const MSS_FIT: u32 = u32::MAX;
 
 /// Some ports are in ranges.
 pub const VIP_RANGES: u32 = 1;

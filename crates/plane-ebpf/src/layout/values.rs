@@ -81,10 +81,14 @@ shared! {
         sweep4: u32,
         /// The same of `flows6`.
         sweep6: u32,
-        /// Network of outer IPv4 source addresses, 16 bits; 0 is none.
-        tunnel4: u32,
-        /// Network of outer IPv6 source addresses, 64 bits; 0 is none.
-        tunnel6: [u32; 2],
+        /// Network of outer IPv4 source addresses; 0 is none.
+        tunnel4: [u8; 4],
+        /// The bits of them that are the flow's.
+        host4: [u8; 4],
+        /// 0.
+        pad: u32,
+        /// Network of outer IPv6 source addresses, whose last 32 bits are the flow's; 0 is none.
+        tunnel6: Addr,
     }
 }
 
@@ -149,8 +153,10 @@ shared! {
         seed: u64,
         /// Jiffies, by [`State`](super::State).
         timeouts: [u32; STATES],
+        /// What SYNs may announce at most; 0 is what they like; [`MSS_FIT`](super::MSS_FIT).
+        mss: u32,
         /// 0.
-        pad: [u32; 2],
+        pad: u32,
         /// Of [`Sched::Turn`](super::Sched::Turn): counted on by the programs.
         turn: u64,
         /// 0.
@@ -219,8 +225,12 @@ shared! {
         nexthop: u32,
         /// The next hop in force, and the one before or after it.
         hops: [NextHop; 2],
+        /// Of a tunnel: what a router on the way said that fits; 0 where nobody did.
+        path_mtu: u32,
+        /// Until when that is believed.
+        path_until: u32,
         /// 0.
-        pad: [u32; 4],
+        pad: [u32; 2],
         /// Established TCP and UDP flows, over all cores.
         active: u32,
         /// All other flows.

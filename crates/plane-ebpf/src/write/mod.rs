@@ -13,7 +13,7 @@ use plimsoll_plane::PlaneError;
 use crate::books::slot_name;
 use crate::compile::{Compiled, Place, compile};
 use crate::kernel::Owner;
-use crate::layout::{self, CONFIG_NAT, Method};
+use crate::layout::{self, CONFIG_NAT, CONFIG_TUNNEL, Method};
 use crate::notes::ServiceNote;
 use crate::plane::{EbpfPlane, Entry};
 use crate::sys::{Map, MapKind, MapSpec, Result};
@@ -64,7 +64,7 @@ impl EbpfPlane {
         for addr in gone {
             self.leave(name, service, &addr)?;
         }
-        self.note_nat(name, id);
+        self.note_flags(name, id);
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl EbpfPlane {
         let Some(entry) = self.entries.remove(name) else {
             return Ok(());
         };
-        self.nat.remove(&entry.id);
+        self.flags.remove(&entry.id);
         self.give_up(name, entry.places.iter());
         self.put_places(entry.places.iter())?;
         let maps = &self.kernel.maps;
@@ -164,26 +164,29 @@ impl EbpfPlane {
         Ok(maps.put("services", &id, &value)?)
     }
 
-    /// Whether this service needs replies to be looked for. Those of flows that go on still come when
-    /// the last NAT backend has left.
-    pub(crate) fn note_nat(&mut self, name: &Name, id: u32) {
-        let nat = |entry: &Entry| {
-            let mut backends = entry.backends.values();
-            backends.any(|b| b.method == Method::Nat as u8) || !entry.leaving.is_empty()
-        };
-        match self.entries.get(name).is_some_and(nat) {
-            true => self.nat.insert(id),
-            false => self.nat.remove(&id),
+    /// What the programs have to look for because of this service, beside packets to VIPs. What
+    /// concerns flows that go on still comes when the last such backend has left.
+    pub(crate) fn note_flags(&mut self, name: &Name, id: u32) {
+        let flags = self.entries.get(name).map_or(0, |entry| {
+            let has = |method: Method| {
+                let mut backends = entry.backends.values();
+                backends.any(|b| b.method == method as u8) || !entry.leaving.is_empty()
+            };
+            let nat = has(Method::Nat).then_some(CONFIG_NAT);
+            let tunnel = has(Method::Tunnel).then_some(CONFIG_TUNNEL);
+            nat.unwrap_or(0) | tunnel.unwrap_or(0)
+        });
+        match flags {
+            0 => self.flags.remove(&id),
+            _ => self.flags.insert(id, flags),
         };
     }
 
-    /// Tells the programs whether to look for replies.
-    pub(crate) fn put_nat(&self) -> Result<()> {
+    /// Tells the programs what to look for.
+    pub(crate) fn put_flags(&self) -> Result<()> {
         let mut config = self.kernel.config()?;
-        let flags = match self.nat.is_empty() {
-            true => config.flags & !CONFIG_NAT,
-            false => config.flags | CONFIG_NAT,
-        };
+        let flags = self.flags.values().fold(0, |all, flags| all | flags);
+        let flags = config.flags & !(CONFIG_NAT | CONFIG_TUNNEL) | flags;
         if flags != config.flags {
             config.flags = flags;
             self.kernel.set_config(&config)?;

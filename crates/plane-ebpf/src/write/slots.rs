@@ -195,7 +195,7 @@ impl EbpfPlane {
         {
             entry.leaving.remove(&addr);
             let id = entry.id;
-            self.note_nat(&name, id);
+            self.note_flags(&name, id);
         }
         Ok(())
     }

@@ -73,6 +73,7 @@ impl Lab {
         self.inside(DIRECTOR, move || {
             let options = Options {
                 sizes: Sizes::small(),
+                tunnels: plimsoll_plane_ebpf::TunnelSources::default(),
                 interfaces: Interfaces {
                     tc: Vec::new(),
                     xdp,

@@ -11,7 +11,7 @@ use plimsoll_model::{
 use plimsoll_plane::Plane;
 use plimsoll_plane_ebpf::layout::{self, Config, Live, Traffic};
 use plimsoll_plane_ebpf::sys::{Map, Netlink, Program, TestContext, hooks};
-use plimsoll_plane_ebpf::{EbpfPlane, Interfaces, Options, Sizes};
+use plimsoll_plane_ebpf::{EbpfPlane, Interfaces, Options, Sizes, TunnelSources};
 use plimsoll_testkit::{Namespace, root_or_skip};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -151,6 +151,7 @@ impl Bench {
         };
         let options = Options {
             sizes: Sizes::small(),
+            tunnels: TunnelSources::default(),
             interfaces: Interfaces {
                 tc: vec!["eth0".to_owned()],
                 xdp,
@@ -259,6 +260,39 @@ impl Bench {
 
     pub(crate) fn send(&self, packet: &Packet) -> Became {
         self.send_frame(&packet.frame())
+    }
+
+    /// What the program made of a frame that it sent on.
+    pub(crate) fn send_raw(&self, frame: &[u8]) -> Vec<u8> {
+        assert!(matches!(self.send_frame(frame), Became::Sent(_)));
+        let program = self.program.as_ref().unwrap();
+        program
+            .test_run(frame, 1, &self.context())
+            .unwrap()
+            .data_out
+    }
+
+    /// Gives outer headers of tunnels these sources.
+    pub(crate) fn set_tunnel_sources(&self, sources: TunnelSources) {
+        let mut config: Config = self.get("config", &0u32).unwrap();
+        config.set_tunnel_sources(sources);
+        self.put("config", &0u32, &config);
+    }
+
+    /// Lets what routers said of the way to a backend be forgotten, as after its time.
+    pub(crate) fn forget_path(&self, addr: &str) {
+        let mut live = self.live(addr);
+        assert_ne!(live.path_mtu, 0);
+        live.path_until = live.refresh.wrapping_sub(1 << 19);
+        self.put("lives", &self.slot(addr), &live);
+        self.refresh(addr);
+    }
+
+    /// Has the way to a backend looked up again by its next packet.
+    pub(crate) fn refresh(&self, addr: &str) {
+        let mut live = self.live(addr);
+        live.refresh = live.refresh.wrapping_sub(1 << 20);
+        self.put("lives", &self.slot(addr), &live);
     }
 
     /// Sends a packet by direct routing; the number of the backend that got it.

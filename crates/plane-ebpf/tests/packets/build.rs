@@ -34,6 +34,8 @@ pub(crate) struct Packet {
     pub(crate) first: Option<u8>,
     /// IPv4's word of flags and offset.
     pub(crate) fragment: u16,
+    /// Of TCP, after the header; a multiple of four bytes is made of them.
+    pub(crate) tcp_options: Vec<u8>,
     pub(crate) payload: Vec<u8>,
     /// UDP without a checksum.
     pub(crate) unsummed: bool,
@@ -53,6 +55,7 @@ impl Packet {
             options: Vec::new(),
             first: None,
             fragment: 0x4000,
+            tcp_options: Vec::new(),
             payload: b"payload!?".to_vec(),
             unsummed: false,
         }
@@ -76,7 +79,10 @@ impl Packet {
         let at = if self.proto == TCP {
             bytes.extend(self.seq.to_be_bytes());
             bytes.extend(self.ack.to_be_bytes());
-            bytes.extend([0x50, self.flags, 0x40, 0, 0, 0, 0, 0]);
+            let words = self.tcp_options.len().div_ceil(4);
+            bytes.extend([(5 + words as u8) << 4, self.flags, 0x40, 0, 0, 0, 0, 0]);
+            bytes.extend(&self.tcp_options);
+            bytes.resize(20 + words * 4, 0);
             16
         } else {
             bytes.extend((8 + self.payload.len() as u16).to_be_bytes());

@@ -1,8 +1,9 @@
 //! What a flow goes through.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_model::{Forward, SchedulerKind, State, Status};
+use plimsoll_model::{Forward, MidStream, SchedulerKind, State, Status};
 use plimsoll_plane_ebpf::layout::{BACKEND_DEADLINE, Backend, Traffic};
 
 use crate::bench::{Bench, both, by, change, service};
@@ -21,6 +22,10 @@ fn flows() {
         &[
             ("from_syn_to_reset", from_syn_to_reset),
             ("flows_end_after_their_time", flows_end_after_their_time),
+            (
+                "mid_stream_is_as_the_service_says",
+                mid_stream_is_as_the_service_says,
+            ),
             (
                 "mid_stream_flows_by_a_hash_stay_at_their_backend",
                 mid_stream_flows_by_a_hash_stay_at_their_backend,
@@ -80,7 +85,7 @@ fn from_syn_to_reset(bench: &mut Bench) {
 fn flows_end_after_their_time(bench: &mut Bench) {
     let mut web = service("web", &LISTENS, Forward::Dr, &BACKENDS);
     let spec = std::sync::Arc::make_mut(&mut web.spec);
-    spec.timeouts.idle = Duration::from_secs(900);
+    spec.timeouts.idle = Some(Duration::from_secs(900));
     spec.timeouts.udp = Duration::from_secs(30);
     bench.bring([web]);
     let second = hz(bench);
@@ -115,6 +120,42 @@ fn flows_end_after_their_time(bench: &mut Bench) {
     assert_eq!(counts(bench), (0, 1));
 }
 
+fn mid_stream_is_as_the_service_says(bench: &mut Bench) {
+    for kind in [SchedulerKind::Mh, SchedulerKind::Rr] {
+        let otherwise = if kind == SchedulerKind::Mh {
+            "REHASHED"
+        } else {
+            "MIDSTREAM_RESET"
+        };
+        for (said, reason) in [
+            (None, otherwise),
+            (Some(MidStream::Rehash), "REHASHED"),
+            (Some(MidStream::Drop), "MIDSTREAM_DROPPED"),
+            (Some(MidStream::Reset), "MIDSTREAM_RESET"),
+        ] {
+            let mut web = by(kind, "web", &LISTENS, Forward::Dr, &BACKENDS);
+            Arc::make_mut(&mut web.spec).packets.mid_stream = said;
+            bench.bring([web]);
+            // A SYN begins a flow whatever is said, and its next packets belong to it.
+            bench.send(&tcp(1, SYN)).sent();
+            bench.send(&tcp(1, ACK)).sent();
+            let became = bench.counted(reason, &tcp(2, ACK).frame());
+            match reason {
+                "MIDSTREAM_DROPPED" => assert!(became.is_dropped()),
+                "MIDSTREAM_RESET" => {
+                    let sent = became.sent();
+                    let Body::Tcp(reset, _) = sent.ip.body else {
+                        panic!("{sent:?}");
+                    };
+                    assert!(reset.rst);
+                }
+                _ => assert!((1..=9).contains(&became.sent().to[5])),
+            }
+            bench.clear();
+        }
+    }
+}
+
 fn mid_stream_flows_by_a_hash_stay_at_their_backend(bench: &mut Bench) {
     bench.bring([by(
         SchedulerKind::Mh,
@@ -127,7 +168,7 @@ fn mid_stream_flows_by_a_hash_stay_at_their_backend(bench: &mut Bench) {
         let first = bench.chosen(&tcp(port, SYN));
         bench.send(&tcp(port, ACK)).sent();
         // All is forgotten, and found again.
-        age_all(bench, hz(bench) * 3601);
+        age_all(bench, hz(bench) * 7441);
         sweep(bench);
         assert_eq!(counts(bench), (0, 0));
         let frame = tcp(port, ACK).frame();
@@ -136,7 +177,7 @@ fn mid_stream_flows_by_a_hash_stay_at_their_backend(bench: &mut Bench) {
         age_all(bench, hz(bench) * 2);
         bench.send(&tcp(port, ACK)).sent();
         assert_eq!(counts(bench), (1, 0));
-        age_all(bench, hz(bench) * 3601);
+        age_all(bench, hz(bench) * 7441);
         sweep(bench);
     }
 }

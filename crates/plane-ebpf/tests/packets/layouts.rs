@@ -78,7 +78,8 @@ fn sizes_and_places_are_the_same() {
     let ours: BTreeMap<&str, Struct> = BTreeMap::from([
         (
             "config",
-            fields!(Config: layout hz buckets4 buckets6 seed flags sweep4 sweep6 tunnel4 tunnel6),
+            fields!(Config: layout hz buckets4 buckets6 seed flags sweep4 sweep6 tunnel4
+                    host4 pad tunnel6),
         ),
         ("vip", fields!(Vip: id flags)),
         ("listen", fields!(Listen: vip port proto pad)),
@@ -86,7 +87,7 @@ fn sizes_and_places_are_the_same() {
         ("ranges", fields!(Ranges: count range)),
         (
             "service",
-            fields!(Service: flags sched key midstream seed timeouts pad turn pad2),
+            fields!(Service: flags sched key midstream seed timeouts mss pad turn pad2),
         ),
         (
             "nexthop",
@@ -99,7 +100,7 @@ fn sizes_and_places_are_the_same() {
         ),
         (
             "live",
-            fields!(Live: refresh nexthop hops pad active inactive overloaded pad1),
+            fields!(Live: refresh nexthop hops path_mtu path_until pad active inactive overloaded pad1),
         ),
         (
             "flow4",

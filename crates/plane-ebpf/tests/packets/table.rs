@@ -188,7 +188,7 @@ fn counts_are_exact_after_any_packets(bench: &mut Bench) {
         }
     }
     assert!(!flows(bench).is_empty());
-    age_all(bench, hz(bench) * 3601);
+    age_all(bench, hz(bench) * 7441);
     // Entries of replies go once what they reply to has gone.
     sweep(bench);
     sweep(bench);

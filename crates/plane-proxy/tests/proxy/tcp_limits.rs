@@ -56,7 +56,7 @@ async fn a_backend_that_does_not_take_connections_is_passed_over_in_time() {
 async fn quiet_connections_are_cut_and_busy_ones_are_not() {
     let backend = TcpBackend::start("b").unwrap();
     let proxy = Proxy::tcp_with(vec![at(backend.address())], |spec| {
-        spec.timeouts.idle = ms(400);
+        spec.timeouts.idle = Some(ms(400));
     });
     let mut quiet = proxy.connect().await;
     let mut plan = TunnelPlan::tcp(proxy.address(), 3);

@@ -13,7 +13,7 @@ fn hasty(backend: &HttpBackend) -> Proxy {
         timeouts.keepalive = ms(300);
         timeouts.queue = ms(300);
         timeouts.response = ms(300);
-        timeouts.idle = ms(300);
+        timeouts.idle = Some(ms(300));
         timeouts.drain = ms(300);
     })
 }

@@ -266,7 +266,7 @@ async fn what_may_not_be_tunnelled_is_served_as_a_plain_request() {
 async fn quiet_tunnels_are_cut_and_busy_ones_are_not() {
     let backend = HttpBackend::start("b").unwrap();
     let proxy = Proxy::http_with(vec![at(backend.address())], |spec| {
-        spec.timeouts.idle = ms(400);
+        spec.timeouts.idle = Some(ms(400));
         spec.timeouts.keepalive = ms(200);
         spec.timeouts.response = ms(200);
     });

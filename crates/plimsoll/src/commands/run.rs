@@ -17,7 +17,7 @@ use plimsoll_discover::docker::links::LinksSource;
 use plimsoll_discover::docker::source::DockerSource;
 use plimsoll_discover::file::FileSource;
 use plimsoll_model::{Listen, LogTo};
-use plimsoll_plane_ebpf::{Interfaces, Options as Packets, Sizes};
+use plimsoll_plane_ebpf::{Interfaces, Options as Packets, Sizes, TunnelSources};
 use plimsoll_plane_proxy::{AccessLog, AccessOptions, CommonPages, Options};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -309,6 +309,10 @@ fn packets(settings: &plimsoll_config::Packets) -> Packets {
         interfaces: Interfaces {
             tc: settings.interfaces.clone(),
             xdp: settings.xdp.clone(),
+        },
+        tunnels: TunnelSources {
+            v4: (settings.tunnel_source_v4).map(|net| (net.network(), net.prefix_len())),
+            v6: settings.tunnel_source_v6.map(|net| net.network()),
         },
     }
 }

@@ -89,6 +89,8 @@ pub const SERVICE: &[&str] = &[
     "timeouts.stall",
     "timeouts.idle",
     "timeouts.udp",
+    "mid-stream",
+    "mss",
     "sessions",
     "sessions.per-source",
     "sessions.responses",

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use plimsoll_model::{
-    AccessLog, Backend, BackendAddr, HashKey, HostPattern, Listen, MAX_WEIGHT, Name, Origin,
-    PathPrefix, Persistence, PlaneChoice, Proto, ProxyVersion, Scheduler, SchedulerKind,
-    ServiceSpec, canonical_net,
+    AccessLog, Backend, BackendAddr, HashKey, HostPattern, Listen, MAX_WEIGHT, MidStream, Name,
+    Origin, PacketRules, PathPrefix, Persistence, PlaneChoice, Proto, ProxyVersion, Scheduler,
+    SchedulerKind, ServiceSpec, canonical_net,
 };
 
 use super::Common;
@@ -252,7 +252,6 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
         ("timeouts.queue", zero, &mut timeouts.queue),
         ("timeouts.response", zero, &mut timeouts.response),
         ("timeouts.stall", zero, &mut timeouts.stall),
-        ("timeouts.idle", zero, &mut timeouts.idle),
         ("timeouts.udp", zero, &mut timeouts.udp),
         ("drain", zero, &mut timeouts.drain),
     ] {
@@ -260,6 +259,14 @@ fn tune(spec: &mut ServiceSpec, group: &Group<'_>, faults: &mut Faults) {
             *time = read;
         }
     }
+    let idle = group.get("timeouts.idle");
+    if let Some(idle) = idle.and_then(|v| v.duration(zero, faults)) {
+        timeouts.idle = Some(idle);
+    }
+    spec.packets = PacketRules {
+        mid_stream: (group.get("mid-stream")).and_then(|v| v.word(&MidStream::NAMES, faults)),
+        mss: group.get("mss").and_then(|v| v.parsed(faults)),
+    };
     let sessions = &mut spec.sessions;
     for (key, least, number) in [
         ("queue", 0, &mut spec.queue),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_model::CheckKind;
+use plimsoll_model::{CheckKind, MidStream, Mss};
 
 use super::{Key, TIME};
 
@@ -154,7 +154,22 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         key: "timeouts.idle",
         good: "0",
-        seen: |s| s.spec.timeouts.idle == Duration::ZERO,
+        seen: |s| s.spec.timeouts.idle == Some(Duration::ZERO),
         bad: &[("400d", TIME)],
+    },
+    Key {
+        key: "mid-stream",
+        good: "drop",
+        seen: |s| s.spec.packets.mid_stream == Some(MidStream::Drop),
+        bad: &[(
+            "rest",
+            "expected one of rehash, drop, reset: did you mean `reset`?",
+        )],
+    },
+    Key {
+        key: "mss",
+        good: "1400",
+        seen: |s| s.spec.packets.mss == Some(Mss::Bytes(1400)),
+        bad: &[("87", "a segment of 87 bytes: expected 88 to 65495")],
     },
 ];
