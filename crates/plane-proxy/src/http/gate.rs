@@ -40,6 +40,7 @@ pub(crate) struct Gate {
     paused: Cell<bool>,
     early: Cell<bool>,
     unread: Cell<bool>,
+    uploading: Cell<bool>,
     broken: Cell<bool>,
     broken_off: Cell<bool>,
     unflushed: Cell<bool>,
@@ -95,6 +96,7 @@ impl Gate {
             paused: Cell::new(false),
             early: Cell::new(false),
             unread: Cell::new(false),
+            uploading: Cell::new(false),
             broken: Cell::new(false),
             broken_off: Cell::new(false),
             unflushed: Cell::new(false),
@@ -226,6 +228,16 @@ impl Gate {
     pub(crate) fn set_unread(&self) {
         self.unread.set(true);
         self.farewell.set(self.farewell.get().cancel());
+    }
+
+    /// What nobody reads is the rest of a good request that its backend has answered.
+    pub(crate) fn set_uploading(&self) {
+        self.uploading.set(true);
+    }
+
+    /// Whether that is so.
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.uploading.get()
     }
 
     /// The last response is a part that the client would take for the whole.

@@ -34,14 +34,13 @@ pub(crate) mod spare;
 pub(crate) mod target;
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use self::body::Upload;
@@ -72,6 +71,10 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How much of it, in bytes.
 const LINGER_BYTES: usize = 256 * 1024;
+
+/// How long a client may do so whose backend has answered it: some send all they have before they read. A
+/// pause as long as [`LINGER`] ends that.
+const LINGER_UPLOAD: Duration = Duration::from_secs(30);
 
 /// How hyper is set up towards backends.
 pub(crate) fn client_builder() -> hyper::client::conn::http1::Builder {
@@ -118,6 +121,7 @@ pub(crate) fn finish(
 ) {
     if upload.is_some_and(|upload| upload.get() != Upload::Done) {
         gate.set_unread();
+        gate.set_uploading();
     }
     gate.resume();
     conn.set_backend(None);
@@ -196,7 +200,7 @@ pub(crate) async fn serve(
     match tunnel {
         Some(tunnel) => Box::pin(run_tunnel(&client, stream, tunnel)).await,
         None if broken_off => refuse(&stream),
-        None => Box::pin(linger(stream)).await,
+        None => Box::pin(linger(stream, client.gate.is_uploading())).await,
     }
 }
 
@@ -323,22 +327,20 @@ async fn run_tunnel(client: &Client, mut stream: TcpStream, tunnel: Tunnel) {
 
 /// Reads on for a moment, so that closing does not reset the connection before the client has read
 /// the answer (RFC 9112 §9.6).
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: TcpStream, uploading: bool) {
     let _ = socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
-    let mut left = LINGER_BYTES;
+    let (time, mut left) = match uploading {
+        true => (LINGER_UPLOAD, usize::MAX),
+        false => (LINGER, LINGER_BYTES),
+    };
     let mut waste = [0; 4096];
-    let reading = std::future::poll_fn(|cx| {
-        loop {
-            let mut buf = ReadBuf::new(&mut waste);
-            match Pin::new(&mut stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() && left > 0 => {
-                    left = left.saturating_sub(buf.filled().len());
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
+    let reading = async {
+        while left > 0
+            && let Ok(Ok(n @ 1..)) = tokio::time::timeout(LINGER, stream.read(&mut waste)).await
+        {
+            left = left.saturating_sub(n);
         }
-    });
+    };
     // Whether it ended by itself or by the time-out makes no difference.
-    let _ = tokio::time::timeout(LINGER, reading).await;
+    let _ = tokio::time::timeout(time, reading).await;
 }

@@ -175,6 +175,30 @@ async fn an_upload_goes_on_while_the_client_does_not_read_the_response() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_all_it_has_reads_the_answer_that_came_before() {
+    const UP: usize = 20_000_000;
+    let early = Scripted::start(|mut stream| async move {
+        head(&mut stream).await;
+        let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!";
+        let _ = stream.write_all(answer.as_bytes()).await;
+        // It reads nothing more.
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let proxy = Proxy::http(&[early.address]);
+    let mut client = proxy.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {UP}\r\n\r\n");
+    client.send(head).await.unwrap();
+    let upload = client.send("y".repeat(UP));
+    tokio::time::timeout(BOUND, upload)
+        .await
+        .expect("the upload stalls")
+        .unwrap();
+    let answer = client.read_response(BOUND).await.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "no!"));
+}
+
+#[tokio::test]
 async fn a_request_whose_backend_fails_goes_to_one_that_came_meanwhile() {
     let old: Vec<Scripted> = vec![silent(ms(600)).await, silent(ms(600)).await];
     let new = HttpBackend::start("new").unwrap();
