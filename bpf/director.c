@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
  * The director: steers packets to VIPs to their backends. One source for two programs:
- * plimsoll-build: xdp tc
+ * plimsoll-build: xdp tc other
  *
  * The way of a packet: parsed here; if its destination is a VIP, steering.h finds or begins its flow,
  * and forward.h or nat.h sends it on; what cannot be sent on is answered by reply.h or dropped for

@@ -4,7 +4,13 @@
  * crates/plane-ebpf/src/layout.rs, which a test compares with this file's BTF.
  *
  * A change of any size, field or meaning raises LAYOUT_VERSION: a process that finds programs of
- * another version copies what they hold instead of sharing their maps.
+ * another version copies what they hold instead of sharing their maps. It knows no other layout: it
+ * reads the types that the kernel keeps with each map, and goes by names. So these hold for ever:
+ *
+ * - The first word of `config` is the version. Programs and maps keep their names.
+ * - A field keeps its name as long as it keeps its meaning; numbers of an enum and bits of flags keep
+ *   theirs. What has another meaning has another name. It may move, and become wider or narrower.
+ * - A field that is new is zero after a takeover, and that means what was before there was such a field.
  *
  * Addresses and ports are in network order; a v4 address is the first word of four.
  * Times are jiffies, cut to 32 bits and compared as signed differences.
@@ -13,7 +19,18 @@
 
 #include <linux/types.h>
 
+#ifndef PLIMSOLL_OTHER_LAYOUT
 #define LAYOUT_VERSION 1
+#define WAYS 7
+#define ELSEWHERE
+#define WIDE __u32
+#else
+/* For tests of a takeover: the same fields in other places, some of them wider. */
+#define LAYOUT_VERSION 1000
+#define WAYS 5
+#define ELSEWHERE __u32 elsewhere[2];
+#define WIDE __u64
+#endif
 
 /* An address; v4 in the first word. */
 struct addr6 {
@@ -24,6 +41,7 @@ struct addr6 {
 struct config {
 	__u32 layout;        /* LAYOUT_VERSION */
 	__u32 hz;            /* jiffies in a second */
+	ELSEWHERE
 	__u32 buckets4;      /* buckets of flows4 less one: a power of two less one */
 	__u32 buckets6;      /* the same of flows6 */
 	__u64 seed;          /* of the hash of flows */
@@ -41,6 +59,7 @@ struct config {
 
 /* Where the sweep is; the one value of the map `sweep`. */
 struct sweep {
+	ELSEWHERE
 	__u32 last;          /* the jiffy in which it last went on */
 	__u32 next4;         /* bucket of flows4 that comes next */
 	__u32 next6;         /* the same of flows6 */
@@ -49,6 +68,7 @@ struct sweep {
 
 /* An address that services listen on. */
 struct vip {
+	ELSEWHERE
 	__u32 id;            /* key of what is listened on there; at most 65535 */
 	__u32 flags;         /* VIP_… */
 };
@@ -59,6 +79,7 @@ struct vip {
 
 /* What is listened on; port 0 is every port. */
 struct listen {
+	ELSEWHERE
 	__u32 vip;
 	__be16 port;
 	__u8 proto;
@@ -68,6 +89,7 @@ struct listen {
 #define RANGES 16
 
 struct range {
+	ELSEWHERE
 	__u16 first;         /* host order */
 	__u16 last;          /* host order, included */
 	__u32 service;
@@ -75,6 +97,7 @@ struct range {
 
 /* The ports in ranges of one VIP and protocol, in no order, not overlapping. */
 struct ranges {
+	ELSEWHERE
 	__u32 count;
 	struct range range[RANGES];
 };
@@ -103,6 +126,7 @@ enum midstream {
 	MIDSTREAM_SCHEDULE = 0,
 	MIDSTREAM_DROP = 1,
 	MIDSTREAM_RESET = 2,
+	MIDSTREAM_PASS = 3,  /* in a takeover: left to the programs that are there still */
 };
 
 /* States of a flow. */
@@ -120,6 +144,7 @@ enum state {
 
 /* Its backends are a map of slots in `sets`, under its own number; the first value counts them. */
 struct service {
+	ELSEWHERE
 	__u32 flags;         /* SERVICE_… */
 	__u32 sched;         /* enum sched */
 	__u32 key;           /* enum hash_key */
@@ -159,6 +184,7 @@ struct nexthop {
 
 /* One backend of one service, as the process wants it. */
 struct backend {
+	ELSEWHERE
 	__u32 flags;         /* BACKEND_… */
 	__u8 generation;     /* of the slot; flows of another one are stale */
 	__u8 method;         /* enum method */
@@ -169,14 +195,15 @@ struct backend {
 	__u16 pad1;
 	__u32 addr[4];
 	__u32 until;         /* with BACKEND_DEADLINE: when its flows end */
-	__u32 weight;
-	__u32 upper;
-	__u32 lower;
+	WIDE weight;
+	WIDE upper;
+	WIDE lower;
 	__u32 outer[4];      /* tunnel: the source address of the outer header */
 };
 
 /* The same backend, as the programs find it; only they write here. */
 struct live {
+	ELSEWHERE
 	__u32 refresh;       /* when the next hop is looked up again */
 	__u32 nexthop;       /* which of the two is in force */
 	struct nexthop hops[2];
@@ -221,6 +248,7 @@ union where {
 };
 
 struct flow4 {
+	ELSEWHERE
 	__be32 src, dst;
 	__be16 sport, dport;
 	__u32 word;
@@ -230,6 +258,7 @@ struct flow4 {
 };
 
 struct flow6 {
+	ELSEWHERE
 	__u32 src[4], dst[4];
 	__be16 sport, dport;
 	__u32 word;
@@ -239,10 +268,9 @@ struct flow6 {
 	__u32 pad[2];
 };
 
-#define WAYS 7
-
 /* Flows whose hashes meet. A way with tag 0 is free. */
 struct bucket4 {
+	ELSEWHERE
 	__u32 lock;
 	__u16 tags[WAYS];
 	__u16 pad;
@@ -252,6 +280,7 @@ struct bucket4 {
 };
 
 struct bucket6 {
+	ELSEWHERE
 	__u32 lock;
 	__u16 tags[WAYS];
 	__u16 pad;
@@ -262,6 +291,7 @@ struct bucket6 {
 
 /* Counts of one backend, one value a core. */
 struct traffic {
+	ELSEWHERE
 	__u64 packets_in;
 	__u64 bytes_in;
 	__u64 packets_out;
@@ -282,6 +312,7 @@ enum reason {
 
 /* A text that belongs to a service or a backend: `kind` in 0.., `id`, and in pieces. */
 struct note_key {
+	ELSEWHERE
 	__u32 kind;
 	__u32 id;
 	__u32 piece;
@@ -290,10 +321,12 @@ struct note_key {
 #define NOTE 116
 
 struct note {
+	ELSEWHERE
 	__u32 len;           /* of this piece; the last piece is shorter than NOTE */
 	__u8 text[NOTE];
 };
 
+#ifndef PLIMSOLL_OTHER_LAYOUT
 _Static_assert(sizeof(struct flow4) == 32, "flow4");
 _Static_assert(sizeof(struct flow6) == 64, "flow6");
 _Static_assert(sizeof(struct bucket4) == 256, "bucket4");
@@ -301,3 +334,4 @@ _Static_assert(sizeof(struct bucket6) == 512, "bucket6");
 _Static_assert(sizeof(struct service) == 128, "service");
 _Static_assert(sizeof(struct backend) == 64, "backend");
 _Static_assert(sizeof(struct live) == 128, "live");
+#endif

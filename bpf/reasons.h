@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
-/* REASON(name, what it says to people). The order is part of the layout. */
+/* REASON(name, what it says to people). The order is part of the layout: new ones come last. */
 REASON(MALFORMED, "cut short, or lengths that do not fit")
 REASON(FRAGMENT, "a fragment")
 REASON(HEADERS, "too many IPv6 extension headers")

@@ -63,6 +63,8 @@ INLINE int NAME(begin)(context *ctx, const struct config *cfg, const struct pack
 		state = STATE_SYN;
 		if ((p->tcp & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
 			state = STATE_MIDDLE;
+			if (s->midstream == MIDSTREAM_PASS)
+				return PASS;
 			if (s->midstream == MIDSTREAM_DROP)
 				return drop(REASON_MIDSTREAM_DROPPED);
 			if (s->midstream == MIDSTREAM_RESET)

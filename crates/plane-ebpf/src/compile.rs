@@ -11,8 +11,8 @@ use plimsoll_model::{
 };
 
 use crate::layout::{
-    self, BACKEND_GONE, BACKEND_NEW, BACKEND_USED, Key, MSS_FIT, Method, SERVICE_USED, STATES,
-    Sched,
+    self, BACKEND_GONE, BACKEND_NEW, BACKEND_USED, Key, MIDSTREAM_DROP, MIDSTREAM_RESET,
+    MIDSTREAM_SCHEDULE, MSS_FIT, Method, SERVICE_USED, STATES, Sched,
 };
 
 /// Numbers of the protocols in packets.
@@ -168,11 +168,11 @@ fn values(spec: &ServiceSpec, by: Use) -> layout::Service {
         // A flow that lost its entry finds its backend again by its hash; by another scheduler it
         // would meet one that does not know it, so the client is told at once.
         midstream: match spec.packets.mid_stream {
-            Some(MidStream::Rehash) => 0,
-            Some(MidStream::Drop) => 1,
-            Some(MidStream::Reset) => 2,
-            None if sched == Sched::Hash => 0,
-            None => 2,
+            Some(MidStream::Rehash) => MIDSTREAM_SCHEDULE,
+            Some(MidStream::Drop) => MIDSTREAM_DROP,
+            Some(MidStream::Reset) => MIDSTREAM_RESET,
+            None if sched == Sched::Hash => MIDSTREAM_SCHEDULE,
+            None => MIDSTREAM_RESET,
         },
         mss: match spec.packets.mss {
             Some(Mss::Bytes(bytes)) => bytes.into(),
@@ -300,9 +300,9 @@ mod tests {
     #[test]
     fn what_mid_stream_packets_lead_to_depends_on_the_scheduler() {
         let of = |kind| compile(&service(kind, &[1])).service.midstream;
-        assert_eq!(of(SchedulerKind::Mh), 0);
-        assert_eq!(of(SchedulerKind::Sh), 0);
-        assert_eq!(of(SchedulerKind::Wlc), 2);
+        assert_eq!(of(SchedulerKind::Mh), MIDSTREAM_SCHEDULE);
+        assert_eq!(of(SchedulerKind::Sh), MIDSTREAM_SCHEDULE);
+        assert_eq!(of(SchedulerKind::Wlc), MIDSTREAM_RESET);
     }
 
     #[test]

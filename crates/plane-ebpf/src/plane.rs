@@ -248,23 +248,22 @@ impl EbpfPlane {
 
     /// Writes services that have changed; what went wrong, by service.
     fn write_all(&mut self, changed: &BTreeSet<Name>) -> BTreeMap<Name, PlaneError> {
-        let mut faults = BTreeMap::new();
-        let wanted = |plane: &Self, name: &Name| plane.held.services.get(name).cloned();
+        let held = |name: &Name| self.held.services.get(name).cloned();
+        let wanted = changed
+            .iter()
+            .filter_map(|name| Some((name.clone(), held(name)?)));
+        let wanted: Vec<(Name, Arc<Service>)> = wanted.collect();
+        let gone = changed
+            .iter()
+            .filter(|name| !self.held.services.contains_key(*name));
+        let gone: Vec<&Name> = gone.collect();
         // Listens that another service of this plan gives up are taken from it here.
-        for name in changed {
-            if let Some(service) = wanted(self, name)
-                && let Err(error) = self.write(name, &service)
-            {
-                faults.insert(name.clone(), error);
-            }
-        }
-        for name in changed {
-            if wanted(self, name).is_none()
-                && let Err(error) = self.remove(name)
-            {
-                faults.insert(name.clone(), error);
-            }
-        }
+        let mut faults = self.write(&wanted);
+        faults.extend(self.remove_all(&gone));
+        let mut faults: BTreeMap<Name, PlaneError> = faults
+            .into_iter()
+            .map(|(name, error)| (name.clone(), error))
+            .collect();
         if let Err(error) = self.put_flags() {
             // Without it replies of NAT are not seen: whoever was written has to be written again.
             let error = PlaneError::from(error);
@@ -327,7 +326,7 @@ impl Plane for EbpfPlane {
                 None => {
                     self.held.services.remove(name);
                     // What was written of it is of no use; what stays is removed by an audit.
-                    let _ = self.remove(name);
+                    let _ = self.remove_all(&[name]);
                 }
             }
             for (item, of) in &mut results {

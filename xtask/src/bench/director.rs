@@ -21,7 +21,7 @@ use plimsoll_testkit::Namespace;
 use serde_json::{Value, json};
 
 use super::measure::median;
-use super::{Args, Error, progress};
+use super::{Args, Error, progress, scale};
 
 static YARDSTICKS: &[u8] = include_bytes!("../../../crates/plane-ebpf/objects/yardsticks.o");
 
@@ -144,20 +144,38 @@ pub(crate) fn run(args: &Args) -> Result<Value, Error> {
     let only = args.only.clone();
     if let Some(unknown) = only
         .iter()
-        .find(|row| !SCENARIOS.iter().any(|s| s.name == **row))
+        .find(|row| *row != scale::ROW && !SCENARIOS.iter().any(|s| s.name == **row))
     {
         return Err(Error::Setup(format!(
             "bench director has no row {unknown:?}"
         )));
     }
     let namespace = Namespace::new("bench").map_err(|error| Error::Setup(error.to_string()))?;
-    let measured = namespace
-        .run(move || measure(rounds, &only))
-        .map_err(|error| Error::Run(error.to_string()))??;
-    if !args.json {
-        print(&measured);
+    let mut rows = Vec::new();
+    let mut empty = None;
+    if only.iter().any(|row| row != scale::ROW) || only.is_empty() {
+        let measured = namespace.run(move || measure(rounds, &only));
+        let measured = measured.map_err(|error| Error::Run(error.to_string()))??;
+        if !args.json {
+            print(&measured);
+        }
+        empty = measured.empty;
+        rows = measured.rows;
     }
-    Ok(measured)
+    if args.only.is_empty() || args.only.iter().any(|row| row == scale::ROW) {
+        let row = scale::measure(rounds)?;
+        if !args.json {
+            scale::print(&row);
+        }
+        rows.push(row);
+    }
+    Ok(json!({
+        "bench": "director",
+        "rounds": rounds,
+        "runs": RUNS,
+        "empty_ns": empty,
+        "rows": rows,
+    }))
 }
 
 fn failed(error: impl ToString) -> Error {
@@ -342,7 +360,13 @@ const RUNS: u32 = 4096;
 const FEW: u64 = 65_536;
 const MANY: u64 = 4_000_000;
 
-fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
+/// What was measured: the mean of `empty` in nanoseconds, and a row of each scenario.
+struct Measured {
+    empty: Option<f64>,
+    rows: Vec<Value>,
+}
+
+fn measure(rounds: u32, only: &[String]) -> Result<Measured, Error> {
     let [small, fresh, full] = [Bench::new(FEW)?, Bench::new(FEW)?, Bench::new(FEW)?];
     let large = Bench::new(MANY)?;
     let of = |scenario: &Scenario| match scenario.known {
@@ -440,13 +464,10 @@ fn measure(rounds: u32, only: &[String]) -> Result<Value, Error> {
             Some(json!({"row": name, "net_ns": net, "aim_ns": aim, "per_floor": per_floor}))
         });
     let rows: Vec<Value> = rows.collect();
-    Ok(json!({
-        "bench": "director",
-        "rounds": rounds,
-        "runs": RUNS,
-        "empty_ns": median(empties),
-        "rows": rows,
-    }))
+    Ok(Measured {
+        empty: median(empties),
+        rows,
+    })
 }
 
 /// Forgets all flows.
@@ -475,13 +496,13 @@ fn mean(program: &Program, frames: &[Vec<u8>], context: &TestContext) -> Result<
     Ok(sum / times.len() as f64)
 }
 
-fn print(measured: &Value) {
+fn print(measured: &Measured) {
     println!(
         "ns per packet, net of `empty` ({:.1} ns with the timer's cost)\n",
-        measured["empty_ns"].as_f64().unwrap_or_default()
+        measured.empty.unwrap_or_default()
     );
     println!("{:<20} {:>8} {:>8} {:>8}", "row", "net", "aim", "× floor");
-    for row in measured["rows"].as_array().into_iter().flatten() {
+    for row in &measured.rows {
         let aim = row["aim_ns"]
             .as_f64()
             .map_or(String::new(), |ns| format!("{ns:.0}"));

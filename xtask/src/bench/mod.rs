@@ -21,6 +21,7 @@ mod measure;
 mod proxies;
 mod report;
 mod rows;
+mod scale;
 mod udp;
 
 pub(crate) use measure::{median, raise_file_limit, rss_kib};

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::{Clock, Maps, Sizes};
+use super::tables::{self, Tables};
+use super::{Clock, Layout, Maps, Sizes, Takeover};
 use crate::layout::{Config, VERSION};
-use crate::sys::hooks::{self, Attached};
-use crate::sys::net::Link;
+use crate::sys::hooks;
 use crate::sys::{Error, Map, Netlink, Object, Program, Result};
-
-static TC: &[u8] = include_bytes!("../../objects/director-tc.o");
-static XDP: &[u8] = include_bytes!("../../objects/director-xdp.o");
 
 /// The names of our programs, for TC and XDP. Others of ours may be there, a node's.
 pub const NAMES: [&str; 2] = ["plimsoll_tc", "plimsoll_xdp"];
@@ -45,31 +42,40 @@ pub enum Opened {
 
 impl Kernel {
     /// Takes over what an earlier process left in this namespace: its maps are used on, and its
-    /// programs replaced by ours where they are attached. If there is nothing, makes new ones of
-    /// these sizes, attached nowhere.
+    /// programs replaced by ours where they are attached; maps of another layout are copied (see
+    /// [`Takeover`]). If there is nothing, makes new ones of these sizes, attached nowhere.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// What the kernel refuses; [`Error::Layout`].
     pub fn open(netlink: &mut Netlink, sizes: Sizes) -> Result<(Self, Opened)> {
         let clock = Clock::read()?;
-        let left = hooks::ours(netlink)?;
-        let maps = find(&left)?;
-        let opened = match maps {
-            Some(_) => Opened::TakenOver,
-            None => Opened::New,
+        let layout = Layout::OURS;
+        if let Some(mut takeover) = Takeover::begin(netlink, &layout, clock.hz())? {
+            takeover.finish(netlink)?;
+            let sizes = sizes_of(&takeover.maps, sizes);
+            let kernel = Self {
+                maps: Maps(takeover.maps),
+                tc: takeover.tc,
+                xdp: takeover.xdp,
+                clock,
+                sizes,
+            };
+            kernel.configure(Opened::TakenOver)?;
+            return Ok((kernel, Opened::TakenOver));
+        }
+        let left = tables::find(netlink)?.into_iter().next();
+        let mut tc = Object::parse(layout.tc)?;
+        let mut xdp = Object::parse(layout.xdp)?;
+        let (maps, attached) = match left {
+            Some(Tables { maps, attached, .. }) => (maps, attached),
+            None => (tc.create_maps(&entries(sizes))?, Vec::new()),
         };
-        let mut tc = Object::parse(TC)?;
-        let mut xdp = Object::parse(XDP)?;
-        let maps = match maps {
-            Some(maps) => maps,
-            None => tc.create_maps(&entries(sizes))?,
+        let opened = match attached.is_empty() {
+            true => Opened::New,
+            false => Opened::TakenOver,
         };
         let (tc, xdp) = (load(&mut tc, &maps)?, load(&mut xdp, &maps)?);
-        // The programs have no use for it; bound to them it stays as long as they do.
-        if let Some(notes) = maps.get("notes") {
-            tc.bind_map(notes)?;
-            xdp.bind_map(notes)?;
-        }
+        bind_notes(&maps, [&tc, &xdp])?;
         let sizes = sizes_of(&maps, sizes);
         let kernel = Self {
             maps: Maps(maps),
@@ -79,7 +85,10 @@ impl Kernel {
             sizes,
         };
         kernel.configure(opened)?;
-        kernel.replace(netlink, &left)?;
+        // Ours take the place of those that are attached.
+        for (link, attached) in attached {
+            hooks::replace(netlink, link.index, &attached, [&kernel.tc, &kernel.xdp])?;
+        }
         Ok((kernel, opened))
     }
 
@@ -92,9 +101,8 @@ impl Kernel {
         config.hz = self.clock.hz();
         config.buckets4 = self.sizes.buckets4 - 1;
         config.buckets6 = self.sizes.buckets6 - 1;
-        let each = |buckets: u32| buckets.div_ceil(config.hz * SWEEP_SECONDS);
-        config.sweep4 = each(self.sizes.buckets4);
-        config.sweep6 = each(self.sizes.buckets6);
+        config.sweep4 = sweep(self.sizes.buckets4, config.hz);
+        config.sweep6 = sweep(self.sizes.buckets6, config.hz);
         self.set_config(&config)
     }
 
@@ -113,51 +121,18 @@ impl Kernel {
     pub fn set_config(&self, config: &Config) -> Result<()> {
         self.maps.put("config", &0u32, config)
     }
-
-    /// Puts our programs in the place of those that an earlier process attached.
-    fn replace(&self, netlink: &mut Netlink, left: &[(Link, Attached)]) -> Result<()> {
-        for (link, attached) in left {
-            if attached.name == self.tc.name() {
-                hooks::attach_tc(netlink, link.index, &self.tc, hooks::TcOptions::default())?;
-            } else if attached.name == self.xdp.name() {
-                let mode = match attached.mode {
-                    hooks::Mode::Generic => hooks::XdpMode::Generic,
-                    _ => hooks::XdpMode::Native,
-                };
-                hooks::attach_xdp(netlink, link.index, &self.xdp, mode)?;
-            }
-        }
-        Ok(())
-    }
 }
 
-/// The maps of what is attached, if they are such as ours.
-fn find(left: &[(Link, Attached)]) -> Result<Option<BTreeMap<String, Map>>> {
-    let directors = left
-        .iter()
-        .filter(|(_, a)| NAMES.contains(&a.name.as_str()));
-    for (_, attached) in directors {
-        let Ok(program) = Program::from_id(attached.id) else {
-            continue;
-        };
-        let maps = program.maps()?;
-        let maps: BTreeMap<String, Map> = maps
-            .into_iter()
-            .map(|map| (map.name().to_owned(), map))
-            .collect();
-        let Some(config) = maps.get("config") else {
-            continue;
-        };
-        let mut value = Config::default();
-        let bytes = zerocopy::IntoBytes::as_mut_bytes(&mut value);
-        if config.info().value_size as usize == bytes.len()
-            && config.lookup_into(&0u32.to_ne_bytes(), bytes)?
-            && value.layout == VERSION
-        {
-            return Ok(Some(maps));
-        }
-    }
-    Ok(None)
+/// Buckets to look through in a jiffy.
+pub(super) fn sweep(buckets: u32, hz: u32) -> u32 {
+    buckets.div_ceil(hz * SWEEP_SECONDS)
+}
+
+/// The programs have no use for notes; bound to them they stay as long as they do.
+pub(super) fn bind_notes(maps: &BTreeMap<String, Map>, programs: [&Program; 2]) -> Result<()> {
+    let notes = maps.get("notes").into_iter();
+    let mut pairs = notes.flat_map(|notes| programs.map(|program| (program, notes)));
+    pairs.try_for_each(|(program, notes)| program.bind_map(notes))
 }
 
 fn entries(sizes: Sizes) -> BTreeMap<&'static str, u32> {
@@ -191,7 +166,7 @@ fn sizes_of(maps: &BTreeMap<String, Map>, or: Sizes) -> Sizes {
     }
 }
 
-fn load(object: &mut Object, maps: &BTreeMap<String, Map>) -> Result<Program> {
+pub(super) fn load(object: &mut Object, maps: &BTreeMap<String, Map>) -> Result<Program> {
     let programs = object.load(maps, &BTreeMap::new())?;
     let program = programs.into_values().next();
     program.ok_or_else(|| Error::Object("it has no program".to_owned()))

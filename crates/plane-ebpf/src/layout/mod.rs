@@ -39,6 +39,15 @@ pub const VIP_ECHO: u32 = 4;
 /// The service is in use.
 pub const SERVICE_USED: u32 = 1;
 
+/// What becomes of a packet in mid-stream of an unknown flow: it is scheduled.
+pub const MIDSTREAM_SCHEDULE: u32 = 0;
+/// It is dropped.
+pub const MIDSTREAM_DROP: u32 = 1;
+/// Its sender gets a reset.
+pub const MIDSTREAM_RESET: u32 = 2;
+/// In a takeover: it is left to the programs that are there still.
+pub const MIDSTREAM_PASS: u32 = 3;
+
 /// The slot is in use.
 pub const BACKEND_USED: u32 = 1;
 /// It takes new flows.

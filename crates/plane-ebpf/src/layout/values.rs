@@ -147,7 +147,7 @@ shared! {
         sched: u32,
         /// [`Key`](super::Key).
         key: u32,
-        /// What becomes of packets in mid-stream of unknown flows: 0 scheduled, 1 dropped, 2 reset.
+        /// `MIDSTREAM_…`.
         midstream: u32,
         /// Of the hash of clients.
         seed: u64,

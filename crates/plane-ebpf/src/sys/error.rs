@@ -94,6 +94,20 @@ pub enum Error {
         /// What to do.
         advice: String,
     },
+    /// Programs of another layout are attached that cannot be taken over.
+    #[error(
+        "the programs that are attached have layout {found}, this plimsoll has {ours} and finds no {what} there: \
+         start the plimsoll that attached them, or give its flows up and take them off \
+         (bpftool net detach tcx_ingress dev …, ip link set dev … xdp off)"
+    )]
+    Layout {
+        /// The version of their layout.
+        found: u32,
+        /// The version of this build's.
+        ours: u32,
+        /// What is lacking.
+        what: String,
+    },
     /// There is no such interface in this namespace.
     #[error("there is no interface {0} in this network namespace")]
     NoInterface(String),

@@ -80,6 +80,11 @@ impl MapKind {
         )
     }
 
+    /// Whether it has all its entries from the beginning.
+    pub fn is_array(self) -> bool {
+        matches!(self, Self::Array | Self::PerCpuArray)
+    }
+
     /// Whether its values are maps.
     pub fn of_maps(self) -> bool {
         matches!(self, Self::ArrayOfMaps | Self::HashOfMaps)
@@ -363,6 +368,23 @@ impl Map {
     /// This is no map of maps, the other is not of its kind, or what the kernel says.
     pub fn set_inner(&self, key: &[u8], inner: &Map) -> Result<()> {
         self.update(key, &number(inner.fd()).to_ne_bytes(), 0)
+    }
+
+    /// Puts maps into this map of maps, each at the key of 4 bytes that is given with it. The kernel waits once
+    /// until no program uses what was there, not once for each as [`Self::set_inner`] does.
+    ///
+    /// # Errors
+    /// As there. What was put before an error stays.
+    pub fn set_inners<'m>(&self, inner: impl IntoIterator<Item = (u32, &'m Map)>) -> Result<()> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for (key, map) in inner {
+            keys.extend(key.to_ne_bytes());
+            values.extend(number(map.fd()).to_ne_bytes());
+        }
+        match keys.is_empty() {
+            true => Ok(()),
+            false => self.update_many(&keys, &values),
+        }
     }
 
     /// The id of the map that is at this key; none if there is none.

@@ -11,6 +11,7 @@
 //! Indexes of interfaces mean those of the network namespace that the calling thread is in.
 
 mod bpf;
+mod btf;
 mod cookie;
 mod entries;
 mod error;
@@ -25,6 +26,7 @@ mod object;
 mod program;
 mod test_run;
 
+pub use btf::{Place, Shape};
 pub use cookie::netns_cookie;
 pub use error::Error;
 pub use lock::WriterLock;

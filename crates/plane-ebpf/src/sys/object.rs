@@ -115,6 +115,18 @@ impl Object {
         Ok(maps)
     }
 
+    /// Whether the object's programs can be loaded with these maps: all that they need are there, with the right
+    /// sizes of keys and values.
+    pub fn fits(&self, maps: &BTreeMap<String, Map>) -> bool {
+        let mut declared = self.object.maps.iter();
+        declared.all(|(name, map)| {
+            map.section_kind() != EbpfSectionKind::BtfMaps
+                || maps
+                    .get(name)
+                    .is_some_and(|given| same_shape(name, map, given).is_ok())
+        })
+    }
+
     /// Loads all programs, with these maps in the place of those that the object declares. Programs hold
     /// the maps that they use.
     ///

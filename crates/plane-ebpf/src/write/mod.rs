@@ -6,6 +6,7 @@ mod slots;
 pub(crate) use slots::Way;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plimsoll_model::{BackendAddr, Name, Service};
 use plimsoll_plane::PlaneError;
@@ -28,14 +29,62 @@ fn full(what: &str, room: u32) -> PlaneError {
     ))
 }
 
+/// Services that are written together: their sets are put into their places by one call, for which the kernel
+/// waits until no packet uses the old ones. Each needs a descriptor meanwhile.
+const AT_ONCE: usize = 256;
+
+/// A service all of whose backends are written.
+struct Prepared<'a> {
+    service: &'a Service,
+    id: u32,
+    compiled: Compiled,
+    backends: BTreeMap<u32, layout::Backend>,
+    set: Vec<u32>,
+    /// Its set, if it is another one than before.
+    map: Option<Map>,
+}
+
 impl EbpfPlane {
-    /// Brings the maps to this service.
-    ///
-    /// # Errors
-    /// A table is full, or what the kernel says. What was written before stays; the next try goes on
-    /// from there.
-    pub(crate) fn write(&mut self, name: &Name, service: &Service) -> Result<(), PlaneError> {
+    /// Brings the maps to these services; what went wrong, by service. What was written before an error stays; the
+    /// next try goes on from there.
+    pub(crate) fn write<'a>(
+        &mut self,
+        services: &'a [(Name, Arc<Service>)],
+    ) -> BTreeMap<&'a Name, PlaneError> {
+        let mut faults = BTreeMap::new();
+        for services in services.chunks(AT_ONCE) {
+            let mut prepared = Vec::new();
+            for (name, service) in services {
+                match self.prepare(service) {
+                    Ok(done) => prepared.push((name, done)),
+                    Err(error) => drop(faults.insert(name, error)),
+                }
+            }
+            let sets = prepared
+                .iter()
+                .filter_map(|(_, p)| Some((p.id, p.map.as_ref()?)));
+            let put = self.put_sets(sets);
+            for (name, prepared) in prepared {
+                let done = match &put {
+                    Err(error) if prepared.map.is_some() => Err(other(error)),
+                    _ => self.complete(prepared),
+                };
+                if let Err(error) = done {
+                    faults.insert(name, error);
+                }
+            }
+        }
+        faults
+    }
+
+    fn put_sets<'m>(&self, sets: impl Iterator<Item = (u32, &'m Map)>) -> Result<()> {
+        self.kernel.maps.map("sets")?.set_inners(sets)
+    }
+
+    /// Writes the backends of a service; none is given anything yet.
+    fn prepare<'a>(&mut self, service: &'a Service) -> Result<Prepared<'a>, PlaneError> {
         let compiled = compile(service);
+        let name = service.name();
         let mut entry = match self.entries.remove(name) {
             Some(entry) => entry,
             None => Entry {
@@ -44,18 +93,64 @@ impl EbpfPlane {
                 ..Entry::default()
             },
         };
-        let id = entry.id;
-        let written = self.write_service(service, &mut entry, &compiled);
-        let places: BTreeSet<Place> = (service.spec.listens.iter().filter_map(Place::of)).collect();
-        let before = match written {
-            Ok(()) => std::mem::replace(&mut entry.places, places.clone()),
-            Err(_) => BTreeSet::new(),
+        let backends = self.write_backends(service, &mut entry, &compiled);
+        self.entries.insert(name.clone(), entry.clone());
+        let backends = backends?;
+        let place_name = |place: &u32| {
+            let slot = compiled.backends.get(*place as usize);
+            let slot = slot.and_then(|b| entry.slots.get(&b.addr))?;
+            Some(slot_name(*slot, backends.get(slot)?.generation))
         };
-        let wanted: BTreeSet<&BackendAddr> = compiled.backends.iter().map(|b| &b.addr).collect();
+        let set: Vec<u32> = compiled.set.iter().filter_map(place_name).collect();
+        let is_new = set != entry.set || entry.service.flags == 0;
+        Ok(Prepared {
+            service,
+            id: entry.id,
+            map: is_new.then(|| new_set(&set)).transpose()?,
+            compiled,
+            backends,
+            set,
+        })
+    }
+
+    fn write_backends(
+        &mut self,
+        service: &Service,
+        entry: &mut Entry,
+        compiled: &Compiled,
+    ) -> Result<BTreeMap<u32, layout::Backend>, PlaneError> {
+        let mut written = BTreeMap::new();
+        for backend in &compiled.backends {
+            let slot = self.slot_for(service.name(), entry, &backend.addr)?;
+            let value = self.backend_value(service, entry, slot, backend)?;
+            self.put_backend(service, entry, slot, &value, &backend.addr)?;
+            written.insert(slot, value);
+        }
+        Ok(written)
+    }
+
+    /// Writes what is left of a service whose set is in its place: how it is scheduled, where it listens, who
+    /// has left it.
+    fn complete(&mut self, prepared: Prepared<'_>) -> Result<(), PlaneError> {
+        let (service, id) = (prepared.service, prepared.id);
+        let name = service.name();
+        let mut value = prepared.compiled.service;
+        for (to, from) in value.timeouts.iter_mut().zip(prepared.compiled.timeouts) {
+            *to = self.kernel.clock.jiffies(from);
+        }
+        self.put_service(service, id, value)?;
+        let places: BTreeSet<Place> = (service.spec.listens.iter().filter_map(Place::of)).collect();
+        let Some(entry) = self.entries.get_mut(name) else {
+            return Ok(());
+        };
+        entry.service = value;
+        entry.set = prepared.set;
+        entry.backends = prepared.backends;
+        let before = std::mem::replace(&mut entry.places, places.clone());
+        let wanted = prepared.compiled.backends.iter().map(|b| &b.addr);
+        let wanted: BTreeSet<&BackendAddr> = wanted.collect();
         let gone = entry.slots.keys().filter(|addr| !wanted.contains(addr));
         let gone: Vec<BackendAddr> = gone.cloned().collect();
-        self.entries.insert(name.clone(), entry);
-        written?;
         for place in &places {
             self.places.insert(*place, name.clone());
         }
@@ -68,43 +163,26 @@ impl EbpfPlane {
         Ok(())
     }
 
-    /// Writes all but where it listens; backends that it has no more stay.
-    fn write_service(
-        &mut self,
-        service: &Service,
-        entry: &mut Entry,
-        compiled: &Compiled,
-    ) -> Result<(), PlaneError> {
-        let mut written = BTreeMap::new();
-        for backend in &compiled.backends {
-            let slot = self.slot_for(service.name(), entry, &backend.addr)?;
-            let value = self.backend_value(service, entry, slot, backend)?;
-            self.put_backend(service, entry, slot, &value, &backend.addr)?;
-            written.insert(slot, value);
+    /// Takes services away; what went wrong, by service.
+    pub(crate) fn remove_all<'a>(&mut self, names: &[&'a Name]) -> BTreeMap<&'a Name, PlaneError> {
+        let mut faults = BTreeMap::new();
+        let mut ids = Vec::new();
+        for name in names {
+            let id = self.entries.get(*name).map(|entry| entry.id);
+            match self.remove(name) {
+                Ok(()) => ids.extend(id),
+                Err(error) => drop(faults.insert(*name, error)),
+            }
         }
-        let place_name = |place: &u32| {
-            let slot = compiled.backends.get(*place as usize);
-            let slot = slot.and_then(|b| entry.slots.get(&b.addr))?;
-            Some(slot_name(*slot, written.get(slot)?.generation))
-        };
-        let set: Vec<u32> = compiled.set.iter().filter_map(place_name).collect();
-        if set != entry.set || entry.service.flags == 0 {
-            self.put_set(entry.id, &set)?;
-        }
-        let mut value = compiled.service;
-        for (to, from) in value.timeouts.iter_mut().zip(compiled.timeouts) {
-            *to = self.kernel.clock.jiffies(from);
-        }
-        self.put_service(service, entry.id, value)?;
-        entry.service = value;
-        entry.set = set;
-        entry.backends = written;
-        Ok(())
+        // Nobody looks at the set of a service that is not in use, and the next one writes its own: that it is
+        // emptied only frees memory.
+        let _ = new_set(&[]).and_then(|none| self.put_sets(ids.iter().map(|id| (*id, &none))));
+        faults
     }
 
     /// Takes a service away, with its backends and those that were leaving it: without a listen no
     /// packet of their flows comes here any more.
-    pub(crate) fn remove(&mut self, name: &Name) -> Result<(), PlaneError> {
+    fn remove(&mut self, name: &Name) -> Result<(), PlaneError> {
         let Some(entry) = self.entries.remove(name) else {
             return Ok(());
         };
@@ -119,35 +197,11 @@ impl EbpfPlane {
             ..layout::Service::default()
         };
         maps.put("services", &entry.id, &gone)?;
-        self.put_set(entry.id, &[])?;
         for slot in entry.slots.values().chain(entry.leaving.values()) {
             self.free(*slot)?;
         }
         self.ids.give(entry.id);
         Ok(())
-    }
-
-    fn put_set(&self, id: u32, set: &[u32]) -> Result<()> {
-        let len = u32::try_from(set.len()).unwrap_or(u32::MAX);
-        let spec = MapSpec::new(
-            MapKind::Array,
-            "plimsoll_set",
-            4,
-            4,
-            len.saturating_add(1).max(2),
-        )
-        .flags(Map::INNER_MAP);
-        let map = Map::create(&spec)?;
-        let values: Vec<u8> = std::iter::once(&len)
-            .chain(set)
-            .flat_map(|value| value.to_ne_bytes())
-            .collect();
-        let keys: Vec<u8> = (0..=len).flat_map(u32::to_ne_bytes).collect();
-        map.update_many(&keys, &values)?;
-        self.kernel
-            .maps
-            .map("sets")?
-            .set_inner(&id.to_ne_bytes(), &map)
     }
 
     fn put_service(
@@ -193,4 +247,17 @@ impl EbpfPlane {
         }
         Ok(())
     }
+}
+
+/// A set of these slots: how many there are, then each.
+fn new_set(slots: &[u32]) -> Result<Map> {
+    let len = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+    let room = len.saturating_add(1).max(2);
+    let spec = MapSpec::new(MapKind::Array, "plimsoll_set", 4, 4, room).flags(Map::INNER_MAP);
+    let map = Map::create(&spec)?;
+    let values = std::iter::once(&len).chain(slots);
+    let values: Vec<u8> = values.flat_map(|value| value.to_ne_bytes()).collect();
+    let keys: Vec<u8> = (0..=len).flat_map(u32::to_ne_bytes).collect();
+    map.update_many(&keys, &values)?;
+    Ok(map)
 }

@@ -59,7 +59,7 @@ impl Became {
 
 pub(crate) struct Bench {
     pub(crate) hook: Hook,
-    pub(crate) plane: EbpfPlane,
+    plane: Option<EbpfPlane>,
     link: u32,
     netlink: Netlink,
     maps: BTreeMap<String, Map>,
@@ -141,25 +141,29 @@ pub(crate) fn mac6(n: u8) -> [u8; 6] {
     [2, 0, 0, 0, 6, n]
 }
 
+fn options(hook: Hook) -> Options {
+    let xdp = match hook {
+        Hook::Xdp => vec!["eth0".to_owned()],
+        Hook::Tc => Vec::new(),
+    };
+    Options {
+        sizes: Sizes::small(),
+        tunnels: TunnelSources::default(),
+        interfaces: Interfaces {
+            tc: vec!["eth0".to_owned()],
+            xdp,
+        },
+    }
+}
+
 impl Bench {
     fn new(hook: Hook) -> Self {
         let mut netlink = Netlink::open().unwrap();
         let link = netlink.link_named("eth0").unwrap().index;
-        let xdp = match hook {
-            Hook::Xdp => vec!["eth0".to_owned()],
-            Hook::Tc => Vec::new(),
-        };
-        let options = Options {
-            sizes: Sizes::small(),
-            tunnels: TunnelSources::default(),
-            interfaces: Interfaces {
-                tc: vec!["eth0".to_owned()],
-                xdp,
-            },
-        };
+        let plane = Some(EbpfPlane::start(options(hook)).unwrap());
         Self {
             hook,
-            plane: EbpfPlane::start(options).unwrap(),
+            plane,
             link,
             netlink,
             maps: BTreeMap::new(),
@@ -170,8 +174,10 @@ impl Bench {
     /// Forgets all services and flows.
     pub(crate) fn clear(&mut self) {
         self.bring([]);
-        for index in 0..Sizes::small().buckets4 {
+        for index in 0..self.map("flows4").info().max_entries {
             self.put("flows4", &index, &layout::Bucket4::default());
+        }
+        for index in 0..self.map("flows6").info().max_entries {
             self.put("flows6", &index, &layout::Bucket6::default());
         }
         for slot in 0..Sizes::small().backends {
@@ -180,7 +186,7 @@ impl Bench {
         let mut config: Config = self.get("config", &0u32).unwrap();
         (config.sweep4, config.sweep6) = (1, 1);
         self.put("config", &0u32, &config);
-        self.plane.read().unwrap();
+        self.plane().read().unwrap();
     }
 
     /// Brings the plane to these services.
@@ -192,24 +198,53 @@ impl Bench {
             services: services.collect(),
             routes: BTreeMap::new(),
         };
-        let plan = self.plane.read().unwrap().diff(&to);
-        for item in self.plane.apply(&plan) {
+        let plan = self.plane().read().unwrap().diff(&to);
+        for item in self.plane().apply(&plan) {
             assert_eq!(item.result, Ok(()), "{}", item.subject);
         }
-        assert_eq!(self.plane.read().unwrap(), to);
-        assert_eq!(self.plane.faults(), &BTreeMap::new());
+        assert_eq!(self.plane().read().unwrap(), to);
+        assert_eq!(self.plane().faults(), &BTreeMap::new());
         if self.program.is_none() {
-            let name = match self.hook {
-                Hook::Tc => "plimsoll_tc",
-                Hook::Xdp => "plimsoll_xdp",
-            };
-            let ours = hooks::ours(&mut self.netlink).unwrap();
-            let (_, attached) = ours.iter().find(|(_, a)| a.name == name).unwrap();
-            let program = Program::from_id(attached.id).unwrap();
-            let maps = program.maps().unwrap();
-            self.maps = maps.into_iter().map(|m| (m.name().to_owned(), m)).collect();
-            self.program = Some(program);
+            self.find_program();
         }
+    }
+
+    pub(crate) fn plane(&mut self) -> &mut EbpfPlane {
+        self.plane.as_mut().unwrap()
+    }
+
+    /// Ends the plane's process, so to speak, does something, and starts another. What is attached in
+    /// between is given packets by whoever does something.
+    pub(crate) fn restart(&mut self, between: impl FnOnce(&mut Self)) {
+        self.plane = None;
+        self.program = None;
+        self.maps.clear();
+        between(self);
+        self.plane = Some(EbpfPlane::start(options(self.hook)).unwrap());
+        self.find_program();
+    }
+
+    pub(crate) fn netlink(&mut self) -> &mut Netlink {
+        &mut self.netlink
+    }
+
+    /// The programs that are attached at the hook, in their order.
+    pub(crate) fn attached(&mut self) -> Vec<u32> {
+        let name = match self.hook {
+            Hook::Tc => "plimsoll_tc",
+            Hook::Xdp => "plimsoll_xdp",
+        };
+        let ours = hooks::ours(&mut self.netlink).unwrap();
+        let here = ours.iter().filter(|(_, attached)| attached.name == name);
+        here.map(|(_, attached)| attached.id).collect()
+    }
+
+    /// Gives packets to the first program that is attached, and looks into its maps.
+    pub(crate) fn find_program(&mut self) {
+        let program = Program::from_id(self.attached()[0]).unwrap();
+        let maps = program.maps().unwrap();
+        self.maps = maps.into_iter().map(|m| (m.name().to_owned(), m)).collect();
+        self.program = Some(program);
     }
 
     fn context(&self) -> TestContext {

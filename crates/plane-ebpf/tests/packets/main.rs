@@ -24,5 +24,6 @@ mod read;
 mod schedulers;
 mod services;
 mod table;
+mod takeover;
 mod tunnels;
 mod untouched;

@@ -52,6 +52,26 @@ struct RawMapInfo {
     max_entries: u32,
     flags: u32,
     name: [u8; NAME_LEN],
+    interface: u32,
+    vmlinux_value_type: u32,
+    netns_device: u64,
+    netns_inode: u64,
+    types: u32,
+    key_type: u32,
+    value_type: u32,
+    pad: u32,
+}
+
+/// `struct bpf_btf_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct RawTypesInfo {
+    types: u64,
+    size: u32,
+    id: u32,
+    name: u64,
+    name_len: u32,
+    of_kernel: u32,
 }
 
 #[repr(C)]
@@ -157,6 +177,30 @@ impl Handle {
             flags: raw.flags,
             name: read_name(&raw.name),
         })
+    }
+
+    /// The types (BTF) that the kernel keeps with it, and the numbers of those of its key and value; none if
+    /// there are none. Needs CAP_SYS_ADMIN.
+    pub(in crate::sys) fn types(&self) -> io::Result<Option<(Vec<u8>, u32, u32)>> {
+        let mut map = RawMapInfo::default();
+        // SAFETY: as in `of`.
+        unsafe { info(self.fd(), &mut map)? };
+        if map.types == 0 {
+            return Ok(None);
+        }
+        let types = by_id(Command::TypesById, map.types)?;
+        let mut about = RawTypesInfo::default();
+        // SAFETY: this is the structure for types, whose addresses are zero.
+        unsafe { info(types.as_fd(), &mut about)? };
+        let mut bytes = vec![0_u8; about.size as usize];
+        let mut about = RawTypesInfo {
+            types: address_mut(&mut bytes),
+            size: about.size,
+            ..RawTypesInfo::default()
+        };
+        // SAFETY: the same; its only address is that of `bytes`, which has `size` bytes.
+        unsafe { info(types.as_fd(), &mut about)? };
+        Ok(Some((bytes, map.key_type, map.value_type)))
     }
 
     pub(in crate::sys) fn fd(&self) -> BorrowedFd<'_> {

@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 pub(super) use maps::{Batch, Definition, Handle};
 pub(super) use programs::{
-    Load, RawProgramInfo, attach_tcx, bind_map, detach_tcx, load_program, load_types,
+    Load, RawProgramInfo, TcxPlace, attach_tcx, bind_map, detach_tcx, load_program, load_types,
     program_by_id, program_info, query_tcx, test_run,
 };
 
@@ -41,6 +41,7 @@ pub(super) enum Command {
     Info = 15,
     ProgramQuery = 16,
     TypesLoad = 18,
+    TypesById = 19,
     MapFreeze = 22,
     MapLookupBatch = 24,
     MapUpdateBatch = 26,

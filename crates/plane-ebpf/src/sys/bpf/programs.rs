@@ -342,25 +342,35 @@ struct AttachAttr {
     revision: u64,
 }
 
-/// Attaches to the ingress of an interface: in the place of another program, or as the first or the last.
+/// Where in the chain of an interface's ingress.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sys) enum TcxPlace<'a> {
+    First,
+    Last,
+    /// Before another program.
+    Before(BorrowedFd<'a>),
+    /// Instead of another program.
+    InPlaceOf(BorrowedFd<'a>),
+}
+
+/// Attaches to the ingress of an interface.
 pub(in crate::sys) fn attach_tcx(
     interface: u32,
     program: BorrowedFd<'_>,
-    replace: Option<BorrowedFd<'_>>,
-    first: bool,
+    place: TcxPlace<'_>,
 ) -> io::Result<()> {
     let mut attr = AttachAttr {
         interface,
         program: number(program),
         kind: TCX_INGRESS,
-        flags: match (replace, first) {
-            (Some(_), _) => REPLACE,
-            (None, true) => BEFORE,
-            (None, false) => AFTER,
-        },
-        replace: replace.map_or(0, number),
         ..AttachAttr::default()
     };
+    match place {
+        TcxPlace::First => attr.flags = BEFORE,
+        TcxPlace::Last => attr.flags = AFTER,
+        TcxPlace::Before(other) => (attr.flags, attr.relative) = (BEFORE, number(other)),
+        TcxPlace::InPlaceOf(other) => (attr.flags, attr.replace) = (REPLACE, number(other)),
+    }
     // SAFETY: this is what PROG_ATTACH takes, without an address.
     unsafe { call(Command::ProgramAttach, &mut attr) }.map(|_| ())
 }

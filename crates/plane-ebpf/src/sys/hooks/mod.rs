@@ -8,7 +8,7 @@ mod clsact;
 mod tc;
 mod xdp;
 
-pub use tc::{TcOptions, TcWay, attach_tc, detach_tc, tc};
+pub use tc::{TcOptions, TcWay, attach_tc, attach_tc_before, detach_tc, detach_tc_one, tc};
 pub use xdp::{XdpMode, attach_xdp, detach_xdp, xdp};
 
 use std::fmt;
@@ -89,6 +89,30 @@ impl Attached {
             link,
         }
     }
+}
+
+/// Puts a program in the place of one of ours that is attached to this interface: that of these two which has
+/// its name. Nothing is done if neither has.
+///
+/// # Errors
+/// What the kernel says.
+pub fn replace(
+    netlink: &mut Netlink,
+    interface: u32,
+    old: &Attached,
+    by: [&Program; 2],
+) -> Result<()> {
+    let Some(program) = by.into_iter().find(|program| program.name() == old.name) else {
+        return Ok(());
+    };
+    let mode = match old.mode {
+        Mode::Tcx | Mode::Filter(_) => {
+            return attach_tc(netlink, interface, program, TcOptions::default()).map(drop);
+        }
+        Mode::Generic => XdpMode::Generic,
+        Mode::Native | Mode::Offloaded => XdpMode::Native,
+    };
+    attach_xdp(netlink, interface, program, mode)
 }
 
 /// The name of a program; empty if it cannot be read.

@@ -1,7 +1,7 @@
 //! TC ingress: a chain of programs (tcx, since Linux 6.6), then filters.
 
 use super::{Attached, Filter, Mode, clsact};
-use crate::sys::bpf::{attach_tcx, detach_tcx, query_tcx};
+use crate::sys::bpf::{TcxPlace, attach_tcx, detach_tcx, query_tcx};
 use crate::sys::{Error, Netlink, Program, Result};
 
 /// Where a program of ours is put.
@@ -111,11 +111,53 @@ fn into_chain(
         return Ok(());
     }
     let old = old.map(|old| Program::from_id(old.id)).transpose()?;
-    let replace = old.as_ref().map(Program::fd);
-    attach_tcx(interface, program.fd(), replace, first).map_err(Error::system(format!(
+    let place = match &old {
+        Some(old) => TcxPlace::InPlaceOf(old.fd()),
+        None if first => TcxPlace::First,
+        None => TcxPlace::Last,
+    };
+    attach_tcx(interface, program.fd(), place).map_err(Error::system(format!(
         "attaching program {} to TC ingress of interface {interface}",
         program.name()
     )))
+}
+
+/// Attaches a program to TC ingress of this interface before one of ours that is there, which stays: what the
+/// first passes on meets the second. Nothing is done if the program is there already.
+///
+/// # Errors
+/// What the kernel says.
+pub fn attach_tc_before(
+    netlink: &mut Netlink,
+    interface: u32,
+    program: &Program,
+    old: &Attached,
+) -> Result<()> {
+    if tc(netlink, interface)?
+        .iter()
+        .any(|there| there.id == program.id())
+    {
+        return Ok(());
+    }
+    if matches!(old.mode, Mode::Filter(_)) {
+        // Of filters with one priority the kernel asks the newest first.
+        let handle = free_handle(&clsact::filters(netlink, interface)?);
+        return clsact::put(netlink, interface, program, handle, false);
+    }
+    let old = Program::from_id(old.id)?;
+    let place = TcxPlace::Before(old.fd());
+    attach_tcx(interface, program.fd(), place).map_err(Error::system(format!(
+        "attaching program {} to TC ingress of interface {interface}",
+        program.name()
+    )))
+}
+
+/// Detaches this one from TC ingress of this interface.
+///
+/// # Errors
+/// What the kernel says.
+pub fn detach_tc_one(netlink: &mut Netlink, interface: u32, old: &Attached) -> Result<()> {
+    remove(netlink, interface, old)
 }
 
 /// A handle that no filter of our priority has.
