@@ -95,6 +95,8 @@ impl EbpfPlane {
             requests: flows,
             bytes_in: sum(|t| t.bytes_in),
             bytes_out: sum(|t| t.bytes_out),
+            packets_in: sum(|t| t.packets_in),
+            packets_out: sum(|t| t.packets_out),
             overloaded: live.overloaded != 0,
             ..BackendCounters::default()
         }

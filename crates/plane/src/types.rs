@@ -110,9 +110,10 @@ pub struct BackendCounters {
     pub connections: u64,
     /// Requests (HTTP) or connections (TCP) given to it.
     pub requests: u64,
-    /// Bytes sent to it: bodies and TCP payload.
+    /// Bytes sent to it: bodies and TCP payload; by a plane that forwards packets, those with their
+    /// headers from the network's on.
     pub bytes_in: u64,
-    /// Bytes received from it: bodies and TCP payload.
+    /// Bytes received from it, as before.
     pub bytes_out: u64,
     /// Responses by class: 1xx to 5xx.
     pub responses: [u64; 5],
@@ -134,6 +135,13 @@ pub struct BackendCounters {
     /// Datagrams received from it.
     #[serde(default)]
     pub datagrams_out: u64,
+    /// Packets sent to it, by a plane that forwards packets; several that the kernel has put together
+    /// are one.
+    #[serde(default)]
+    pub packets_in: u64,
+    /// Packets received from it, as far as replies come by such a plane.
+    #[serde(default)]
+    pub packets_out: u64,
 }
 
 /// Counts of the UDP sessions of one service. All 0 without UDP.

@@ -17,7 +17,7 @@ use crate::{Error, Place, TempDir};
 const STEP: Duration = Duration::from_millis(10);
 
 /// An answer of the admin socket takes at most so long.
-const ADMIN: Duration = Duration::from_secs(5);
+const ADMIN: Duration = Duration::from_secs(20);
 
 /// When a program counts as started.
 #[derive(Clone, Debug, Default)]
@@ -199,7 +199,7 @@ impl Daemon {
     /// Asks its admin socket with a GET.
     ///
     /// # Errors
-    /// It does not answer within five seconds.
+    /// It does not answer within 20 seconds.
     pub async fn admin_get(&self, target: &str) -> Result<Response, Error> {
         self.admin("GET", target, "").await
     }
@@ -207,7 +207,7 @@ impl Daemon {
     /// Asks its admin socket; a body that is not empty is sent as JSON.
     ///
     /// # Errors
-    /// It does not answer within five seconds.
+    /// It does not answer within 20 seconds.
     pub async fn admin(&self, method: &str, target: &str, body: &str) -> Result<Response, Error> {
         let ask = async {
             let stream = UnixStream::connect(self.admin_path()).await?;

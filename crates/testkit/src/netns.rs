@@ -243,6 +243,12 @@ impl Net {
         self.node(label).map(|(_, namespace, _)| namespace)
     }
 
+    /// The namespace of the bridge, where the other end of the first label's `eth0` is `port1`, and so
+    /// on.
+    pub fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+
     /// Where sockets of the namespace with this label are opened.
     ///
     /// # Errors

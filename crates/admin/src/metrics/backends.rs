@@ -10,7 +10,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Of every backend of every service.
 pub(super) fn render(text: &mut Text, status: &Status) {
     type Value = fn(&BackendStatus) -> f64;
-    let families: [(&str, &str, &str, Value); 14] = [
+    let families: [(&str, &str, &str, Value); 16] = [
         (
             "plimsoll_backend_weight",
             "gauge",
@@ -94,6 +94,18 @@ pub(super) fn render(text: &mut Text, status: &Status) {
             "counter",
             "Datagrams received from the backend.",
             |b| number(b.counters.datagrams_out),
+        ),
+        (
+            "plimsoll_backend_in_packets_total",
+            "counter",
+            "Packets sent to the backend by a plane that forwards packets.",
+            |b| number(b.counters.packets_in),
+        ),
+        (
+            "plimsoll_backend_out_packets_total",
+            "counter",
+            "Packets received from the backend by a plane that forwards packets.",
+            |b| number(b.counters.packets_out),
         ),
     ];
     for (name, kind, help, value) in families {

@@ -27,6 +27,7 @@ mod hatop;
 mod killed;
 mod lab;
 mod listens;
+mod lvs;
 mod many;
 mod modes;
 mod node;
