@@ -3,6 +3,7 @@
 mod backends;
 mod latency;
 mod limits;
+mod vips;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -76,6 +77,7 @@ pub fn render(report: &Report) -> String {
     cookies(&mut text, &report.status);
     backends::render(&mut text, &report.status);
     listens(&mut text, &report.status);
+    vips::render(&mut text, &report.status);
     control(&mut text, &report.status);
     text.0
 }

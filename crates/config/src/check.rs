@@ -1,8 +1,9 @@
 //! Checks across the whole file: names, sockets, and what leads where.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
-use plimsoll_model::{Listen, Name, Proto};
+use plimsoll_model::{Listen, Name, Proto, Vip};
 
 use crate::daemon::ReadDaemon;
 use crate::fields::{Faults, Place};
@@ -55,6 +56,7 @@ pub(crate) fn check(
     };
     check.service_names(faults);
     let sockets = check.sockets(daemon, faults);
+    check.vips(faults);
     check.route_targets(&sockets, faults);
     check.ways_in(faults);
     check.catch_alls(faults);
@@ -123,6 +125,25 @@ impl<'r> Check<'r> {
             }
         }
         sockets
+    }
+
+    /// Services that share a VIP agree about where it is.
+    fn vips(&self, faults: &mut Faults) {
+        let mut seen: BTreeMap<IpAddr, (&Vip, &ReadService, &Place)> = BTreeMap::new();
+        for service in self.services {
+            let vips = service.service.iter().flat_map(|s| &s.spec.vips);
+            for (vip, place) in vips.zip(&service.vips) {
+                let known = seen.entry(vip.address.ip);
+                let (first, owner, other) = *known.or_insert((vip, service, place));
+                if first == vip {
+                    continue;
+                }
+                let (whose, line) = (label(owner), self.line(other));
+                let message =
+                    format!("{whose} has it as {first}, in line {line}, and this is {vip}");
+                faults.push(place.fault(message).expected("the same in both"));
+            }
+        }
     }
 
     /// Services that share a listen do not contradict each other in what its socket is told.

@@ -34,6 +34,7 @@ mod service;
 mod sockets;
 mod source;
 mod syntax;
+mod vip;
 
 pub use access::AccessLogSettings;
 pub use daemon::{Daemon, LogFormat};

@@ -14,6 +14,7 @@ pub const FILE: &[&str] = &[
 pub const SERVICE: &[&str] = &[
     "name",
     "listen",
+    "vip",
     "backends",
     "scheduler",
     "slow-start",
@@ -47,6 +48,9 @@ pub const SERVICE: &[&str] = &[
     "intercept",
     "access-log",
 ];
+
+/// Keys of a `vip` table.
+pub const VIP: &[&str] = &["address", "interface"];
 
 /// Keys of a backend, in `backends` and `sorry`.
 pub const BACKEND: &[&str] = &[
@@ -192,6 +196,7 @@ pub const ACCESS_LOG: &[&str] = &["format", "to", "query"];
 pub const TABLES: &[(&str, &[&str])] = &[
     ("the file", FILE),
     ("a service", SERVICE),
+    ("a vip table", VIP),
     ("a backend", BACKEND),
     ("a forward table", FORWARD),
     ("a scheduler table", SCHEDULER),

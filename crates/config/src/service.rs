@@ -24,6 +24,7 @@ use crate::packets;
 use crate::retry;
 use crate::schema;
 use crate::sockets::Sockets;
+use crate::vip;
 
 /// Listens of one service, and of one route, at most.
 pub(crate) const MAX_LISTENS: usize = 256;
@@ -39,6 +40,8 @@ pub(crate) struct ReadService {
     pub(crate) place: Place,
     pub(crate) name: Option<(Name, Place)>,
     pub(crate) listens: Vec<(Listen, Place)>,
+    /// Where each VIP of the service stands.
+    pub(crate) vips: Vec<Place>,
     /// The service, if nothing is wrong with it by itself.
     pub(crate) service: Option<Service>,
 }
@@ -52,6 +55,7 @@ pub(crate) fn read(source: &Arc<str>, table: &Table<'_>, faults: &mut Faults) ->
     check_own_listens(&listens, faults);
     let origin = Origin::new(source.clone(), format!("service {label}"));
     let placeholder = || "unnamed".parse::<Name>().ok();
+    let mut vips = Vec::new();
     let service = name
         .as_ref()
         .map(|(name, _)| name.clone())
@@ -59,6 +63,8 @@ pub(crate) fn read(source: &Arc<str>, table: &Table<'_>, faults: &mut Faults) ->
         .and_then(|name| {
             let sockets = listens.iter().map(|(listen, _)| *listen).collect();
             let mut spec = ServiceSpec::new(name, origin, sockets);
+            (spec.vips, vips) = vip::read(table, faults);
+            vip::check_own(&spec, &vips, faults);
             fill(&mut spec, table, faults);
             let backends = read_backends(source, label, table, &spec, faults);
             check_plane(&spec, table, &listens, faults);
@@ -83,6 +89,7 @@ pub(crate) fn read(source: &Arc<str>, table: &Table<'_>, faults: &mut Faults) ->
         place: table.place.clone(),
         name,
         listens,
+        vips,
         service,
     }
 }

@@ -573,3 +573,67 @@ fn listen_in_a_file() {
         ],
     );
 }
+
+#[test]
+fn vips() {
+    for (vip, wanted) in [
+        (r#""10.0.0.9""#, "5:7: service[0].vip: wrong type, a string"),
+        (
+            r#"{ address = "10.0.0.9" }"#,
+            "5:7: service[0].vip: the key `interface` is missing",
+        ),
+        (
+            r#"{ interface = "eth0" }"#,
+            "5:7: service[0].vip: the key `address` is missing",
+        ),
+        (
+            r#"{ adress = "10.0.0.9", address = "10.0.0.9", interface = "eth0" }"#,
+            "5:9: service[0].vip.adress: unknown key `adress` … did you mean `address`?",
+        ),
+        (
+            r#"{ address = "10.0.0.9/33", interface = "eth0" }"#,
+            "5:19: service[0].vip.address: VIP \"10.0.0.9/33\": a network's length is 1 to 32 here",
+        ),
+        (
+            r#"{ address = "127.0.0.1", interface = "eth0" }"#,
+            "5:19: service[0].vip.address: VIP \"127.0.0.1\": every host has it, and clients cannot reach it",
+        ),
+        (
+            r#"{ address = "10.0.0.9", interface = "eth0/1" }"#,
+            "5:43: service[0].vip.interface: interface \"eth0/1\": no device can have that name",
+        ),
+        (
+            r#"{ address = "2001:db8::9", interface = "eth0" }"#,
+            "5:7: service[0].vip: no listen of this service has VIP 2001:db8::9: name it in one, or a \
+             wildcard of its family",
+        ),
+        (
+            r#"[{ address = "10.0.0.9", interface = "eth0" }, { address = "10.0.0.9/24", interface = "eth1" }]"#,
+            "5:54: service[0].vip[1]: VIP 10.0.0.9 is in this service twice",
+        ),
+    ] {
+        check_service(&format!("vip = {vip}"), &[wanted]);
+    }
+}
+
+#[test]
+fn a_vip_is_in_one_place() {
+    let service = |name: &str, port: u16, vip: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nlisten = \"10.0.0.9:{port}/tcp\"\nbackends = [\"10.0.0.1:80\"]\n\
+             vip = {{ address = \"10.0.0.9{vip} }}\n"
+        )
+    };
+    for other in [r#"", interface = "eth1""#, r#"/24", interface = "eth0""#] {
+        let at = match other.starts_with("/24") {
+            true => "10.0.0.9/24 at eth0",
+            false => "10.0.0.9/32 at eth1",
+        };
+        check(
+            &(service("a", 80, r#"", interface = "eth0""#) + &service("b", 81, other)),
+            &[&format!(
+                "10:7: service[1].vip: service `a` has it as 10.0.0.9/32 at eth0, in line 5, and this is {at}"
+            )],
+        );
+    }
+}

@@ -50,6 +50,7 @@ fn every_key_is_in_the_manual_and_no_other() {
     let place = |table: &[&str]| match table {
         t if t == schema::FILE => ("## The file", 0),
         t if t == schema::SERVICE => ("## `[[service]]`", 0),
+        t if t == schema::VIP => ("### VIPs", 0),
         t if t == schema::BACKEND => ("### Backends", 0),
         t if t == schema::FORWARD => ("#### Forward", 0),
         t if t == schema::SCHEDULER => ("### Scheduler", 0),

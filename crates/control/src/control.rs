@@ -9,11 +9,13 @@ use plimsoll_health::{Failure, Passive, Verdict};
 use plimsoll_model::{
     BackendAddr, Desired, Listen, Name, Origin, Service, SourceId, SourceUpdate, Subject, Update,
 };
-use plimsoll_plane::{Event, ItemResult, Plane, PlaneError};
+use plimsoll_plane::{Addresses, Event, ItemResult, Plane, PlaneError, VipNote};
 use tokio::sync::mpsc::Receiver;
 
 use crate::command::{self, Command, CommandError, Halt};
-use crate::{Available, Catalog, Failed, Hold, Overlay, Quarantine, Reconciler};
+use crate::lane::Lane;
+use crate::vips::Vips;
+use crate::{Available, Catalog, Failed, Overlay, Quarantine};
 
 /// How control works.
 #[derive(Clone, Copy, Debug)]
@@ -35,19 +37,6 @@ impl Default for Settings {
             seed: 0,
         }
     }
-}
-
-/// A plane that could not be read yet is asked again after this.
-const FIRST_READ: Duration = Duration::from_secs(1);
-
-/// A plane and what it is to hold.
-pub(crate) struct Lane {
-    pub(crate) plane: Box<dyn Plane>,
-    pub(crate) reconciler: Reconciler,
-    pub(crate) desired: Desired,
-    /// Whether `desired` changed since the last reconcile.
-    changed: bool,
-    next_audit: Option<Instant>,
 }
 
 /// A service in force, and since when each of its backends has its status.
@@ -74,6 +63,8 @@ pub struct PlaneStep {
 pub struct Step {
     /// The planes to which something was done or which could not be read, with what to log.
     pub planes: Vec<PlaneStep>,
+    /// What happened to VIPs, with what to log.
+    pub vips: Vec<VipNote>,
     /// When to call again if nothing happens before.
     pub next_deadline: Instant,
 }
@@ -85,6 +76,8 @@ pub struct Control {
     pub(crate) overlay: Overlay,
     pub(crate) live: BTreeMap<Name, Live>,
     pub(crate) lanes: Vec<Lane>,
+    /// None where nobody gives this host addresses.
+    pub(crate) vips: Option<Vips>,
     pub(crate) desired: Arc<Desired>,
     /// Services whose overlay changed since the last step.
     dirty: BTreeSet<Name>,
@@ -93,22 +86,23 @@ pub struct Control {
 impl Control {
     /// Control over these planes, the preferred one first.
     pub fn new(planes: Vec<Box<dyn Plane>>, settings: Settings) -> Self {
-        let lane = |plane| Lane {
-            plane,
-            reconciler: Reconciler::default(),
-            desired: Desired::default(),
-            changed: false,
-            next_audit: None,
-        };
         Self {
             settings,
             catalog: Catalog::default(),
             overlay: Overlay::new(Passive::new(settings.health, settings.seed)),
             live: BTreeMap::new(),
-            lanes: planes.into_iter().map(lane).collect(),
+            lanes: planes.into_iter().map(Lane::new).collect(),
+            vips: None,
             desired: Arc::default(),
             dirty: BTreeSet::new(),
         }
+    }
+
+    /// With something that gives this host the addresses that services bring along.
+    #[must_use]
+    pub fn with_addresses(mut self, addresses: Box<dyn Addresses>) -> Self {
+        self.vips = Some(Vips::new(addresses));
+        self
     }
 
     /// A source that will have something to say; [`Control::is_ready`] waits for it.
@@ -264,6 +258,16 @@ impl Control {
             .map(|(id, _)| &*id.name)
             .collect();
         let hold = |origin: &Origin| silent.contains(&*origin.source);
+        let mut vips = Vec::new();
+        if let Some(all) = &mut self.vips {
+            vips = all.add(now);
+            if !vips.is_empty() {
+                // What could not be listened on for want of its address may be now.
+                let failing = |lane: &&mut Lane| lane.reconciler.failures().next().is_some();
+                let failing = self.lanes.iter_mut().filter(failing);
+                failing.for_each(|lane| lane.next_audit = None);
+            }
+        }
         let mut planes = Vec::new();
         for lane in &mut self.lanes {
             let step = lane.step(now, self.settings.audit, &hold);
@@ -271,10 +275,18 @@ impl Control {
                 planes.push(step);
             }
         }
+        // What is only not known yet is not taken away.
+        if let Some(all) = &mut self.vips
+            && silent.is_empty()
+        {
+            vips.extend(all.remove(now));
+        }
         let audits = self.lanes.iter().filter_map(|lane| lane.next_audit);
-        let deadlines = audits.chain(self.overlay.next_deadline());
+        let of_vips = self.vips.as_ref().and_then(Vips::next_deadline);
+        let deadlines = audits.chain(self.overlay.next_deadline()).chain(of_vips);
         Step {
             planes,
+            vips,
             next_deadline: deadlines.min().unwrap_or(now + self.settings.audit),
         }
     }
@@ -304,6 +316,9 @@ impl Control {
                 false => self.overlay.forget(name),
             }
             self.live.remove(name);
+            if let Some(vips) = &mut self.vips {
+                vips.put(name, None);
+            }
             if self.desired.services.contains_key(name) {
                 Arc::make_mut(&mut self.desired).services.remove(name);
             }
@@ -317,6 +332,9 @@ impl Control {
         let moved = self.live.get(name).is_none_or(|live| live.plane != plane);
         if !moved && before.is_some_and(|before| Arc::ptr_eq(before, &after)) {
             return;
+        }
+        if let Some(vips) = &mut self.vips {
+            vips.put(name, Some(&after));
         }
         let old = self.live.remove(name);
         let since = after.backends.keys();
@@ -377,6 +395,12 @@ impl Control {
         lanes.filter_map(|lane| lane.plane.events()).collect()
     }
 
+    /// What gives this host the addresses that services bring along, if anything does: to hear of changes,
+    /// and to end. Steps are control's own business.
+    pub fn addresses(&mut self) -> Option<&mut dyn Addresses> {
+        self.vips.as_mut().map(Vips::addresses)
+    }
+
     /// The names of the planes, the preferred one first.
     pub fn planes(&self) -> impl Iterator<Item = &'static str> {
         self.lanes.iter().map(|lane| lane.plane.name())
@@ -413,42 +437,6 @@ impl Control {
         let mut lanes = self.lanes.iter_mut();
         let lane = lanes.find(|lane| lane.plane.name() == name)?;
         Some(&mut *lane.plane)
-    }
-}
-
-impl Lane {
-    fn step(&mut self, now: Instant, interval: Duration, hold: Hold<'_>) -> PlaneStep {
-        let mut step = PlaneStep {
-            plane: self.plane.name(),
-            results: Vec::new(),
-            drift: Vec::new(),
-            error: None,
-        };
-        let mut due = self.next_audit.is_none_or(|at| at <= now);
-        if self.changed && !due {
-            let plane = &mut *self.plane;
-            step.results = self.reconciler.reconcile(now, plane, &self.desired, hold);
-            // A step that does not fit: the plane does not hold what it was known to.
-            let misfit = |i: &ItemResult| matches!(i.result, Err(PlaneError::Plan(_)));
-            due = step.results.iter().any(misfit);
-        }
-        self.changed = false;
-        if due {
-            let plane = &mut *self.plane;
-            let audit = self.reconciler.audit(now, plane, &self.desired, hold);
-            step.results.extend(audit.results);
-            step.drift = audit.drift;
-            step.error = audit.error;
-            let known = self.reconciler.shadow().is_some();
-            self.next_audit = Some(
-                now + if known {
-                    interval
-                } else {
-                    FIRST_READ.min(interval)
-                },
-            );
-        }
-        step
     }
 }
 

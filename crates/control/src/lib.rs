@@ -13,12 +13,14 @@ mod assign;
 mod catalog;
 mod command;
 mod control;
+mod lane;
 mod overlay;
 mod quarantine;
 mod reconcile;
 mod related;
 mod report;
 pub mod status;
+mod vips;
 
 pub use assign::{Available, assign};
 pub use catalog::{Catalog, Changes, Freshness, Source, Vet};

@@ -10,7 +10,8 @@ use plimsoll_plane::{
     AccessLogCounters, BackendCounters, Counters, ListenState, PlaneError, ServiceCounters,
 };
 
-use crate::control::{Control, Lane, Live};
+use crate::control::{Control, Live};
+use crate::lane::Lane;
 use crate::status::{
     AsideStatus, BackendStatus, FailureStatus, ListenStatus, OriginStatus, PlaneStatus,
     RouteStatus, ServiceStatus, SourceStatus, Status,
@@ -61,6 +62,10 @@ impl Control {
                 .filter_map(|lane| counted.get(lane.plane.name()))
                 .map(|(lane, counted)| plane_status(now, lane, counted))
                 .collect(),
+            vips: self
+                .vips
+                .as_ref()
+                .map_or_else(Vec::new, |v| v.statuses(now)),
         }
     }
 

@@ -5,6 +5,7 @@ pub use plimsoll_plane::{
     CompressionCounters, CookieCounters, LimitCounters, PersistenceCounters, QuotaCounters,
 };
 
+pub use plimsoll_plane::VipState;
 use plimsoll_plane::{AccessLogCounters, BackendCounters, Histogram, Latencies, UdpCounters};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,30 @@ pub struct Status {
     pub sources: Vec<SourceStatus>,
     /// The planes, the preferred one first.
     pub planes: Vec<PlaneStatus>,
+    /// The addresses that services bring along.
+    #[serde(default)]
+    pub vips: Vec<VipStatus>,
+}
+
+/// An address that services bring along.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VipStatus {
+    /// The address with its network's length, e.g. `203.0.113.9/32`.
+    pub address: String,
+    /// The interface it is to be at.
+    pub interface: String,
+    /// `added`, `was-there` (and is left to whoever added it) or `missing`.
+    pub state: VipState,
+    /// Why it is missing or not announced; empty if there is nothing to say.
+    pub reason: String,
+    /// How long it has been in this state, in seconds.
+    pub since: f64,
+    /// How often it was announced to its neighbours.
+    pub announced: u64,
+    /// How often it was found gone, and added again.
+    pub restored: u64,
+    /// The services that bring it along.
+    pub services: Vec<String>,
 }
 
 /// Where something came from.

@@ -31,6 +31,7 @@ mod sessions;
 mod state;
 mod timeouts;
 mod update;
+mod vip;
 
 pub use access::{AccessLog, LogTo};
 pub use backend::{Backend, BackendAddr, Forward, MAX_WEIGHT, Tunnel};
@@ -62,6 +63,7 @@ pub use sessions::Sessions;
 pub use state::{State, Status};
 pub use timeouts::Timeouts;
 pub use update::{Entry, EntryKey, Item, Precedence, SourceId, SourceUpdate, Update};
+pub use vip::{Vip, VipAddress};
 
 /// Why a value cannot be part of the model. The text names the value, what was expected and, where
 /// there is one, what to do; it is fit to be shown to a user as it is.

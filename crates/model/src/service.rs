@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     AccessLog, Backend, BackendAddr, Check, ClientRules, Cookie, Forward, Invalid, Limits, Listen,
     ListenOptions, Name, Origin, Outlier, OutlierErrors, PacketRules, Ports, ProxyHeaders, Retry,
-    Scheduler, ServiceHttp, Sessions, Timeouts, ToBackends,
+    Scheduler, ServiceHttp, Sessions, Timeouts, ToBackends, Vip,
 };
 
 /// Keep a client on the backend it had first.
@@ -71,6 +71,8 @@ pub struct ServiceSpec {
     /// What clients connect to; they share backends and persistence. Empty for a service that
     /// only routes lead to.
     pub listens: Vec<Listen>,
+    /// Addresses that this host is to have while the service is there, each once.
+    pub vips: Vec<Vip>,
     /// Which plane carries it.
     pub plane: PlaneChoice,
     /// How the next backend is chosen.
@@ -132,6 +134,7 @@ impl ServiceSpec {
             name,
             origin,
             listens,
+            vips: Vec::new(),
             plane: PlaneChoice::default(),
             scheduler: Scheduler::default(),
             slow_start: Duration::ZERO,
@@ -183,6 +186,9 @@ impl ServiceSpec {
         }
         if self.timeouts.connect < Duration::from_millis(1) {
             return bad("the connect timeout is at least 1ms".into());
+        }
+        if let Some((_, why)) = self.fault_of_vips() {
+            return bad(why);
         }
         if let Some(why) = self.fault_for_datagrams() {
             return bad(why);

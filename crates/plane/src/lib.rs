@@ -1,6 +1,7 @@
 //! The seam between control and planes: the [`Plane`] trait, a fake plane for tests, and the
 //! conformance suite that every plane passes.
 
+mod addresses;
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "testing")]
@@ -8,6 +9,7 @@ pub mod fake;
 mod latency;
 mod types;
 
+pub use addresses::{Addresses, VipEvent, VipNote, VipState, VipView};
 pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
     AccessLogCounters, BackendCounters, CompressionCounters, CookieCounters, Counters, Event,

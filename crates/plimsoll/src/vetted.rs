@@ -10,8 +10,8 @@ use plimsoll_config::{Config, Diagnostic, MAX_BYTES};
 use plimsoll_control::{Available, Catalog};
 use plimsoll_discover::file::read_named;
 use plimsoll_model::{
-    BackendAddr, Entry, EntryKey, Item, Listen, Ports, Precedence, Proto, Service, SourceId,
-    SourceUpdate, Update,
+    BackendAddr, Entry, EntryKey, Interface, Item, Listen, Ports, Precedence, Proto, Service,
+    SourceId, SourceUpdate, Update,
 };
 use plimsoll_plane::Plane;
 use plimsoll_plane_proxy::{Options, ProxyPlane};
@@ -194,6 +194,12 @@ fn warnings(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>
                  leave them out of `{key}`"
             ));
         }
+        for vip in (service.spec.vips.iter()).filter(|vip| !is_here(&vip.interface)) {
+            let (address, interface) = (vip.address.ip, &vip.interface);
+            warn(format!(
+                "VIP {address}: there is no interface {interface} here; the address is added once there is one"
+            ));
+        }
         if service.spec.opens_fast_in_vain() {
             warn(
                 "`to-backends.tcp-fast-open` has no effect over HTTP without `send-proxy`: a request is \
@@ -221,6 +227,15 @@ fn warnings(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>
     }
     warnings.sort_by_key(|warning| warning.span.start);
     Ok(warnings)
+}
+
+/// Whether there is such an interface in this network namespace; also where that cannot be seen.
+fn is_here(interface: &Interface) -> bool {
+    let Ok(devices) = std::fs::read_to_string("/proc/self/net/dev") else {
+        return true;
+    };
+    let mut names = devices.lines().filter_map(|line| line.split_once(':'));
+    names.any(|(name, _)| name.trim() == interface.as_str())
 }
 
 /// Something about an entry.

@@ -329,6 +329,7 @@ fn service(id: u16) -> BoxedStrategy<(ServiceSpec, Vec<Backend>)> {
                         _ => Some(ProxyVersion::V2),
                     },
                 };
+                spec.vips = crate::options::vips(&spec.listens);
                 let shares = spec.listens.iter().any(|l| l.to_string() == SHARED);
                 if !shares && !spec.listens.is_empty() {
                     spec.listen_options = crate::options::listen(retries).map(Arc::new);

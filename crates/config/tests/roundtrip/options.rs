@@ -33,6 +33,29 @@ pub(crate) fn to_backends(n: u32) -> Option<ToBackends> {
     Some(to).filter(|to| n % 3 != 2 && *to != ToBackends::default())
 }
 
+/// The same for the same address, in whichever service.
+pub(crate) fn vips(listens: &[Listen]) -> Vec<Vip> {
+    let mut vips = std::collections::BTreeMap::new();
+    for listen in listens {
+        let Listen::Socket { ip: Some(ip), .. } = listen else {
+            continue;
+        };
+        let Ok(mut address) = ip.to_string().parse::<VipAddress>() else {
+            continue;
+        };
+        let last = match ip {
+            std::net::IpAddr::V4(ip) => ip.octets()[3],
+            std::net::IpAddr::V6(ip) => ip.octets()[15],
+        };
+        if last.is_multiple_of(2) {
+            address.prefix /= 1 + last / 2 % 2;
+        }
+        let interface = interface(u32::from(last) % 2).unwrap();
+        vips.insert(*ip, Vip { address, interface });
+    }
+    vips.into_values().collect()
+}
+
 fn interface(n: u32) -> Option<Interface> {
     let names = ["eth0", "br-0123456789ab"];
     let name = names.get(n as usize % 3);
@@ -40,6 +63,25 @@ fn interface(n: u32) -> Option<Interface> {
 }
 
 pub(crate) fn write(spec: &ServiceSpec, short: bool, parts: &mut Parts) {
+    let vips = spec.vips.iter().map(|vip| {
+        let VipAddress { ip, prefix } = vip.address;
+        let alone = short && VipAddress::alone(ip) == vip.address;
+        let address = if alone {
+            ip.to_string()
+        } else {
+            format!("{ip}/{prefix}")
+        };
+        let mut table = Parts::default();
+        table.add(true, "address", text(address));
+        table.add(true, "interface", text(&vip.interface));
+        table.inline()
+    });
+    let vips: Vec<String> = vips.collect();
+    match vips.as_slice() {
+        [] => {}
+        [one] if short => parts.add(true, "vip", one.clone()),
+        all => parts.add(true, "vip", format!("[{}]", all.join(", "))),
+    }
     if let Some(options) = &spec.listen_options {
         let mut table = Parts::default();
         let n = options.fast_open;

@@ -120,6 +120,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         name: _,
         origin: _,
         listens,
+        vips,
         plane,
         scheduler,
         slow_start,
@@ -145,6 +146,7 @@ pub(super) fn of_specs(first: &ServiceSpec, second: &ServiceSpec) -> Option<Diff
         sessions,
     } = first;
     None.or_else(|| differ("listen", listens, &second.listens, |v| list(v)))
+        .or_else(|| differ("vip", vips, &second.vips, |v| list(v)))
         .or_else(|| differ("plane", plane, &second.plane, plane_name))
         .or_else(|| of_schedulers(scheduler, &second.scheduler))
         .or_else(|| differ("slow-start", slow_start, &second.slow_start, time))

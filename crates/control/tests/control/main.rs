@@ -17,4 +17,5 @@ mod quarantine;
 mod reconcile;
 mod scale;
 mod status;
+mod vips;
 mod world;

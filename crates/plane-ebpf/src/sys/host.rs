@@ -47,6 +47,11 @@ pub fn check_kernel() -> Result<()> {
     }
 }
 
+/// The first two numbers of the kernel's release; none if it cannot be read.
+pub fn kernel() -> Option<(u32, u32)> {
+    version(&rustix::system::uname().release().to_string_lossy())
+}
+
 /// The first two numbers of a release such as `6.1.0-25-amd64`.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());

@@ -382,17 +382,15 @@ async fn serve(
         limit = plimsoll_config::format_duration(drain),
         "told to stop: drains"
     );
-    let ended = tokio::select! {
-        ended = daemon.finish(drain) => ended,
-        () = signals.stop() => {
-            warn!("told to stop again: cuts what is left");
-            return Ok(());
-        }
-    };
-    match ended {
-        true => info!("all has ended"),
-        false => warn!("the time to drain is over: cuts what is left"),
+    tokio::select! {
+        ended = daemon.finish(drain) => match ended {
+            true => info!("all has ended"),
+            false => warn!("the time to drain is over: cuts what is left"),
+        },
+        () = signals.stop() => warn!("told to stop again: cuts what is left"),
     }
+    // Not before: what is in flight needs its address to the end.
+    daemon.leave();
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod aside;
 mod latency;
 mod limits;
+mod vips;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -393,6 +394,7 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
             let _ = writeln!(text, "  {}", visible(line));
         }
     }
+    vips::show(text, &status.vips, paint);
     for (nth, plane) in status.planes.iter().enumerate() {
         // A plane that carries nothing and is well is nobody's concern, but for the first.
         let idle = plane.services == 0 && plane.repairs == 0 && plane.failures.is_empty();

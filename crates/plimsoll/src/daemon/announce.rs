@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use plimsoll_control::{Aside, Control, Step};
 use plimsoll_model::{BackendAddr, Desired, Item, Name, Op, SourceUpdate, Subject, Update};
+use plimsoll_plane::{VipEvent, VipNote};
 use tracing::{error, info, warn};
 
 use super::standing::Standings;
@@ -87,6 +88,18 @@ pub(super) fn source(update: &SourceUpdate, known: bool) {
     }
 }
 
+/// Something happened to VIPs.
+pub(super) fn vips(notes: &[VipNote]) {
+    for VipNote { vip, event } in notes {
+        let (address, interface) = (&vip.address, &vip.interface);
+        match event {
+            VipEvent::Failed(_) => error!(%interface, "VIP {address}: {event}"),
+            VipEvent::Restored => warn!(%interface, "VIP {address}: {event}"),
+            _ => info!(%interface, "VIP {address}: {event}"),
+        }
+    }
+}
+
 impl Announcer {
     /// Whether a step was announced.
     pub(super) fn has_stepped(&self) -> bool {
@@ -116,6 +129,7 @@ impl Announcer {
         };
         self.standings.catch_up(now, find);
         self.asides(control);
+        vips(&step.vips);
         for plane in &step.planes {
             let name = plane.plane;
             for subject in &plane.drift {

@@ -22,9 +22,10 @@ use std::time::{Duration, Instant};
 use plimsoll_admin::Ask;
 use plimsoll_control::{Control, Settings};
 use plimsoll_model::{SourceId, SourceUpdate, Subject};
-use plimsoll_plane::{Event, Plane};
+use plimsoll_plane::{Addresses, Event, Plane};
 use plimsoll_plane_ebpf::{OnDemand, Options as Packets};
 use plimsoll_plane_proxy::{Options, ProxyPlane};
+use plimsoll_vip::Vips;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep_until;
 use tracing::info;
@@ -67,12 +68,15 @@ pub(crate) struct Daemon {
     finishing: bool,
     announcer: Announcer,
     rates: RateBook,
+    /// Told when something may have happened to a VIP.
+    addresses: Arc<Notify>,
     /// As long as these are here, no channel ends.
     _open: (Handle, mpsc::Sender<Event>),
 }
 
 impl Daemon {
-    /// A daemon with a proxy plane and, where it is wanted, the packet plane; call it on the runtime and
+    /// A daemon with a proxy plane and, where it is wanted, the packet plane, beside which it gives this host
+    /// the VIPs of services; call it on the runtime and
     /// the thread that it is to run on.
     ///
     /// # Errors
@@ -80,8 +84,10 @@ impl Daemon {
     pub(crate) fn start(options: Options, packets: Option<Packets>) -> io::Result<(Self, Handle)> {
         let workers = options.workers;
         let mut planes: Vec<Box<dyn Plane>> = vec![Box::new(ProxyPlane::start(options)?)];
+        let mut vips = None;
         if let Some(packets) = packets {
             planes.push(Box::new(OnDemand::new(packets)));
+            vips = Some(Vips::new());
         }
         let now = Instant::now();
         let settings = Settings {
@@ -89,6 +95,10 @@ impl Daemon {
             ..Settings::default()
         };
         let mut control = Control::new(planes, settings);
+        let addresses = vips.as_ref().map(Vips::changed).unwrap_or_default();
+        if let Some(vips) = vips {
+            control = control.with_addresses(Box::new(vips));
+        }
         let (event_sender, events) = mpsc::channel(WAITING);
         for mut stream in control.events() {
             let sender = event_sender.clone();
@@ -120,6 +130,7 @@ impl Daemon {
             finishing: false,
             announcer: Announcer::default(),
             rates: RateBook::new(now),
+            addresses,
             _open: (handle.clone(), event_sender),
         };
         Ok((daemon, handle))
@@ -159,6 +170,7 @@ impl Daemon {
                 self.answer(ask);
                 false
             }
+            () = self.addresses.notified(), if !idle => true,
             () = sleep_until(deadline.into()) => true,
         };
         let now = Instant::now();
@@ -239,6 +251,13 @@ impl Daemon {
                     .map(|(why, subject)| format!("{subject}: {why}"));
                 Err(failed.collect::<Vec<_>>().join("\nplimsoll: "))
             }
+        }
+    }
+
+    /// Takes away the VIPs that were added. Dropping the daemon does it, too, and says nothing.
+    pub(crate) fn leave(&mut self) {
+        if let Some(addresses) = self.control.addresses() {
+            announce::vips(&addresses.finish());
         }
     }
 

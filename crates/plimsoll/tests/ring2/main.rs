@@ -42,3 +42,4 @@ mod thresholds;
 mod tproxy;
 mod udp;
 mod user;
+mod vip;

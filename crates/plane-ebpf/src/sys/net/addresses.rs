@@ -6,20 +6,20 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
 use super::{address, family, octets};
 use crate::sys::Result;
-use crate::sys::netlink::{Netlink, Request, u32_at};
+use crate::sys::netlink::{Message, Netlink, Request, u32_at};
 
 pub(super) const RTM_NEWADDR: u16 = 20;
 pub(super) const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
+pub(super) const RTM_GETADDR: u16 = 22;
 /// Bytes of `struct ifaddrmsg`.
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_FLAGS: u16 = 8;
+pub(super) const IFA_ADDRESS: u16 = 1;
+pub(super) const IFA_LOCAL: u16 = 2;
+pub(super) const IFA_FLAGS: u16 = 8;
 /// Not asked whether somebody else has it (duplicate address detection): a VIP is on many hosts.
-const IFA_F_NODAD: u32 = 0x02;
-const SCOPE_UNIVERSE: u8 = 0;
+pub(super) const IFA_F_NODAD: u32 = 0x02;
+pub(super) const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_HOST: u8 = 254;
 
 /// An address of an interface.
@@ -33,10 +33,28 @@ pub struct Address {
     pub prefix: u8,
 }
 
-fn header(of: &Address, scope: u8) -> Vec<u8> {
+pub(super) fn header(of: &Address, scope: u8) -> Vec<u8> {
     let mut header = vec![family(of.ip), of.prefix, 0, scope];
     header.extend(of.interface.to_ne_bytes());
     header
+}
+
+/// Reads a message about an address.
+pub(super) fn read_address(message: Message<'_>) -> Option<Address> {
+    let mut found = None;
+    for (kind, value) in message.attributes(HEADER) {
+        match kind {
+            // With a peer, IFA_ADDRESS is the peer's.
+            IFA_LOCAL => found = address(value),
+            IFA_ADDRESS => found = found.or_else(|| address(value)),
+            _ => {}
+        }
+    }
+    Some(Address {
+        interface: u32_at(message.body, 4)?,
+        ip: found?,
+        prefix: *message.body.get(1)?,
+    })
 }
 
 impl Netlink {
@@ -47,23 +65,7 @@ impl Netlink {
     pub fn addresses(&mut self, interface: Option<u32>) -> Result<Vec<Address>> {
         let request = Request::new(RTM_GETADDR, 0, &[0; HEADER]);
         let mut all = self.list("listing addresses", &request, |message| {
-            if message.kind != RTM_NEWADDR {
-                return None;
-            }
-            let mut found = None;
-            for (kind, value) in message.attributes(HEADER) {
-                match kind {
-                    // With a peer, IFA_ADDRESS is the peer's.
-                    IFA_LOCAL => found = address(value),
-                    IFA_ADDRESS => found = found.or_else(|| address(value)),
-                    _ => {}
-                }
-            }
-            Some(Address {
-                interface: u32_at(message.body, 4)?,
-                ip: found?,
-                prefix: *message.body.get(1)?,
-            })
+            (message.kind == RTM_NEWADDR).then(|| read_address(message))?
         })?;
         all.retain(|address| interface.is_none_or(|index| index == address.interface));
         Ok(all)

@@ -3,14 +3,18 @@
 //! All of it asks the kernel through a [`Netlink`](super::Netlink) socket, and means the namespace of that socket.
 
 mod addresses;
+mod frames;
 mod links;
+mod marked;
 mod monitor;
 mod neighbours;
 mod routes;
 
 pub use addresses::Address;
+pub use frames::FrameSocket;
 pub use links::Link;
 pub(in crate::sys) use links::{LINK_HEADER, link_header};
+pub use marked::Marked;
 pub use monitor::{Change, Monitor};
 pub use neighbours::{Neighbour, NeighbourState};
 pub use routes::{Route, RouteKind};
