@@ -58,6 +58,11 @@ impl Vet for Available<'_> {
         assign(service, self.0.iter().copied())
     }
 
+    fn can(&self, service: &Service, plane: &'static str) -> bool {
+        let named = self.0.iter().find(|p| p.name() == plane);
+        named.is_some_and(|plane| plane.check(service).is_ok())
+    }
+
     fn route(&self, route: &Route, plane: &'static str) -> Result<(), Invalid> {
         match self.0.iter().find(|p| p.name() == plane) {
             Some(plane) => plane

@@ -96,6 +96,11 @@ impl Handle {
         self.shared().refused.insert(name, unsupported);
     }
 
+    /// From now on the plane can carry the service or route of this name again.
+    pub fn accept(&self, name: &Name) {
+        self.shared().refused.remove(name);
+    }
+
     /// From now on `read` fails with this error, or works again.
     pub fn unreadable(&self, error: Option<PlaneError>) {
         self.shared().unreadable = error;

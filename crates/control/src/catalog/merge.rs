@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plimsoll_model::{Invalid, Origin, Precedence, Route, Service, SourceId, State, Subject};
+use plimsoll_model::{
+    Invalid, Origin, PlaneChoice, Precedence, Route, Service, SourceId, State, Subject,
+};
 
 use super::difference::{self, First};
 use super::words;
@@ -16,6 +18,9 @@ pub trait Vet {
     /// # Errors
     /// No plane can: what is lacking and what to use instead.
     fn service(&self, service: &Service) -> Result<&'static str, Invalid>;
+
+    /// Whether the plane of this name can carry a service.
+    fn can(&self, service: &Service, plane: &'static str) -> bool;
 
     /// Whether the plane of this name can carry a route.
     ///
@@ -36,6 +41,18 @@ impl Accepted {
     /// Whether it has backends at all.
     pub(super) fn has_backends(&self) -> bool {
         !self.service.backends.is_empty()
+    }
+
+    /// Stays on the plane that carried it before, if it lets planes be chosen and has no backend any more:
+    /// how it is reached says nothing then.
+    pub(super) fn stay(&mut self, before: &Accepted, vet: &dyn Vet) {
+        if self.plane != before.plane
+            && !self.has_backends()
+            && self.service.spec.plane == PlaneChoice::Auto
+            && vet.can(&self.service, before.plane)
+        {
+            self.plane = before.plane;
+        }
     }
 
     /// Whether it has backends that are not on their way out, as their sources see it.

@@ -158,6 +158,9 @@ impl Catalog {
             _ => None,
         });
         let mut merged = merge::merge(fragments, vet);
+        if let (Some(old), Some(new)) = (&before, &mut merged.accepted) {
+            new.stay(old, vet);
+        }
         let same = match (&before, &mut merged.accepted) {
             (Some(old), Some(new)) => {
                 if *old.service == *new.service {

@@ -13,6 +13,7 @@ mod fragments;
 mod order;
 mod outlier;
 mod overlay;
+mod planes;
 mod quarantine;
 mod reconcile;
 mod scale;

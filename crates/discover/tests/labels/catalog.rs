@@ -19,6 +19,10 @@ impl Vet for Anything {
         Ok("proxy")
     }
 
+    fn can(&self, _: &Service, _: &'static str) -> bool {
+        true
+    }
+
     fn route(&self, _: &Route, _: &'static str) -> Result<(), Invalid> {
         Ok(())
     }
