@@ -103,20 +103,21 @@ GLOBAL int NAME(free)(BUCKET *b, __u32 way)
 	return 0;
 }
 
-/* Whether the flow of a reply's entry is gone. */
-GLOBAL int NAME(is_orphan)(const FLOW *f)
+/* The word of the flow that a reply's entry is of; 0 if that is gone. */
+GLOBAL __u32 NAME(word_of_flow)(const FLOW *f)
 {
 	__u32 zero = 0, slot, id;
 	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
 	const struct addr6 *vip;
 	struct packet p = {};
+	FLOW *of;
 
 	if (!cfg || !f)
-		return 1;
+		return 0;
 	id = f->other >> 16;
 	vip = bpf_map_lookup_elem(&vip_addrs, &id);
 	if (!vip)
-		return 1;
+		return 0;
 #if FAMILY == V4
 	p.src[0] = f->dst;
 	p.dst[0] = vip->word[0];
@@ -127,12 +128,13 @@ GLOBAL int NAME(is_orphan)(const FLOW *f)
 	p.sport = f->dport;
 	p.dport = f->other;
 	p.proto = FLOW_PROTO(f->word);
-	return !NAME(find)(cfg, flow_hash(cfg, &p, FAMILY), &p, &slot) || slot != f->where.slot;
+	of = NAME(find)(cfg, flow_hash(cfg, &p, FAMILY), &p, &slot);
+	return of && slot == f->where.slot ? of->word : 0;
 }
 
 /*
  * Whether the entry is of no use any more: quiet for too long, or its backend's slot is another's.
- * Of a reply's entry only the sweep can say, by is_orphan.
+ * Of a reply's entry only the sweep can say, by word_of_flow.
  */
 GLOBAL int NAME(is_dead)(__u32 now, const FLOW *f)
 {
@@ -144,6 +146,15 @@ GLOBAL int NAME(is_dead)(__u32 now, const FLOW *f)
 	if (!backend)
 		return 1;
 	return !(f->word & FLOW_REPLY) && is_over(now, f->seen, f->word, backend);
+}
+
+/*
+ * Whether a reply's entry has outlived its flow, as when that was half open and put out. It stands
+ * for a moment without it when both are new.
+ */
+INLINE int NAME(is_left)(__u32 now, const FLOW *f)
+{
+	return f->word & FLOW_REPLY && quiet(now, f->seen) >= GRACE && !NAME(word_of_flow)(f);
 }
 
 /*
@@ -245,28 +256,6 @@ INLINE int NAME(put_free)(BUCKET *b, const struct packet *p, const struct NAME(n
 	return way < WAYS;
 }
 
-/*
- * Remembers a flow; whether it did. A flow that is in mid-stream or half open takes the place of
- * another such one at most, so a flood of them pushes out nothing else.
- */
-GLOBAL int NAME(remember)(const struct config *cfg, const struct packet *p,
-			  const struct NAME(new) *n)
-{
-	BUCKET *first, *second;
-
-	if (!cfg || !p || !n)
-		return 0;
-	first = NAME(bucket)(n->hash & cfg->MASK);
-	second = NAME(bucket)((n->hash >> 20) & cfg->MASK);
-	if (!first || !second)
-		return 0;
-	if (likely(NAME(put_free)(first, p, n)) || NAME(put)(second, p, n, 0, first) ||
-	    NAME(put)(first, p, n, 1, NULL) || NAME(put)(second, p, n, 2, first))
-		return 1;
-	count(REASON_NOT_RECORDED);
-	return 0;
-}
-
 /* The way of a flow in a bucket, or WAYS. */
 GLOBAL __u32 NAME(way_of)(const BUCKET *b, __u16 tag, const struct packet *p)
 {
@@ -305,14 +294,43 @@ GLOBAL int NAME(forget_dead)(BUCKET *b, __u32 way, __u32 now)
 	if (!b || way >= WAYS)
 		return 0;
 	f = &b->flows[way];
-	if (!NAME(is_dead)(now, f) &&
-	    !(f->word & FLOW_REPLY && quiet(now, f->seen) >= GRACE && NAME(is_orphan)(f)))
+	if (!NAME(is_dead)(now, f) && !NAME(is_left)(now, f))
 		return 0;
 	if (!lock(&b->lock))
 		return 0;
 	if (b->tags[way] && (f->word & FLOW_REPLY || NAME(is_dead)(now, f)))
 		NAME(free)(b, way);
 	unlock(&b->lock);
+	return 0;
+}
+
+/*
+ * Remembers a flow; whether it did. A flow that is in mid-stream or half open takes the place of
+ * another such one at most, so a flood of them pushes out nothing else.
+ */
+GLOBAL int NAME(remember)(const struct config *cfg, const struct packet *p,
+			  const struct NAME(new) *n)
+{
+	BUCKET *first, *second;
+
+	if (!cfg || !p || !n)
+		return 0;
+	first = NAME(bucket)(n->hash & cfg->MASK);
+	second = NAME(bucket)((n->hash >> 20) & cfg->MASK);
+	if (!first || !second)
+		return 0;
+	if (likely(NAME(put_free)(first, p, n)) || NAME(put)(second, p, n, 0, first) ||
+	    NAME(put)(first, p, n, 1, NULL) || NAME(put)(second, p, n, 2, first) ||
+	    NAME(put)(first, p, n, 2, NULL))
+		return 1;
+	/* What half-open flows of NAT have left when they were put out. */
+	for (__u32 way = 0; way < WAYS; way++) {
+		NAME(forget_dead)(first, way, n->now);
+		NAME(forget_dead)(second, way, n->now);
+	}
+	if (NAME(put_free)(first, p, n) || NAME(put)(second, p, n, 0, first))
+		return 1;
+	count(REASON_NOT_RECORDED);
 	return 0;
 }
 

@@ -130,6 +130,9 @@ INLINE int send_to_client(context *ctx, const struct bpf_fib_lookup *way, int re
 #define REPLY_KNOWN 1
 #define REPLY_TAKEN 2        /* the client has the same port towards this backend by another VIP */
 
+/* So many backends are tried at which its port may be taken. */
+#define NAT_TRIES 4
+
 #define FAMILY V4
 #define FLOW struct flow4
 #define NAME(x) x##4

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /* The replies of NAT, of one family; included by nat.h once for each. */
 
-/* Whether replies with this key are known already, and as those of which flow. */
+/*
+ * Whether replies with this key are known already, and as those of which flow. One that both sides have
+ * closed, or that was reset, gives its key away: its client has taken the port again, for another VIP.
+ */
 GLOBAL int NAME(find_reply)(const struct config *cfg, const struct packet *reply,
 			    const struct NAME(new) *n)
 {
-	__u32 slot;
+	__u32 slot, state;
 	FLOW *f;
 
 	if (!cfg || !reply || !n)
@@ -15,13 +18,16 @@ GLOBAL int NAME(find_reply)(const struct config *cfg, const struct packet *reply
 		return REPLY_NEW;
 	if (f->other == n->other && slot == n->slot)
 		return REPLY_KNOWN;
-	if (!NAME(is_dead)(n->now, f))
-		return REPLY_TAKEN;
+	if (!NAME(is_dead)(n->now, f)) {
+		state = FLOW_STATE(NAME(word_of_flow)(f));
+		if (state != STATE_NONE && state != STATE_CLOSING && state != STATE_RESET)
+			return REPLY_TAKEN;
+	}
 	NAME(forget)(cfg, n->hash, reply);
 	return REPLY_NEW;
 }
 
-/* Remembers whose replies these will be; whether it did. */
+/* Remembers whose replies these will be: REPLY_… */
 GLOBAL int NAME(remember_reply)(const struct config *cfg, const struct packet *p,
 				const struct NAME(new) *of, const struct backend *b, __u32 vip)
 {
@@ -30,7 +36,7 @@ GLOBAL int NAME(remember_reply)(const struct config *cfg, const struct packet *p
 	int found;
 
 	if (!cfg || !p || !of || !b)
-		return 0;
+		return REPLY_NEW;
 	reply_key(p, b, &reply);
 	n.hash = flow_hash(cfg, &reply, FAMILY);
 	n.now = of->now;
@@ -38,11 +44,9 @@ GLOBAL int NAME(remember_reply)(const struct config *cfg, const struct packet *p
 	n.slot = of->slot;
 	n.other = vip << 16 | p->dport;
 	found = NAME(find_reply)(cfg, &reply, &n);
-	if (found == REPLY_TAKEN)
-		count(REASON_NAT_TAKEN);
-	if (found != REPLY_NEW)
-		return found == REPLY_KNOWN;
-	return NAME(remember)(cfg, &reply, &n);
+	if (found == REPLY_NEW && NAME(remember)(cfg, &reply, &n))
+		return REPLY_KNOWN;
+	return found;
 }
 
 /* What a reply says about its flow; the entry of the client's side is looked for when needed. */

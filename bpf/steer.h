@@ -49,6 +49,8 @@ INLINE int NAME(begin)(context *ctx, const struct config *cfg, const struct pack
 	struct service *s;
 	struct backend *b;
 	__u32 index, state;
+	__u64 client;
+	int known;
 
 	index = service_of(vip, p);
 	if (index == NOBODY) {
@@ -72,24 +74,34 @@ INLINE int NAME(begin)(context *ctx, const struct config *cfg, const struct pack
 			count(REASON_REHASHED);
 		}
 	}
-	*slot = schedule(index, s, client_hash(s, p, FAMILY));
-	b = *slot == NOBODY ? NULL : backend_of(*slot);
-	if (!b)
-		return refuse(ctx, p, FAMILY, REASON_NO_BACKEND);
-	n.word = p->proto | state << 8;
-	n.slot = *slot;
-	count_begin(b, *slot, state);
-	if (!NAME(remember)(cfg, p, &n)) {
-		count_end(b, *slot, state);
-		/* Replies must find their way back: without that it is no use to send it on. */
-		if (b->method == METHOD_NAT)
-			return DROP;
-	} else if (b->method == METHOD_NAT && !NAME(remember_reply)(cfg, p, &n, b, vip->id)) {
+	client = client_hash(s, p, FAMILY);
+	for (__u32 i = 0; i < NAT_TRIES; i++) {
+		*slot = schedule(index, s, client);
+		b = *slot == NOBODY ? NULL : backend_of(*slot);
+		if (!b)
+			return refuse(ctx, p, FAMILY, REASON_NO_BACKEND);
+		n.word = p->proto | state << 8;
+		n.slot = *slot;
+		count_begin(b, *slot, state);
+		known = REPLY_KNOWN;
+		if (!NAME(remember)(cfg, p, &n)) {
+			count_end(b, *slot, state);
+			/* Replies must find their way back: else it is no use to send it on. */
+			if (b->method == METHOD_NAT)
+				return DROP;
+		} else if (b->method == METHOD_NAT) {
+			known = NAME(remember_reply)(cfg, p, &n, b, vip->id);
+		}
+		if (known == REPLY_KNOWN) {
+			count_flow(SLOT_INDEX(*slot));
+			return STEERED;
+		}
 		NAME(forget)(cfg, hash, p);
-		return DROP;
+		if (known != REPLY_TAKEN)
+			return DROP;
+		client = stir(client, i + 1);
 	}
-	count_flow(SLOT_INDEX(*slot));
-	return STEERED;
+	return refuse(ctx, p, FAMILY, REASON_NAT_TAKEN);
 }
 
 INLINE int NAME(steer)(context *ctx, const struct config *cfg, struct packet *p,

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use plimsoll_model::Forward;
+use plimsoll_model::{Forward, SchedulerKind};
 
-use crate::bench::{Bench, both, mac, mac6, service};
+use crate::bench::{Bench, both, by, mac, mac6, service};
 use crate::build::{ACK, FIN, Packet, ROUTER_MAC, RST, SYN, UDP};
 use crate::read::Body;
+use crate::table::{age_all, hz, recount};
 
 const LISTENS: [&str; 2] = ["10.0.200.1:80/tcp", "10.0.200.1:80/udp"];
 const LISTENS6: [&str; 2] = ["[fd00::200:1]:80/tcp", "[fd00::200:1]:80/udp"];
@@ -27,6 +28,15 @@ fn nat() {
                 "a_port_in_use_at_the_backend_is_not_taken_twice",
                 a_port_in_use_at_the_backend_is_not_taken_twice,
             ),
+            (
+                "a_port_of_what_has_ended_is_free",
+                a_port_of_what_has_ended_is_free,
+            ),
+            (
+                "a_port_in_use_leads_to_another_backend",
+                a_port_in_use_leads_to_another_backend,
+            ),
+            ("floods_leave_nothing_behind", floods_leave_nothing_behind),
             (
                 "without_a_port_the_packets_own_stays",
                 without_a_port_the_packets_own_stays,
@@ -169,4 +179,90 @@ fn without_a_port_the_packets_own_stays(bench: &mut Bench) {
         let sent = bench.send(&packet.reply(backend, SYN | ACK)).sent();
         assert_eq!(sent.ip.ends(), (packet.dst, packet.src));
     }
+}
+
+/// A client's connection to a VIP, made or closed by both.
+fn make(bench: &mut Bench, vip: &str, backend: SocketAddr) -> Packet {
+    let client = |flags| Packet::tcp("192.0.2.7:4711", vip, flags);
+    for flags in [SYN, ACK] {
+        assert_eq!(bench.send(&client(flags)).sent().ip.ends().1, backend);
+    }
+    client(ACK)
+}
+
+/// A connection that has ended does not keep its client's port from another VIP, though what comes late
+/// is still known.
+fn a_port_of_what_has_ended_is_free(bench: &mut Bench) {
+    bench.bring([
+        service("one", &["10.0.200.1:80/tcp"], Forward::Nat, &BACKENDS[..1]),
+        service("two", &["10.0.200.2:80/tcp"], Forward::Nat, &BACKENDS[..1]),
+    ]);
+    let backend: SocketAddr = BACKENDS[0].parse().unwrap();
+    let one = make(bench, "10.0.200.1:80", backend);
+    let two = Packet::tcp("192.0.2.7:4711", "10.0.200.2:80", SYN);
+    // Who asks while it is taken is told at once.
+    let told = bench.counted("NAT_TAKEN", &two.frame()).sent();
+    assert_eq!(told.ip.ends(), (two.dst, two.src));
+    let mut fin = one.clone();
+    fin.flags = FIN | ACK;
+    bench.send(&fin).sent();
+    let told = bench.counted("NAT_TAKEN", &two.frame()).sent();
+    assert_eq!(told.ip.ends(), (two.dst, two.src));
+    let reply = bench.send(&one.reply(backend, FIN | ACK)).sent();
+    assert_eq!(reply.ip.ends(), (one.dst, one.src));
+    make(bench, "10.0.200.2:80", backend);
+    let reply = bench.send(&two.reply(backend, ACK)).sent();
+    assert_eq!(reply.ip.ends(), (two.dst, two.src));
+}
+
+/// Another backend is taken where the client's port is free.
+fn a_port_in_use_leads_to_another_backend(bench: &mut Bench) {
+    let backends = [
+        "10.0.1.1:9000",
+        "10.0.1.2:9000",
+        "10.0.1.3:9000",
+        "10.0.1.4:9000",
+    ];
+    for kind in [SchedulerKind::Mh, SchedulerKind::Rr] {
+        let services = [("one", "10.0.200.1:80/tcp"), ("two", "10.0.200.2:80/tcp")];
+        bench.bring(
+            services.map(|(name, listen)| by(kind, name, &[listen], Forward::Nat, &backends)),
+        );
+        for port in 1000..1200 {
+            let mut at = Vec::new();
+            for vip in ["10.0.200.1:80", "10.0.200.2:80"] {
+                let packet = Packet::tcp(&format!("192.0.2.7:{port}"), vip, SYN);
+                let sent = bench.send(&packet).sent();
+                let reply = packet.reply(sent.ip.ends().1, SYN | ACK);
+                assert_eq!(
+                    bench.send(&reply).sent().ip.ends(),
+                    (packet.dst, packet.src)
+                );
+                at.push(sent.ip.ends().1);
+            }
+            assert_ne!(at[0], at[1]);
+        }
+        bench.bring([]);
+    }
+}
+
+/// What a flood of half-open connections leaves behind gives way to whoever comes new.
+fn floods_leave_nothing_behind(bench: &mut Bench) {
+    bring(bench);
+    let backend: SocketAddr = BACKENDS[0].parse().unwrap();
+    let stands = make(bench, "10.0.200.1:80", backend);
+    for n in 0..20_000_u32 {
+        let from = format!("198.51.{}.{}:{}", n >> 8 & 127, n & 255, 1000 + n % 5000);
+        let _flood = bench.send(&Packet::tcp(&from, "10.0.200.1:80", SYN));
+    }
+    age_all(bench, hz(bench));
+    for n in 0..100 {
+        let from = format!("203.0.113.7:{}", 2000 + n);
+        let packet = Packet::tcp(&from, "10.0.200.1:80", SYN);
+        bench.send(&packet).sent();
+        let sent = bench.send(&packet.reply(backend, SYN | ACK)).sent();
+        assert_eq!(sent.ip.ends(), (packet.dst, packet.src));
+    }
+    assert_eq!(bench.send(&stands).sent().ip.ends().1, backend);
+    recount(bench);
 }
