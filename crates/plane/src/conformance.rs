@@ -1,17 +1,34 @@
 //! What every plane must do, whatever carries its traffic.
 //!
-//! A plane's own tests call [`run`] with a way to make fresh planes and a way to get free ports
-//! of loopback. The suite sends no traffic.
+//! A plane's own tests call [`run`] with its kind, a way to make fresh planes and a way to get free
+//! ports. The suite sends no traffic.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use plimsoll_model::{
-    Backend, BackendAddr, Desired, Listen, Name, Op, Origin, PathPrefix, Plan, PlanError, Proto,
-    Route, SchedulerKind, Service, ServiceSpec, State, Status, Subject, WeightedService,
+    Backend, BackendAddr, Desired, Forward, Listen, Name, Op, Origin, PathPrefix, Plan, PlanError,
+    Proto, Route, SchedulerKind, Service, ServiceSpec, State, Status, Subject, WeightedService,
 };
 
 use crate::{FlowFilter, ItemResult, Plane, PlaneError, Tuple};
 
-/// One case: a fresh plane, and where to get ports from.
-pub type Case = fn(&mut dyn Plane, &mut dyn FnMut() -> u16);
+/// What a plane is made for, so what it must be able to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Connections and requests: TCP and HTTP on 127.0.0.1, routes, and limits of what is in flight.
+    Proxy,
+    /// Packets: TCP and UDP at an address of its own, forwarded by direct routing, with thresholds.
+    Packets,
+}
+
+/// What a case has beside its plane.
+pub struct Ground<'a> {
+    kind: Kind,
+    port: &'a mut dyn FnMut() -> u16,
+}
+
+/// One case: a fresh plane, and what to try there.
+pub type Case = fn(&mut dyn Plane, &mut Ground<'_>);
 
 /// Every case by its name.
 pub const CASES: &[(&str, Case)] = &[
@@ -35,10 +52,11 @@ pub const CASES: &[(&str, Case)] = &[
 ///
 /// # Panics
 /// A case does not hold; its name is printed with the assertion's.
-pub fn run(make: &mut dyn FnMut() -> Box<dyn Plane>, port: &mut dyn FnMut() -> u16) {
+pub fn run(kind: Kind, make: &mut dyn FnMut() -> Box<dyn Plane>, port: &mut dyn FnMut() -> u16) {
+    let mut ground = Ground { kind, port };
     for (name, case) in CASES {
         let guard = Named(name);
-        case(&mut *make(), port);
+        case(&mut *make(), &mut ground);
         drop(guard);
     }
 }
@@ -55,7 +73,10 @@ impl Drop for Named {
     }
 }
 
-const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// RFC 5737: an address that nobody has.
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 fn origin() -> Origin {
     Origin::new("test", "conformance")
@@ -66,23 +87,85 @@ fn name(text: &str) -> Name {
     text.parse().expect("a valid name")
 }
 
-fn addr(port: u16) -> BackendAddr {
-    std::net::SocketAddr::new(LOOPBACK, port).into()
-}
+impl Ground<'_> {
+    fn port(&mut self) -> u16 {
+        (self.port)()
+    }
 
-fn backend(port: u16) -> Backend {
-    Backend::new(addr(port), origin())
-}
+    /// A backend for each number.
+    fn addr(&self, number: u16) -> BackendAddr {
+        match self.kind {
+            Kind::Proxy => std::net::SocketAddr::new(LOOPBACK, number).into(),
+            // RFC 2544: 198.18.0.0/15.
+            Kind::Packets => {
+                let [high, low] = number.to_be_bytes();
+                BackendAddr::Ip(Ipv4Addr::new(198, 18, high, low).into(), None)
+            }
+        }
+    }
 
-fn service(text: &str, listens: Vec<Listen>, backends: &[u16]) -> Service {
-    Service::new(
-        ServiceSpec::new(name(text), origin(), listens),
-        backends.iter().map(|port| backend(*port)),
-    )
-}
+    fn backend(&self, number: u16) -> Backend {
+        let mut backend = Backend::new(self.addr(number), origin());
+        if self.kind == Kind::Packets {
+            backend.forward = Forward::Dr;
+        }
+        backend
+    }
 
-fn listen(port: u16, proto: Proto) -> Listen {
-    Listen::socket(LOOPBACK, port, proto)
+    /// At a new port.
+    fn listen(&mut self, proto: Proto) -> Listen {
+        match self.kind {
+            Kind::Proxy => Listen::socket(LOOPBACK, self.port(), proto),
+            Kind::Packets => Listen::socket(VIP, self.port(), proto),
+        }
+    }
+
+    /// HTTP, or the other protocol there is.
+    fn other(&mut self) -> Listen {
+        match self.kind {
+            Kind::Proxy => self.listen(Proto::Http),
+            Kind::Packets => self.listen(Proto::Udp),
+        }
+    }
+
+    /// None where a service needs none, and one where it does.
+    fn no_listens(&mut self) -> Vec<Listen> {
+        match self.kind {
+            Kind::Proxy => Vec::new(),
+            Kind::Packets => vec![self.listen(Proto::Tcp)],
+        }
+    }
+
+    /// With so many backends.
+    fn service(&mut self, text: &str, listens: Vec<Listen>, backends: usize) -> Service {
+        let backends: Vec<Backend> = (0..backends)
+            .map(|_| {
+                let number = self.port();
+                self.backend(number)
+            })
+            .collect();
+        Service::new(ServiceSpec::new(name(text), origin(), listens), backends)
+    }
+
+    /// Two services with listens, one that only routes lead to, and two routes where there are any.
+    fn full(&mut self) -> Desired {
+        let tcp = vec![self.listen(Proto::Tcp)];
+        let others = vec![self.other(), self.other()];
+        let none = self.no_listens();
+        let services = vec![
+            self.service("db", tcp, 2),
+            self.service("web", others, 2),
+            self.service("api", none, 1),
+        ];
+        let routes = match self.kind {
+            Kind::Proxy => vec![
+                route("www", "www.example.com", "web"),
+                route("api", "*.example.com", "api"),
+            ],
+            Kind::Packets => Vec::new(),
+        };
+        state(services, routes)
+    }
 }
 
 #[allow(clippy::expect_used, reason = "constants of the suite")]
@@ -125,42 +208,22 @@ fn bring(plane: &mut dyn Plane, to: &Desired) {
     assert_eq!(&read(plane), to, "the plane holds what was applied");
 }
 
-/// A TCP and an HTTP service with two backends each, one service that only routes lead to, and
-/// two routes.
-fn full(port: &mut dyn FnMut() -> u16) -> Desired {
-    state(
-        vec![
-            service("db", vec![listen(port(), Proto::Tcp)], &[port(), port()]),
-            service(
-                "web",
-                vec![listen(port(), Proto::Http), listen(port(), Proto::Http)],
-                &[port(), port()],
-            ),
-            service("api", Vec::new(), &[port()]),
-        ],
-        vec![
-            route("www", "www.example.com", "web"),
-            route("api", "*.example.com", "api"),
-        ],
-    )
-}
-
-fn starts_empty(plane: &mut dyn Plane, _: &mut dyn FnMut() -> u16) {
+fn starts_empty(plane: &mut dyn Plane, _: &mut Ground<'_>) {
     assert!(!plane.name().is_empty());
     assert_eq!(read(plane), Desired::default());
     assert_eq!(plane.apply(&Plan::default()), Vec::new());
     assert_eq!(read(plane), Desired::default());
 }
 
-fn holds_what_was_applied(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    let to = full(port);
+fn holds_what_was_applied(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    let to = ground.full();
     bring(plane, &to);
     assert_eq!(plane.apply(&Plan::default()), Vec::new());
     assert_eq!(read(plane), to, "an empty plan changes nothing");
 }
 
-fn changes_in_place(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    let mut to = full(port);
+fn changes_in_place(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    let mut to = ground.full();
     bring(plane, &to);
     for service in to.services.values_mut() {
         let service = std::sync::Arc::make_mut(service);
@@ -170,10 +233,14 @@ fn changes_in_place(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
         for backend in service.backends.values_mut() {
             let backend = std::sync::Arc::make_mut(backend);
             backend.weight = 7;
-            backend.maxconn = 3;
+            match ground.kind {
+                Kind::Proxy => backend.maxconn = 3,
+                Kind::Packets => backend.upper = 3,
+            }
             backend.status = Status::new(State::Draining, "conformance");
         }
-        let more = backend(port());
+        let number = ground.port();
+        let more = ground.backend(number);
         service.backends.insert(more.addr.clone(), more.into());
     }
     for route in to.routes.values_mut() {
@@ -188,8 +255,8 @@ fn changes_in_place(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
     bring(plane, &to);
 }
 
-fn removes(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    let mut to = full(port);
+fn removes(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    let mut to = ground.full();
     bring(plane, &to);
     for service in to.services.values_mut() {
         std::sync::Arc::make_mut(service).backends.pop_first();
@@ -201,15 +268,16 @@ fn removes(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
     bring(plane, &Desired::default());
 }
 
-fn one_failure_stops_no_other(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    let to = full(port);
+fn one_failure_stops_no_other(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    let to = ground.full();
     let missing = name("missing");
     let mut plan = Plan::default();
     for op in Desired::default().diff(&to).ops {
-        plan.ops.push(Op::RemoveBackend(missing.clone(), addr(1)));
+        plan.ops
+            .push(Op::RemoveBackend(missing.clone(), ground.addr(1)));
         plan.ops.push(op);
         plan.ops
-            .push(Op::AddBackend(missing.clone(), backend(1).into()));
+            .push(Op::AddBackend(missing.clone(), ground.backend(1).into()));
     }
     for (op, item) in plan.ops.iter().zip(plane.apply(&plan)) {
         let about_missing = matches!(&item.subject, Subject::Backend(name, _) if *name == missing);
@@ -218,19 +286,20 @@ fn one_failure_stops_no_other(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u
     assert_eq!(read(plane), to);
 }
 
-fn unknown_subjects_are_errors(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    let held = full(port);
+fn unknown_subjects_are_errors(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    let held = ground.full();
     bring(plane, &held);
     let (gone, web) = (name("missing"), name("web"));
     let missing = |op: Op| (op.clone(), PlanError::Missing(op.subject()));
     let exists = |op: Op| (op.clone(), PlanError::Exists(op.subject()));
+    let listens = ground.no_listens();
     let mut cases = vec![
-        missing(Op::SetSpec(service("missing", Vec::new(), &[]).spec)),
-        missing(Op::AddBackend(gone.clone(), backend(1).into())),
-        missing(Op::SetBackend(gone.clone(), backend(1).into())),
-        missing(Op::RemoveBackend(gone.clone(), addr(1))),
-        missing(Op::SetBackend(web.clone(), backend(1).into())),
-        missing(Op::RemoveBackend(web.clone(), addr(1))),
+        missing(Op::SetSpec(ground.service("missing", listens, 0).spec)),
+        missing(Op::AddBackend(gone.clone(), ground.backend(1).into())),
+        missing(Op::SetBackend(gone.clone(), ground.backend(1).into())),
+        missing(Op::RemoveBackend(gone.clone(), ground.addr(1))),
+        missing(Op::SetBackend(web.clone(), ground.backend(1).into())),
+        missing(Op::RemoveBackend(web.clone(), ground.addr(1))),
         missing(Op::RemoveService(gone.clone())),
         missing(Op::RemoveRoute(gone)),
     ];
@@ -252,8 +321,8 @@ fn unknown_subjects_are_errors(plane: &mut dyn Plane, port: &mut dyn FnMut() -> 
     }
 }
 
-fn results_in_order(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    let plan = Desired::default().diff(&full(port));
+fn results_in_order(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    let plan = Desired::default().diff(&ground.full());
     let subjects: Vec<Subject> = plan.ops.iter().map(Op::subject).collect();
     for round in ["all succeed", "services are there already"] {
         let results: Vec<Subject> = plane.apply(&plan).into_iter().map(|i| i.subject).collect();
@@ -263,25 +332,31 @@ fn results_in_order(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
 
 /// Within one plan a listen may go from any service to any other: what is in force at its end
 /// counts.
-fn listens_can_move(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    let (tcp, other) = (listen(port(), Proto::Tcp), listen(port(), Proto::Tcp));
-    let http = listen(port(), Proto::Http);
-    let to = |a: Vec<Listen>, b: Vec<Listen>| {
-        state(
-            vec![service("a", a, &[9]), service("b", b, &[9])],
-            Vec::new(),
-        )
+fn listens_can_move(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    let (tcp, third) = (ground.listen(Proto::Tcp), ground.listen(Proto::Tcp));
+    let other = ground.other();
+    let backend = ground.backend(9);
+    let mut to = |plane: &mut dyn Plane, lists: [Vec<Listen>; 2]| {
+        let services = ["a", "b"].into_iter().zip(lists).map(|(text, listens)| {
+            let listens = match listens.is_empty() {
+                true => ground.no_listens(),
+                false => listens,
+            };
+            let spec = ServiceSpec::new(name(text), origin(), listens);
+            Service::new(spec, [backend.clone()])
+        });
+        bring(plane, &state(services.collect(), Vec::new()));
     };
-    bring(plane, &to(vec![tcp], vec![http]));
-    bring(plane, &to(vec![tcp, http], Vec::new()));
-    bring(plane, &to(Vec::new(), vec![http]));
-    bring(plane, &to(vec![tcp], Vec::new()));
-    bring(plane, &to(vec![tcp], vec![other]));
-    bring(plane, &to(vec![other], vec![tcp]));
+    to(plane, [vec![tcp], vec![other]]);
+    to(plane, [vec![tcp, other], Vec::new()]);
+    to(plane, [Vec::new(), vec![other]]);
+    to(plane, [vec![tcp], Vec::new()]);
+    to(plane, [vec![tcp], vec![third]]);
+    to(plane, [vec![third], vec![tcp]]);
 }
 
-fn checks_agree_with_apply(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    for service in exotic(port) {
+fn checks_agree_with_apply(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    for service in exotic(ground) {
         let checked = plane.check(&service);
         let mut results = plane.apply(&Plan {
             ops: vec![Op::AddService(service.clone().into())],
@@ -326,54 +401,57 @@ fn checks_agree_with_apply(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16)
 }
 
 /// Services that not every plane can carry.
-fn exotic(port: &mut dyn FnMut() -> u16) -> Vec<Service> {
-    use plimsoll_model::{Family, Forward, Persistence, Ports, Tunnel};
+fn exotic(ground: &mut Ground<'_>) -> Vec<Service> {
+    use plimsoll_model::{Family, Persistence, Ports, Tunnel};
     use std::num::NonZeroU32;
 
+    let plain = ground.backend(9);
     let with = |text: &str, listens, change: &dyn Fn(&mut Backend)| {
-        let mut backend = backend(9);
+        let mut backend = plain.clone();
         change(&mut backend);
         Service::new(ServiceSpec::new(name(text), origin(), listens), [backend])
     };
-    let one = |port, proto| vec![listen(port, proto)];
     let mark = Listen::Mark {
         mark: NonZeroU32::MIN,
         family: Family::V4,
     };
-    let first = port().min(u16::MAX - 1);
+    let first = ground.port().min(u16::MAX - 1);
+    let ip = match ground.kind {
+        Kind::Proxy => LOOPBACK,
+        Kind::Packets => VIP,
+    };
     let range = Listen::Socket {
-        ip: Some(LOOPBACK),
+        ip: Some(ip),
         ports: Ports::Range(first, first + 1),
         proto: Proto::Tcp,
     };
-    let mut sticky = ServiceSpec::new(name("sticky"), origin(), one(port(), Proto::Tcp));
+    let mut one = |proto| vec![ground.listen(proto)];
+    let mut sticky = ServiceSpec::new(name("sticky"), origin(), one(Proto::Tcp));
     sticky.persistence = Some(Persistence::new(std::time::Duration::from_secs(1)));
     vec![
         with("mark", vec![mark], &|_| {}),
         with("range", vec![range], &|_| {}),
-        with("udp", one(port(), Proto::Udp), &|_| {}),
-        with("sctp", one(port(), Proto::Sctp), &|_| {}),
-        with("dr", one(port(), Proto::Tcp), &|b| b.forward = Forward::Dr),
-        with("nat", one(port(), Proto::Tcp), &|b| {
-            b.forward = Forward::Nat
-        }),
-        with("tunnel", one(port(), Proto::Tcp), &|b| {
+        with("udp", one(Proto::Udp), &|_| {}),
+        with("sctp", one(Proto::Sctp), &|_| {}),
+        with("dr", one(Proto::Tcp), &|b| b.forward = Forward::Dr),
+        with("nat", one(Proto::Tcp), &|b| b.forward = Forward::Nat),
+        with("tunnel", one(Proto::Tcp), &|b| {
             b.forward = Forward::Tunnel(Tunnel::Ipip);
         }),
-        with("unix", one(port(), Proto::Tcp), &|b| {
+        with("unix", one(Proto::Tcp), &|b| {
             b.addr = BackendAddr::Unix("/nonexistent/conformance.sock".into());
         }),
-        with("portless", one(port(), Proto::Tcp), &|b| {
+        with("portless", one(Proto::Tcp), &|b| {
             b.addr = BackendAddr::Ip(LOOPBACK, None);
         }),
-        with("thresholds", one(port(), Proto::Tcp), &|b| b.upper = 10),
-        Service::new(sticky, [backend(9)]),
+        with("thresholds", one(Proto::Tcp), &|b| b.upper = 10),
+        Service::new(sticky, [plain.clone()]),
     ]
 }
 
-fn counts_what_it_holds(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
+fn counts_what_it_holds(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
     assert_eq!(plane.counters().services, Vec::new());
-    let to = full(port);
+    let to = ground.full();
     bring(plane, &to);
     let expected: Vec<(String, Vec<BackendAddr>)> = (to.services.values())
         .map(|s| (s.name().to_string(), s.backends.keys().cloned().collect()))
@@ -387,8 +465,8 @@ fn counts_what_it_holds(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
 }
 
 #[allow(clippy::expect_used, reason = "the suite's verdict")]
-fn flows_of_nothing(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
-    bring(plane, &full(port));
+fn flows_of_nothing(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
+    bring(plane, &ground.full());
     for cursor in [0, u64::MAX] {
         let page = plane.flows(&FlowFilter::default(), cursor);
         let page = page.expect("flows can be listed");
@@ -396,7 +474,7 @@ fn flows_of_nothing(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
     }
 }
 
-fn explains_the_unknown(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
+fn explains_the_unknown(plane: &mut dyn Plane, ground: &mut Ground<'_>) {
     let tuple = |port, proto, host: Option<&str>| Tuple {
         client: (LOOPBACK, 1).into(),
         destination: (LOOPBACK, port).into(),
@@ -404,7 +482,7 @@ fn explains_the_unknown(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
         host: host.map(Into::into),
         path: host.map(|_| "/x?".into()),
     };
-    let unknown = port();
+    let unknown = ground.port();
     for proto in [Proto::Tcp, Proto::Udp, Proto::Sctp, Proto::Http] {
         for host in [None, Some(""), Some("unknown.example")] {
             let explanation = plane.explain(&tuple(unknown, proto, host));
@@ -415,7 +493,7 @@ fn explains_the_unknown(plane: &mut dyn Plane, port: &mut dyn FnMut() -> u16) {
     }
 }
 
-fn gives_events_out_once(plane: &mut dyn Plane, _: &mut dyn FnMut() -> u16) {
+fn gives_events_out_once(plane: &mut dyn Plane, _: &mut Ground<'_>) {
     assert!(plane.events().is_some());
     assert!(plane.events().is_none());
 }

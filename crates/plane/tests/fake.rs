@@ -24,7 +24,9 @@ fn conforms() {
         next += 1;
         next
     };
-    conformance::run(&mut || Box::new(FakePlane::new().0), &mut port);
+    for kind in [conformance::Kind::Proxy, conformance::Kind::Packets] {
+        conformance::run(kind, &mut || Box::new(FakePlane::new().0), &mut port);
+    }
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn conforms_when_it_refuses() {
         }
         Box::new(plane)
     };
-    conformance::run(&mut make, &mut port);
+    conformance::run(conformance::Kind::Proxy, &mut make, &mut port);
 }
 
 #[test]

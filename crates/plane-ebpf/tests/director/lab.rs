@@ -71,15 +71,7 @@ impl Lab {
             false => Vec::new(),
         };
         self.inside(DIRECTOR, move || {
-            let options = Options {
-                sizes: Sizes::small(),
-                tunnels: plimsoll_plane_ebpf::TunnelSources::default(),
-                interfaces: Interfaces {
-                    tc: Vec::new(),
-                    xdp,
-                },
-            };
-            *plane.lock().unwrap() = Some(EbpfPlane::start(options).unwrap());
+            *plane.lock().unwrap() = Some(EbpfPlane::start(options(xdp)).unwrap());
         });
     }
 
@@ -126,6 +118,18 @@ impl Lab {
             assert_eq!(plane.read().unwrap(), to);
             assert_eq!(plane.faults(), &BTreeMap::new());
         });
+    }
+}
+
+/// A small plane, with XDP on these interfaces.
+pub(crate) fn options(xdp: Vec<String>) -> Options {
+    Options {
+        sizes: Sizes::small(),
+        tunnels: plimsoll_plane_ebpf::TunnelSources::default(),
+        interfaces: Interfaces {
+            tc: Vec::new(),
+            xdp,
+        },
     }
 }
 

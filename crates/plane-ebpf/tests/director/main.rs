@@ -7,5 +7,6 @@
     reason = "tests"
 )]
 
+mod conformance;
 mod lab;
 mod steer;

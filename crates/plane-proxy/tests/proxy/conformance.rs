@@ -20,5 +20,5 @@ fn the_plane_conforms() {
             .unwrap(),
         ) as _
     };
-    conformance::run(&mut make, &mut port);
+    conformance::run(conformance::Kind::Proxy, &mut make, &mut port);
 }

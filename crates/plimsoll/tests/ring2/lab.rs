@@ -115,8 +115,14 @@ impl Lab {
             false => format!("{DAEMON}{config}"),
         };
         let lb = Lb(Daemon::start(self.plan(&config)).await.unwrap());
-        lb.until("it is ready", async || lb.status().await["ready"] == true)
-            .await;
+        // The kernel looks long at the programs of the packet plane.
+        until(
+            3 * SOON,
+            "it is ready",
+            async || lb.status().await["ready"] == true,
+            || lb.ask(&["status"]).out,
+        )
+        .await;
         lb
     }
 
