@@ -6,6 +6,10 @@ use plimsoll_testkit::{Client, ClientPlan, Error, Report, Reuse, TunnelPlan, Tun
 
 use super::world::World;
 
+/// Between an answer and the next request: so much longer than any answer takes that the load, and the memory
+/// it needs, are about the same on a busy machine and on an idle one.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Which failures a client may see.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum May {
@@ -25,14 +29,14 @@ impl Traffic {
     /// Starts them.
     pub(super) async fn start(world: &World) -> Result<Self, Error> {
         let http = |host: &str| ClientPlan {
-            tasks: 2,
-            pause: Duration::from_millis(20),
+            tasks: 4,
+            pause: PAUSE,
             bound: Duration::from_secs(30),
             ..ClientPlan::http(world.http(), host)
         };
         let tcp = ClientPlan {
-            tasks: 2,
-            pause: Duration::from_millis(20),
+            tasks: 4,
+            pause: PAUSE,
             bound: Duration::from_secs(30),
             ..ClientPlan::tcp(world.tcp())
         };
