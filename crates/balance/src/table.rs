@@ -6,6 +6,7 @@ use plimsoll_model::{Scheduler, SchedulerKind};
 use crate::apportion::apportion;
 use crate::bucket::Buckets;
 use crate::rank::Rank;
+use crate::ring::Ring;
 use crate::round::Round;
 use crate::{Candidate, maglev, members};
 
@@ -50,7 +51,8 @@ impl Table {
     /// The table of a scheduler; none for those that need more than a list (`ring` with bounded
     /// loads, `lblc`, `lblcr`, `ewma`).
     ///
-    /// `scheduler.table` is the number of slots of `mh`; 0 chooses the next prime after 4093 (as in
+    /// A `ring` without bounds becomes as many arcs of it as `mh` has slots, each of whom its middle
+    /// belongs to. `scheduler.table` is the number of slots of `mh`; 0 chooses the next prime after 4093 (as in
     /// IPVS) or 100 for each candidate, whichever is more: the kernel's memory is not user space's.
     pub fn new(scheduler: &Scheduler, candidates: &[Candidate]) -> Option<Self> {
         let all = || members(candidates).map(|(m, _)| m.index).collect();
@@ -72,12 +74,11 @@ impl Table {
                 Buckets::consecutive(scheduler, candidates).into_indices(),
             ),
             SchedulerKind::Mh => {
-                let slots = match scheduler.table {
-                    0 => 4093.max(maglev::next_prime(candidates.len() as u64 * 100)),
-                    asked => asked,
-                };
                 let scheduler = Scheduler {
-                    table: slots,
+                    table: match scheduler.table {
+                        0 => slots(candidates),
+                        asked => asked,
+                    },
                     ..*scheduler
                 };
                 let buckets = Buckets::maglev(&scheduler, candidates);
@@ -86,6 +87,14 @@ impl Table {
             SchedulerKind::First => (Use::First, Rank::in_order(candidates).into_order()),
             SchedulerKind::Fo => (Use::First, Rank::by_weight(candidates).into_order()),
             SchedulerKind::Ovf => (Use::FirstWithRoom, Rank::by_weight(candidates).into_order()),
+            SchedulerKind::Ring if scheduler.bound == 0 => {
+                let ring = Ring::new(scheduler, candidates);
+                let slots = u64::from(slots(candidates));
+                let middle = |slot: u64| (u128::from(2 * slot + 1) << 63) / u128::from(slots);
+                let owner = |slot| ring.hashed(middle(slot) as u64);
+                let entries = (0..slots).filter_map(owner).map(|index| index as u32);
+                (Use::Hash, entries.collect())
+            }
             SchedulerKind::Ring
             | SchedulerKind::Lblc
             | SchedulerKind::Lblcr
@@ -93,6 +102,11 @@ impl Table {
         };
         Some(Self { by, entries })
     }
+}
+
+/// Slots of tables that a hash leads to.
+fn slots(candidates: &[Candidate]) -> u32 {
+    4093.max(maglev::next_prime(candidates.len() as u64 * 100))
 }
 
 /// Entries for each candidate at least, where chance picks one.
@@ -168,6 +182,29 @@ mod tests {
             assert!((share - 0.75).abs() < 0.01, "{kind}: {counts:?}");
         }
         assert_eq!(*table(SchedulerKind::Fo, &[1, 3, 2]).entries, [1, 2, 0]);
+    }
+
+    #[test]
+    fn a_ring_moves_only_what_one_had() {
+        let scheduler = Scheduler {
+            kind: SchedulerKind::Ring,
+            bound: 0,
+            ..Scheduler::default()
+        };
+        let with = |weights: &[u32]| Table::new(&scheduler, &candidates(weights)).unwrap();
+        let before = with(&[1, 1, 2, 1]);
+        let share = counts(&before, 4)[2] as f64 / before.entries.len() as f64;
+        assert!((share - 0.4).abs() < 0.12, "{share}");
+        let after = with(&[1, 1, 0, 1]);
+        assert_eq!(before.entries.len(), after.entries.len());
+        for (was, is) in before.entries.iter().zip(&after.entries) {
+            assert!(was == is || *was == 2, "{was} became {is}");
+        }
+        let bounded = Scheduler {
+            bound: 125,
+            ..scheduler
+        };
+        assert_eq!(Table::new(&bounded, &candidates(&[1])), None);
     }
 
     #[test]

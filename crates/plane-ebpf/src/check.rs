@@ -86,7 +86,13 @@ pub(crate) fn spec(spec: &ServiceSpec) -> Result<(), Unsupported> {
 fn beyond_packets(spec: &ServiceSpec) -> Result<(), Unsupported> {
     use SchedulerKind::{Ewma, Lblc, Lblcr, Ring};
     let kind = spec.scheduler.kind;
-    if matches!(kind, Ring | Lblc | Lblcr | Ewma) {
+    if kind == Ring && spec.scheduler.bound != 0 {
+        return Err(unsupported(
+            format!("scheduler {kind} with bounded loads"),
+            "say scheduler = { kind = \"ring\", bound = 0 }, or use mh",
+        ));
+    }
+    if matches!(kind, Lblc | Lblcr | Ewma) {
         return Err(unsupported(
             format!("scheduler {kind}"),
             "use mh for hashing, wlc or twos by load",

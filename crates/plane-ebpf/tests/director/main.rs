@@ -8,5 +8,6 @@
 )]
 
 mod conformance;
+mod datagrams;
 mod lab;
 mod steer;

@@ -1,5 +1,6 @@
 //! `plimsoll node`: a host or a container that serves VIPs behind a director.
 
+mod follow;
 mod place;
 mod report;
 
@@ -9,10 +10,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use plimsoll_plane_ebpf::node::{self, Namespace, State, Target, commands, towards, troubles};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Error;
 use crate::out;
+use follow::Follow;
 use place::Place;
 use report::{Checked, Report};
 
@@ -30,6 +32,7 @@ const MOST: usize = 1024;
 Examples:
   plimsoll node --vip 192.0.2.1                        this host, until Ctrl-C
   plimsoll node --vip 192.0.2.1 --container web        a container, until it ends
+  plimsoll node --docker                               containers with a label plimsoll.node.vip=ADDR
   plimsoll node --vip 192.0.2.1,2001:db8::1 --once     and leave it so
   plimsoll node --undo                                 take all back
   plimsoll node --vip 192.0.2.1 --check                what is missing?
@@ -41,7 +44,7 @@ pub(crate) struct Node {
         value_name = "ADDR",
         value_delimiter = ',',
         value_parser = vip,
-        required_unless_present = "undo"
+        required_unless_present_any = ["undo", "docker"]
     )]
     vip: Vec<IpAddr>,
     /// Not this host, but a container: its name or id in the engine, a process id, or the path of a
@@ -49,9 +52,10 @@ pub(crate) struct Node {
     #[arg(long, value_name = "CONTAINER")]
     container: Option<String>,
     /// Engine that knows the container, as unix:///PATH [default: $DOCKER_HOST, else
-    /// /var/run/docker.sock]
-    #[arg(long, value_name = "HOST", requires = "container")]
-    docker: Option<String>,
+    /// /var/run/docker.sock]. Without --vip and --container: all its containers that have a label
+    /// plimsoll.node.vip=ADDR[,ADDR…], as they start and stop
+    #[arg(long, value_name = "HOST", num_args = 0..=1)]
+    docker: Option<Option<String>>,
     /// Interface by which the director's packets come; may be given again [default: those of the default
     /// routes]
     #[arg(long, value_name = "IF")]
@@ -112,6 +116,31 @@ fn vip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// What ends the process in order.
+struct Stop([Signal; 3]);
+
+impl Stop {
+    /// From here on a signal does not end the process in the middle of a step.
+    fn new() -> Result<Self, Error> {
+        let on = |kind| signal(kind).map_err(Error::failed);
+        Ok(Self([
+            on(SignalKind::terminate())?,
+            on(SignalKind::interrupt())?,
+            on(SignalKind::hangup())?,
+        ]))
+    }
+
+    /// Waits for the first.
+    async fn told(&mut self) {
+        let [term, int, hang_up] = &mut self.0;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    }
+}
+
 impl From<node::Error> for Error {
     fn from(error: node::Error) -> Self {
         Self::failed(error)
@@ -131,7 +160,16 @@ impl Node {
             .map_err(|why| Error::Failed(format!("the runtime cannot be started: {why}")))?;
         runtime.block_on(async {
             let container = self.container.as_deref();
-            let (place, namespace) = Place::find(container, self.docker.as_deref()).await?;
+            let docker = self.docker.as_ref().map(Option::as_deref);
+            if let (Some(engine), None) = (docker, container) {
+                self.check_alone(&vips)?;
+                return Follow::new(&self, engine)?.run(Stop::new()?).await;
+            }
+            if vips.is_empty() && !self.undo {
+                let text = "--vip is missing: which addresses shall the container serve?";
+                return Err(Error::Usage(text.to_owned()));
+            }
+            let (place, namespace) = Place::find(container, docker.flatten()).await?;
             if self.check {
                 self.tell_missing(&vips, &namespace)
             } else if self.print {
@@ -144,6 +182,24 @@ impl Node {
                 self.hold(&vips, place, namespace).await
             }
         })
+    }
+
+    /// What is said of one node means nothing for all of an engine's.
+    fn check_alone(&self, vips: &BTreeSet<IpAddr>) -> Result<(), Error> {
+        let others = [
+            ("--vip", !vips.is_empty()),
+            ("--once", self.once),
+            ("--undo", self.undo),
+            ("--check", self.check),
+            ("--print", self.print),
+        ];
+        match others.iter().find(|(_, said)| *said) {
+            Some((other, _)) => Err(Error::Usage(format!(
+                "{other} is of one container: name it with --container, or leave {other} out to \
+                 follow the labels of all"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn target(
@@ -218,6 +274,7 @@ impl Node {
             ));
         }
         self.tell(&Report {
+            container: None,
             vips: node.state().vips.keys().copied().collect(),
             done,
         })?;
@@ -241,6 +298,7 @@ impl Node {
         let target = Target::without(vips, node.state());
         let done = node.reach(&target)?;
         self.tell(&Report {
+            container: None,
             vips: node.state().vips.keys().copied().collect(),
             done,
         })
@@ -253,25 +311,25 @@ impl Node {
         place: Place,
         namespace: Namespace,
     ) -> Result<(), Error> {
-        // From here on a signal does not end the process in the middle of a step.
-        let mut term = signal(SignalKind::terminate()).map_err(Error::failed)?;
-        let mut int = signal(SignalKind::interrupt()).map_err(Error::failed)?;
-        let mut hang_up = signal(SignalKind::hangup()).map_err(Error::failed)?;
+        let mut stop = Stop::new()?;
         let mut node = match self.serve(vips, namespace) {
             // It is set up, and is there to serve, not to be read of.
             Err(Error::Gone) => return Err(Error::Gone),
             served => served?,
         };
         let ended = tokio::select! {
-            _ = term.recv() => Ok(()),
-            _ = int.recv() => Ok(()),
-            _ = hang_up.recv() => Ok(()),
+            () = stop.told() => Ok(()),
             name = place.ended() => Err(Error::Failed(format!("{name} has ended"))),
         };
         let target = Target::after(node.state());
         let done = node.reach(&target)?;
         let vips = node.state().vips.keys().copied().collect();
-        match self.tell(&Report { vips, done }) {
+        let report = Report {
+            container: None,
+            vips,
+            done,
+        };
+        match self.tell(&report) {
             Ok(()) | Err(Error::Gone) => ended,
             Err(error) => Err(error),
         }

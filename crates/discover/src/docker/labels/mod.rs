@@ -33,7 +33,7 @@ use super::view::Settings;
 use super::virtual_host;
 use super::wire::Inspect;
 use naming::Base;
-use schema::PREFIX;
+use schema::{NODE_VIP, PREFIX};
 use value::{Faults, Value, cut};
 
 /// Labels of ours that a container has at most.
@@ -99,7 +99,7 @@ pub(crate) fn read(container: &Inspect, settings: &Settings) -> Result<Said, Ref
         reason,
     };
     let labels = container.config.labels.iter();
-    let ours = labels.filter(|(label, _)| label.starts_with(PREFIX));
+    let ours = labels.filter(|(label, _)| label.starts_with(PREFIX) && *label != NODE_VIP);
     let ours = ours.map(|(label, text)| Value::new(label, text));
     if ours.clone().count() > MAX_LABELS {
         let reason = format!("it has more than {MAX_LABELS} labels {PREFIX}*");

@@ -3,6 +3,10 @@
 /// What every label of ours begins with.
 pub const PREFIX: &str = "plimsoll.";
 
+/// The label by which a container says that it is a node for VIPs. It is no matter of services:
+/// `plimsoll node --docker` reads it.
+pub const NODE_VIP: &str = "plimsoll.node.vip";
+
 /// Keys of `plimsoll.KEY` that speak of a whole container.
 pub const CONTAINER: &[&str] = &["enable", "service", "network", "drain"];
 

@@ -81,8 +81,12 @@ impl Place {
     }
 }
 
-/// The process of a container, from the engine.
-async fn ask(container: &str, docker: Option<&str>) -> Result<u32, Error> {
+/// What to do where an engine does not tell processes.
+pub(super) const UNKNOWN: &str = "the engine does not tell its process (a filter before it, as docker-proxy, keeps it back): \
+     use the engine's own socket, or the process id";
+
+/// The engine of this host.
+pub(super) fn engine(docker: Option<&str>) -> Result<EngineHost, Error> {
     let host = match docker {
         Some(host) => EngineHost::parse(host),
         None => EngineHost::from_env(|name| std::env::var(name).ok()),
@@ -97,16 +101,19 @@ async fn ask(container: &str, docker: Option<&str>) -> Result<u32, Error> {
             "{place}: {host} is not on this host, and neither are its containers: run this where the engine is"
         )));
     }
+    Ok(host)
+}
+
+/// The process of a container, from the engine.
+async fn ask(container: &str, docker: Option<&str>) -> Result<u32, Error> {
+    let host = engine(docker)?;
     let engine = Engine::negotiate(&host).await.map_err(Error::failed)?;
     let process = engine.process(container).await.map_err(Error::failed)?;
     let why = match process {
         Process::Runs(process) => return Ok(process),
         Process::Gone => "there is no such container (docker ps -a lists them)",
         Process::None => "it does not run: start it first",
-        Process::Unknown => {
-            "the engine does not tell its process (a filter before it, as docker-proxy, keeps it back): \
-             use the engine's own socket, or the process id"
-        }
+        Process::Unknown => UNKNOWN,
     };
     Err(Error::Failed(format!("container {container}: {why}")))
 }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 /// What was done.
 pub(super) struct Report {
+    /// Where, if containers are followed.
+    pub(super) container: Option<String>,
     /// The VIPs that are served now.
     pub(super) vips: BTreeSet<IpAddr>,
     pub(super) done: Done,
@@ -74,14 +76,22 @@ fn missing(change: &Change) -> String {
 impl Report {
     pub(super) fn json(&self) -> Value {
         let changes: Vec<Step<'_>> = self.done.changes.iter().map(step).collect();
-        json!({"vips": self.vips, "changes": changes, "left": self.done.left})
+        let mut json = json!({"vips": self.vips, "changes": changes, "left": self.done.left});
+        if let (Some(container), Some(fields)) = (&self.container, json.as_object_mut()) {
+            fields.insert("container".to_owned(), container.as_str().into());
+        }
+        json
     }
 
     pub(super) fn text(&self) -> String {
         let vips: Vec<String> = self.vips.iter().map(ToString::to_string).collect();
+        let who = match &self.container {
+            Some(name) => format!("container {name}"),
+            None => "node".to_owned(),
+        };
         let mut text = match vips.as_slice() {
-            [] => "node: serves nothing\n".to_owned(),
-            vips => format!("node: serves {}\n", vips.join(", ")),
+            [] => format!("{who}: serves nothing\n"),
+            vips => format!("{who}: serves {}\n", vips.join(", ")),
         };
         for change in &self.done.changes {
             text.push_str(&format!("  {}\n", done(change)));
