@@ -637,7 +637,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__node)
-            opts="-h -V --vip --container --docker --interface --no-unwrap --once --undo --check --print --json --state --help --version"
+            opts="-h -V --vip --container --docker --interface --no-unwrap --mss --once --undo --check --print --json --state --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -656,6 +656,10 @@ _plimsoll() {
                     return 0
                     ;;
                 --interface)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mss)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -147,8 +147,9 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         &'plimsoll;node'= {
             cand --vip 'Address that clients use, IPv4 or IPv6; several with commas between them, or again'
             cand --container 'Not this host, but a container: its name or id in the engine, a process id, or the path of a network namespace (with a slash in it)'
-            cand --docker 'Engine that knows the container, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]'
+            cand --docker 'Engine that knows the container, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]. Without --vip and --container: all its containers that have a label plimsoll.node.vip=ADDR[,ADDR…], as they start and stop'
             cand --interface 'Interface by which the director''s packets come; may be given again [default: those of the default routes]'
+            cand --mss 'Let servers on the VIPs announce TCP segments of so many bytes at most, 88 to 65495: over links of 1500 bytes 1420 fits any IPv4 tunnel, and 1400 any tunnel'
             cand --state 'Folder where it is written down what was changed'
             cand --no-unwrap 'Do not unwrap tunnels: enough for direct routing, and puts no program into the kernel'
             cand --once 'Leave it as it is then, do not wait'

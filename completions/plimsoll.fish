@@ -105,8 +105,9 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -s h -l h
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand healthcheck" -s V -l version -d 'Print version'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l vip -d 'Address that clients use, IPv4 or IPv6; several with commas between them, or again' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l container -d 'Not this host, but a container: its name or id in the engine, a process id, or the path of a network namespace (with a slash in it)' -r
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l docker -d 'Engine that knows the container, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l docker -d 'Engine that knows the container, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]. Without --vip and --container: all its containers that have a label plimsoll.node.vip=ADDR[,ADDR…], as they start and stop' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l interface -d 'Interface by which the director\'s packets come; may be given again [default: those of the default routes]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l mss -d 'Let servers on the VIPs announce TCP segments of so many bytes at most, 88 to 65495: over links of 1500 bytes 1420 fits any IPv4 tunnel, and 1400 any tunnel' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l state -d 'Folder where it is written down what was changed' -r -F
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l no-unwrap -d 'Do not unwrap tunnels: enough for direct routing, and puts no program into the kernel'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand node" -l once -d 'Leave it as it is then, do not wait'

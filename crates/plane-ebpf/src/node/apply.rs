@@ -10,7 +10,7 @@ use super::find::{self, setting_path};
 use super::store::{self, Store};
 use super::{
     Change, Counts, Error, Found, LOOPBACK, Namespace, Planned, Result, State, Target, Trouble,
-    program, towards, troubles,
+    clamp, program, towards, troubles,
 };
 use crate::sys::Netlink;
 use crate::sys::net::Address;
@@ -149,6 +149,7 @@ impl Node {
                 .map(|(ip, vip)| (*ip, vip.stays))
                 .collect(),
             interfaces: before.interfaces.clone(),
+            mss: before.mss.values().next().copied(),
         };
         let Ok(found) = self.namespace.found() else {
             return;
@@ -200,6 +201,14 @@ fn one(change: &Change, netlink: &mut Netlink) -> Result<()> {
         Change::StopUnwrapping(interface) => {
             let link = netlink.link_named(interface)?;
             program::detach(netlink, link.index).map(drop)
+        }
+        Change::Clamp { interface, vips } => {
+            let link = netlink.link_named(interface)?;
+            clamp::attach(netlink, &link, vips)
+        }
+        Change::StopClamping(interface) => {
+            let link = netlink.link_named(interface)?;
+            clamp::detach(netlink, link.index).map(drop)
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Error, Found, LOOPBACK, Result, program, sysctl};
+use super::{Error, Found, LOOPBACK, Result, clamp, program, sysctl};
 use crate::sys::Netlink;
 use crate::sys::net::Link;
 
@@ -59,6 +59,9 @@ pub(super) fn found(netlink: &mut Netlink) -> Result<Found> {
         // Who may not list programs has none there either, and is told when there is one to attach.
         if let Ok(Some(vips)) = program::vips(netlink, link.index) {
             found.programs.insert(link.name.clone(), vips);
+        }
+        if let Ok(Some(vips)) = clamp::vips(netlink, link.index) {
+            found.clamps.insert(link.name.clone(), vips);
         }
     }
     Ok(found)

@@ -12,6 +12,8 @@ pub struct Target {
     pub vips: BTreeMap<IpAddr, bool>,
     /// Interfaces by which packets come, and whether they are unwrapped there.
     pub interfaces: BTreeMap<String, bool>,
+    /// The greatest TCP segment that VIPs announce by these interfaces, in bytes; none: what they like.
+    pub mss: Option<u16>,
 }
 
 impl Target {
@@ -51,7 +53,12 @@ impl Target {
         } else {
             state.interfaces.clone()
         };
-        Self { vips, interfaces }
+        let mss = state.mss.values().next().copied();
+        Self {
+            mss: mss.filter(|_| !vips.is_empty()),
+            vips,
+            interfaces,
+        }
     }
 }
 
@@ -66,6 +73,8 @@ pub struct Found {
     pub settings: BTreeMap<String, i32>,
     /// Interfaces where packets are unwrapped, and for which VIPs.
     pub programs: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// Interfaces by which VIPs announce smaller segments, and which.
+    pub clamps: BTreeMap<String, BTreeMap<IpAddr, u16>>,
     /// Interfaces that are switched off.
     pub down: BTreeSet<String>,
     /// Interfaces without IPv6 (`disable_ipv6`).
@@ -99,6 +108,15 @@ pub enum Change {
     },
     /// Packets are not unwrapped there any more.
     StopUnwrapping(String),
+    /// VIPs announce no greater segments by an interface.
+    Clamp {
+        /// The interface.
+        interface: String,
+        /// What each may announce, in bytes.
+        vips: BTreeMap<IpAddr, u16>,
+    },
+    /// They announce what they like there.
+    StopClamping(String),
     /// A VIP is put on the loopback.
     Add(IpAddr),
     /// A VIP is taken from the loopback.
@@ -140,6 +158,14 @@ pub fn towards(target: &Target, found: &Found, state: &State) -> Planned {
                 vips: served.clone(),
             });
         }
+        if let Some(mss) = target.mss {
+            planned.state.mss.insert(name.clone(), mss);
+            let vips: BTreeMap<IpAddr, u16> = served.iter().map(|ip| (*ip, mss)).collect();
+            if found.clamps.get(name) != Some(&vips) {
+                let interface = name.clone();
+                planned.changes.push(Change::Clamp { interface, vips });
+            }
+        }
     }
     for (ip, stays) in &target.vips {
         let there = found.on_loopback(*ip);
@@ -160,6 +186,11 @@ pub fn towards(target: &Target, found: &Found, state: &State) -> Planned {
         let still = target.interfaces.get(name).copied().unwrap_or(false);
         if *unwrapped && !still && found.programs.contains_key(name) {
             planned.changes.push(Change::StopUnwrapping(name.clone()));
+        }
+    }
+    for name in state.mss.keys() {
+        if !planned.state.mss.contains_key(name) && found.clamps.contains_key(name) {
+            planned.changes.push(Change::StopClamping(name.clone()));
         }
     }
     planned.changes.extend(restored);

@@ -11,8 +11,8 @@ use crate::sys::{Globals, Netlink, Object, Program};
 /// Compiled from `bpf/node.c` by `scripts/bpf`.
 const OBJECT: &[u8] = include_bytes!("../../objects/node.o");
 /// Bytes of the header of Ethernet.
-const ETHERNET: u32 = 14;
-const ADVICE: &str = "a program in the kernel takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and finding it again \
+pub(super) const ETHERNET: u32 = 14;
+pub(super) const ADVICE: &str = "a program in the kernel takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and finding it again \
      CAP_SYS_ADMIN: run this as the host's root, or with --no-unwrap if the director forwards by direct \
      routing only";
 
@@ -29,7 +29,7 @@ pub struct Counts {
 }
 
 /// A VIP as the program looks it up.
-fn key(ip: &IpAddr) -> [u8; 16] {
+pub(super) fn key(ip: &IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
@@ -57,7 +57,7 @@ fn load(link: &Link, vips: &BTreeSet<IpAddr>) -> crate::sys::Result<Program> {
     programs.remove(PROGRAM).ok_or_else(|| lacks(PROGRAM))
 }
 
-fn lacks(what: &str) -> crate::sys::Error {
+pub(super) fn lacks(what: &str) -> crate::sys::Error {
     crate::sys::Error::Object(format!("it has no {what}"))
 }
 

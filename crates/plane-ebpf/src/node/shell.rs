@@ -1,5 +1,6 @@
 //! The same steps as commands for a shell.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Change, LOOPBACK};
@@ -36,12 +37,38 @@ fn command(change: &Change, inside: &str) -> String {
              # it, where the kernel has these modules (they take packets from everybody, for any address):\n{}",
             tunnels(vips.iter(), inside)
         ),
+        Change::Clamp { interface, vips } => clamps(interface, vips, inside),
+        Change::StopClamping(interface) => {
+            format!(
+                "# The program at the TC egress of {interface} can be detached by plimsoll only."
+            )
+        }
         Change::StopUnwrapping(interface) => {
             format!(
                 "# The program at the TC ingress of {interface} can be detached by plimsoll only."
             )
         }
     }
+}
+
+/// Rules of nftables, which do the same.
+fn clamps(interface: &str, vips: &BTreeMap<IpAddr, u16>, inside: &str) -> String {
+    let nft = |line: String| format!("{inside}nft {}", quoted(&line));
+    let table = "inet plimsoll_node";
+    let mut lines = vec![
+        nft(format!("add table {table}")),
+        nft(format!(
+            "add chain {table} out {{ type filter hook postrouting priority 0; }}"
+        )),
+    ];
+    for (ip, mss) in vips {
+        let family = if ip.is_ipv4() { "ip" } else { "ip6" };
+        lines.push(nft(format!(
+            "add rule {table} out oifname \"{interface}\" {family} saddr {ip} tcp flags & syn == syn \
+             tcp option maxseg size > {mss} tcp option maxseg size set {mss}"
+        )));
+    }
+    lines.join("\n")
 }
 
 /// What to do where the kernel unwraps by itself.
@@ -95,6 +122,10 @@ mod tests {
                 interface: "eth0".to_owned(),
                 vips: BTreeSet::from([vip]),
             },
+            Change::Clamp {
+                interface: "eth0".to_owned(),
+                vips: BTreeMap::from([(vip, 1420)]),
+            },
             Change::Add(vip),
             Change::Add("2001:db8::1".parse().unwrap()),
         ];
@@ -108,6 +139,10 @@ mod tests {
              #   sysctl -w net/ipv4/conf/tunl0/rp_filter=2\n\
              #   modprobe ip6_tunnel\n\
              #   ip link set ip6tnl0 up\n\
+             nft 'add table inet plimsoll_node'\n\
+             nft 'add chain inet plimsoll_node out { type filter hook postrouting priority 0; }'\n\
+             nft 'add rule inet plimsoll_node out oifname \"eth0\" ip saddr 192.0.2.1 tcp flags & syn == syn \
+             tcp option maxseg size > 1420 tcp option maxseg size set 1420'\n\
              ip address replace 192.0.2.1/32 dev lo\n\
              ip address replace 2001:db8::1/128 dev lo nodad\n"
         );

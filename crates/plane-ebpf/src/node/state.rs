@@ -16,6 +16,9 @@ pub struct State {
     pub settings: BTreeMap<String, Record>,
     /// Interfaces by which packets come, and whether they are unwrapped there.
     pub interfaces: BTreeMap<String, bool>,
+    /// Interfaces by which VIPs announce segments of so many bytes at most.
+    #[serde(default)]
+    pub mss: BTreeMap<String, u16>,
 }
 
 /// A VIP that is served.
@@ -49,11 +52,15 @@ impl State {
         for (name, unwrap) in &other.interfaces {
             *both.interfaces.entry(name.clone()).or_default() |= unwrap;
         }
+        both.mss.extend(other.mss.clone());
         both
     }
 
     /// Whether there is nothing to take back.
     pub fn is_empty(&self) -> bool {
-        self.vips.is_empty() && self.settings.is_empty() && self.interfaces.is_empty()
+        self.vips.is_empty()
+            && self.settings.is_empty()
+            && self.interfaces.is_empty()
+            && self.mss.is_empty()
     }
 }

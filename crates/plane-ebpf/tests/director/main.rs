@@ -10,4 +10,5 @@
 mod conformance;
 mod datagrams;
 mod lab;
+mod segments;
 mod steer;

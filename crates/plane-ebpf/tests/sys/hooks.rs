@@ -1,7 +1,8 @@
 //! Programs attached to interfaces, ours and others'.
 
 use plimsoll_plane_ebpf::sys::hooks::{
-    self, Attached, Mode, TcOptions, TcWay, XdpMode, attach_tc, attach_xdp, detach_tc, detach_xdp,
+    self, Attached, Mode, Side, TcOptions, TcWay, XdpMode, attach_tc, attach_xdp, detach_tc,
+    detach_xdp, tc_at,
 };
 use plimsoll_plane_ebpf::sys::{Error, Map, Netlink, PREFIX, Program, WriterLock};
 use plimsoll_testkit::wait_until;
@@ -192,10 +193,20 @@ fn tc_programs_are_attached_replaced_and_detached() {
     let Some(cable) = Cable::new("tc_programs_are_attached_replaced_and_detached") else {
         return;
     };
-    for filter in [false, true] {
+    let sides = [Side::Ingress, Side::Egress];
+    for (filter, side) in [false, true]
+        .into_iter()
+        .flat_map(|f| sides.map(|s| (f, s)))
+    {
+        let here = move || {
+            let mut netlink = Netlink::open().unwrap();
+            let index = eth0(&mut netlink);
+            tc_at(&mut netlink, index, side).unwrap()
+        };
         let options = TcOptions {
             filter,
-            first: false,
+            side,
+            ..TcOptions::default()
         };
         let (mode, way) = if filter {
             ("bpf filter, priority 50000, handle 0x1", TcWay::Filter)
@@ -209,21 +220,26 @@ fn tc_programs_are_attached_replaced_and_detached() {
             continue;
         }
         assert_eq!(attached, way);
-        let there = run(&cable.left, tc_here);
+        let there = run(&cable.left, here);
         assert_eq!(short(&there), pairs(&[("plimsoll_t_tc", mode)]));
         assert!(there[0].is_ours());
         assert_eq!(there[0].id, first);
-        counts_packets(&cable, map_of(first, "counts"), TC_RUNS);
+        // Nothing is sent the other way.
+        let counts = |id| match side {
+            Side::Ingress => counts_packets(&cable, map_of(id, "counts"), TC_RUNS),
+            Side::Egress => assert_eq!(run(&cable.left, tc_here), []),
+        };
+        counts(first);
         let (second, _) = put(&cable, "plimsoll_t_tc", options);
-        let there = run(&cable.left, tc_here);
+        let there = run(&cable.left, here);
         assert_eq!(short(&there), pairs(&[("plimsoll_t_tc", mode)]));
         assert_eq!(there[0].id, second);
-        counts_packets(&cable, map_of(second, "counts"), TC_RUNS);
+        counts(second);
         assert!(wait_until(SOON, || Program::from_id(first).is_err()));
         assert_eq!(disciplines(&cable).contains("clsact"), filter);
         assert!(detach(&cable));
         assert!(!detach(&cable));
-        assert_eq!(run(&cable.left, tc_here), []);
+        assert_eq!(run(&cable.left, here), []);
         assert!(!disciplines(&cable).contains("clsact"));
         assert!(wait_until(SOON, || Program::from_id(second).is_err()));
     }
@@ -237,7 +253,7 @@ fn a_program_moves_from_chain_to_filter() {
     put(&cable, "plimsoll_t_tc", TcOptions::default());
     let filter = TcOptions {
         filter: true,
-        first: false,
+        ..TcOptions::default()
     };
     let (id, way) = put(&cable, "plimsoll_t_tc", filter);
     assert_eq!(way, TcWay::Filter);
@@ -306,7 +322,7 @@ fn others_in_the_chain_stay_first_unless_asked() {
     assert!(detach(&cable));
     let first = TcOptions {
         first: true,
-        filter: false,
+        ..TcOptions::default()
     };
     put(&cable, "plimsoll_t_tc", first);
     assert_eq!(names(), ["plimsoll_t_tc", "guest_tc"]);

@@ -63,6 +63,10 @@ pub(crate) struct Node {
     /// Do not unwrap tunnels: enough for direct routing, and puts no program into the kernel
     #[arg(long)]
     no_unwrap: bool,
+    /// Let servers on the VIPs announce TCP segments of so many bytes at most, 88 to 65495: over links of
+    /// 1500 bytes 1420 fits any IPv4 tunnel, and 1400 any tunnel
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(88..=65495))]
+    mss: Option<u16>,
     /// Leave it as it is then, do not wait
     #[arg(long, conflicts_with_all = ["undo", "check"])]
     once: bool,
@@ -210,7 +214,9 @@ impl Node {
     ) -> Result<Target, Error> {
         let interfaces = namespace.interfaces(&self.interface)?;
         let unwrap = !self.no_unwrap;
-        Ok(Target::serve(vips, &interfaces, unwrap, self.once, state))
+        let mut target = Target::serve(vips, &interfaces, unwrap, self.once, state);
+        target.mss = self.mss.or(target.mss);
+        Ok(target)
     }
 
     fn tell_missing(&self, vips: &BTreeSet<IpAddr>, namespace: &Namespace) -> Result<(), Error> {

@@ -55,7 +55,7 @@ async fn a_container_serves_a_vip() {
     dock.0.close().unwrap();
 }
 
-/// `plimsoll node --docker`, ended with the test.
+/// `plimsoll node --docker`, as the child of `nsenter`; ended with the test.
 struct Follower(Child);
 
 impl Drop for Follower {
@@ -127,8 +127,10 @@ async fn containers_are_nodes_by_their_labels() {
         .await;
     serves().await;
     // It stops, and the container, which goes on, is as it was.
-    let id = Pid::from_child(&follower.0);
-    kill_process(id, Signal::TERM).unwrap();
+    let nsenter = follower.0.id();
+    let inside = std::fs::read_to_string(format!("/proc/{nsenter}/task/{nsenter}/children"));
+    let id = inside.unwrap().trim().parse().ok().and_then(Pid::from_raw);
+    kill_process(id.unwrap(), Signal::TERM).unwrap();
     let mut ended = None;
     dock.until("it ends", || {
         ended = follower.0.try_wait().unwrap();

@@ -51,6 +51,12 @@ fn apply(found: &mut Found, changes: &[Change]) {
             Change::StopUnwrapping(interface) => {
                 assert!(found.programs.remove(interface).is_some());
             }
+            Change::Clamp { interface, vips } => {
+                found.clamps.insert(interface.clone(), vips.clone());
+            }
+            Change::StopClamping(interface) => {
+                assert!(found.clamps.remove(interface).is_some());
+            }
             Change::Add(ip) => assert!(found.addresses.insert((*ip, "lo".to_owned()))),
             Change::Delete(ip) => assert!(found.addresses.remove(&(*ip, "lo".to_owned()))),
         }
@@ -238,4 +244,37 @@ fn a_second_interface_gives_back_what_it_had() {
     assert_eq!(found.programs.len(), 1);
     go(&Target::default(), &mut found, &mut state);
     assert_eq!(found, before);
+}
+
+#[test]
+fn segments_are_clamped_as_long_as_it_is_asked_for() {
+    let mut found = fresh();
+    let before = found.clone();
+    let mut target = serve(&[VIP, OTHER], false, &State::default());
+    target.mss = Some(1420);
+    let first = towards(&target, &found, &State::default());
+    let all: BTreeMap<IpAddr, u16> = [VIP, OTHER].map(|vip| (ip(vip), 1420)).into();
+    let clamp = Change::Clamp {
+        interface: "eth0".to_owned(),
+        vips: all,
+    };
+    assert!(first.changes.contains(&clamp), "{first:?}");
+    apply(&mut found, &first.changes);
+    assert_eq!(towards(&target, &found, &first.state).changes, []);
+    // Another size takes its place; none takes it away.
+    target.mss = Some(1300);
+    let second = towards(&target, &found, &first.state);
+    assert!(
+        matches!(&second.changes[..], [Change::Clamp { .. }]),
+        "{second:?}"
+    );
+    apply(&mut found, &second.changes);
+    target.mss = None;
+    let third = towards(&target, &found, &second.state);
+    assert_eq!(third.changes, [Change::StopClamping("eth0".to_owned())]);
+    assert!(third.state.mss.is_empty());
+    // All is taken back at the end.
+    let end = towards(&Target::after(&second.state), &found, &second.state);
+    apply(&mut found, &end.changes);
+    assert_eq!((found, end.state.is_empty()), (before, true));
 }

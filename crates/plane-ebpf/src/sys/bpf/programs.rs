@@ -323,8 +323,11 @@ pub(in crate::sys) fn test_run(
     })
 }
 
-/// `BPF_TCX_INGRESS`, of `enum bpf_attach_type`.
-const TCX_INGRESS: u32 = 46;
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`, of `enum bpf_attach_type`.
+const fn tcx(egress: bool) -> u32 {
+    if egress { 47 } else { 46 }
+}
+
 /// `BPF_F_REPLACE`, `BPF_F_BEFORE`, `BPF_F_AFTER`.
 const REPLACE: u32 = 1 << 2;
 const BEFORE: u32 = 1 << 3;
@@ -342,7 +345,7 @@ struct AttachAttr {
     revision: u64,
 }
 
-/// Where in the chain of an interface's ingress.
+/// Where in the chain of an interface.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sys) enum TcxPlace<'a> {
     First,
@@ -353,16 +356,17 @@ pub(in crate::sys) enum TcxPlace<'a> {
     InPlaceOf(BorrowedFd<'a>),
 }
 
-/// Attaches to the ingress of an interface.
+/// Attaches to the ingress of an interface, or its egress.
 pub(in crate::sys) fn attach_tcx(
     interface: u32,
+    egress: bool,
     program: BorrowedFd<'_>,
     place: TcxPlace<'_>,
 ) -> io::Result<()> {
     let mut attr = AttachAttr {
         interface,
         program: number(program),
-        kind: TCX_INGRESS,
+        kind: tcx(egress),
         ..AttachAttr::default()
     };
     match place {
@@ -375,19 +379,23 @@ pub(in crate::sys) fn attach_tcx(
     unsafe { call(Command::ProgramAttach, &mut attr) }.map(|_| ())
 }
 
-/// Detaches from the ingress of an interface.
-pub(in crate::sys) fn detach_tcx(interface: u32, program: BorrowedFd<'_>) -> io::Result<()> {
+/// Detaches from the ingress of an interface, or its egress.
+pub(in crate::sys) fn detach_tcx(
+    interface: u32,
+    egress: bool,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
     let mut attr = AttachAttr {
         interface,
         program: number(program),
-        kind: TCX_INGRESS,
+        kind: tcx(egress),
         ..AttachAttr::default()
     };
     // SAFETY: this is what PROG_DETACH takes, without an address.
     unsafe { call(Command::ProgramDetach, &mut attr) }.map(|_| ())
 }
 
-/// A program in the chain of an interface's ingress.
+/// A program in a chain of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sys) struct TcxEntry {
     pub(in crate::sys) program: u32,
@@ -411,16 +419,16 @@ struct QueryAttr {
     revision: u64,
 }
 
-/// The chain of an interface's ingress, in its order; none where the kernel has no such chains
+/// The chain of an interface's ingress or egress, in its order; none where the kernel has no such chains
 /// (before 6.6).
-pub(in crate::sys) fn query_tcx(interface: u32) -> io::Result<Option<Vec<TcxEntry>>> {
+pub(in crate::sys) fn query_tcx(interface: u32, egress: bool) -> io::Result<Option<Vec<TcxEntry>>> {
     let mut room = 64;
     loop {
         let mut programs = vec![0_u32; room];
         let mut links = vec![0_u32; room];
         let mut attr = QueryAttr {
             interface,
-            kind: TCX_INGRESS,
+            kind: tcx(egress),
             programs: address_mut(&mut programs),
             links: address_mut(&mut links),
             count: length(room)?,

@@ -1,10 +1,10 @@
-//! Filters at the ingress of an interface, and the queueing discipline they hang on (`clsact`).
+//! Filters at the ingress and egress of an interface, and the queueing discipline they hang on (`clsact`).
 
 use std::os::fd::AsRawFd;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
-use super::{Attached, Filter, Mode};
+use super::{Attached, Filter, Mode, Side};
 use crate::sys::netlink::{NESTED, Nested, Netlink, Request, attributes, text, u32_at};
 use crate::sys::{Program, Result};
 
@@ -31,8 +31,12 @@ const ACT_DIRECT: u32 = 1;
 const PARENT: u32 = 0xffff_fff1;
 const HANDLE: u32 = 0xffff_0000;
 /// Within it, the filters of what comes in and what goes out.
-const INGRESS: u32 = 0xffff_fff2;
-const EGRESS: u32 = 0xffff_fff3;
+const fn parent(side: Side) -> u32 {
+    match side {
+        Side::Ingress => 0xffff_fff2,
+        Side::Egress => 0xffff_fff3,
+    }
+}
 
 /// Priority of our filters: after those whose priority the kernel chose, which are below 0xc000.
 pub(super) const PRIORITY: u16 = 0xc350;
@@ -52,9 +56,9 @@ fn info(priority: u16, protocol: u16) -> u32 {
     (u32::from(priority) << 16) | u32::from(protocol.to_be())
 }
 
-/// The filters of what comes in, in their order.
-pub(super) fn filters(netlink: &mut Netlink, interface: u32) -> Result<Vec<Attached>> {
-    let mut found = at(netlink, interface, INGRESS)?;
+/// The filters of one way, in their order.
+pub(super) fn filters(netlink: &mut Netlink, interface: u32, side: Side) -> Result<Vec<Attached>> {
+    let mut found = at(netlink, interface, parent(side))?;
     found.sort_by_key(|(filter, _)| (filter.chain, filter.priority));
     let attached = found.into_iter();
     Ok(attached
@@ -107,16 +111,16 @@ fn discipline(netlink: &mut Netlink, interface: u32) -> Result<Option<String>> {
     Ok(all.into_iter().next())
 }
 
-/// Adds a filter, or puts a program in the place of the one in the filter with this handle.
+/// Adds a filter with this handle, or puts a program in the place of the one in it.
 pub(super) fn put(
     netlink: &mut Netlink,
     interface: u32,
+    side: Side,
     program: &Program,
-    handle: u32,
-    replace: bool,
+    (handle, replace): (u32, bool),
 ) -> Result<()> {
     let what = format!(
-        "attaching program {} as a filter to TC ingress of interface {interface}",
+        "attaching program {} as a filter to {side} of interface {interface}",
         program.name()
     );
     if discipline(netlink, interface)?.is_none() {
@@ -143,7 +147,7 @@ pub(super) fn put(
     } else {
         NLM_F_CREATE | NLM_F_EXCL
     };
-    let header = header(interface, handle, INGRESS, info(PRIORITY, ANY));
+    let header = header(interface, handle, parent(side), info(PRIORITY, ANY));
     let request = Request::new(RTM_NEWTFILTER, flags, &header)
         .with(TCA_KIND, b"bpf\0")
         .with(TCA_OPTIONS | NESTED, options.bytes());
@@ -151,12 +155,17 @@ pub(super) fn put(
 }
 
 /// Deletes a filter, and what it hangs on if that is `clsact` and nothing else hangs on it.
-pub(super) fn delete(netlink: &mut Netlink, interface: u32, filter: &Filter) -> Result<()> {
-    let what = format!("deleting a filter of TC ingress of interface {interface}");
+pub(super) fn delete(
+    netlink: &mut Netlink,
+    interface: u32,
+    side: Side,
+    filter: &Filter,
+) -> Result<()> {
+    let what = format!("deleting a filter of {side} of interface {interface}");
     let header_of_filter = header(
         interface,
         filter.handle,
-        INGRESS,
+        parent(side),
         info(filter.priority, filter.protocol),
     );
     let mut kind = filter.kind.clone().into_bytes();
@@ -165,9 +174,12 @@ pub(super) fn delete(netlink: &mut Netlink, interface: u32, filter: &Filter) -> 
         .with(TCA_KIND, &kind)
         .with(TCA_CHAIN, &filter.chain.to_ne_bytes());
     netlink.change(&what, request)?;
-    let empty =
-        at(netlink, interface, INGRESS)?.is_empty() && at(netlink, interface, EGRESS)?.is_empty();
-    if !empty || discipline(netlink, interface)?.as_deref() != Some("clsact") {
+    for side in [Side::Ingress, Side::Egress] {
+        if !at(netlink, interface, parent(side))?.is_empty() {
+            return Ok(());
+        }
+    }
+    if discipline(netlink, interface)?.as_deref() != Some("clsact") {
         return Ok(());
     }
     let request = Request::new(RTM_DELQDISC, 0, &header(interface, HANDLE, PARENT, 0))

@@ -8,7 +8,7 @@ mod clsact;
 mod tc;
 mod xdp;
 
-pub use tc::{TcOptions, TcWay, attach_tc, attach_tc_before, detach_tc, detach_tc_one, tc};
+pub use tc::{TcOptions, TcWay, attach_tc, attach_tc_before, detach_tc, detach_tc_one, tc, tc_at};
 pub use xdp::{XdpMode, attach_xdp, detach_xdp, xdp};
 
 use std::fmt;
@@ -59,6 +59,25 @@ impl fmt::Display for Mode {
                 filter.kind, filter.priority, filter.handle
             ),
         }
+    }
+}
+
+/// Packets on which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// Those that come in.
+    #[default]
+    Ingress,
+    /// Those that go out.
+    Egress,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ingress => "TC ingress",
+            Self::Egress => "TC egress",
+        })
     }
 }
 

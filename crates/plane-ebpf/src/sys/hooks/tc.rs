@@ -1,6 +1,6 @@
-//! TC ingress: a chain of programs (tcx, since Linux 6.6), then filters.
+//! TC ingress and egress: a chain of programs (tcx, since Linux 6.6), then filters.
 
-use super::{Attached, Filter, Mode, clsact};
+use super::{Attached, Filter, Mode, Side, clsact};
 use crate::sys::bpf::{TcxPlace, attach_tcx, detach_tcx, query_tcx};
 use crate::sys::{Error, Netlink, Program, Result};
 
@@ -9,6 +9,8 @@ use crate::sys::{Error, Netlink, Program, Result};
 pub struct TcOptions {
     /// Before programs and filters of others, not after them.
     pub first: bool,
+    /// For packets of which way.
+    pub side: Side,
     /// As a filter, also where the kernel has chains.
     pub filter: bool,
 }
@@ -28,16 +30,24 @@ pub enum TcWay {
 /// # Errors
 /// What the kernel says.
 pub fn tc(netlink: &mut Netlink, interface: u32) -> Result<Vec<Attached>> {
-    let chain = chain(interface)?.unwrap_or_default();
-    let mut all: Vec<Attached> = chain;
-    all.extend(clsact::filters(netlink, interface)?);
+    tc_at(netlink, interface, Side::Ingress)
+}
+
+/// The same, of packets of either way.
+///
+/// # Errors
+/// What the kernel says.
+pub fn tc_at(netlink: &mut Netlink, interface: u32, side: Side) -> Result<Vec<Attached>> {
+    let mut all = chain(interface, side)?.unwrap_or_default();
+    all.extend(clsact::filters(netlink, interface, side)?);
     Ok(all)
 }
 
 /// The chain of programs; none where the kernel has no such thing.
-fn chain(interface: u32) -> Result<Option<Vec<Attached>>> {
-    let entries = query_tcx(interface).map_err(Error::system(format!(
-        "listing programs at TC ingress of interface {interface}"
+fn chain(interface: u32, side: Side) -> Result<Option<Vec<Attached>>> {
+    let entries = query_tcx(interface, side == Side::Egress);
+    let entries = entries.map_err(Error::system(format!(
+        "listing programs at {side} of interface {interface}"
     )))?;
     Ok(entries.map(|entries| {
         let attached = entries.into_iter().map(|entry| {
@@ -51,7 +61,7 @@ fn chain(interface: u32) -> Result<Option<Vec<Attached>>> {
     }))
 }
 
-/// Attaches a program to TC ingress of this interface.
+/// Attaches a program to TC ingress of this interface, or to its egress.
 ///
 /// One of ours with the same name is replaced where it is, without a packet in between that meets none.
 /// Else it comes last: at the end of the chain, or, if others have filters there, as a filter after them.
@@ -65,8 +75,9 @@ pub fn attach_tc(
     program: &Program,
     options: TcOptions,
 ) -> Result<TcWay> {
-    let chain = chain(interface)?;
-    let filters = clsact::filters(netlink, interface)?;
+    let side = options.side;
+    let chain = chain(interface, side)?;
+    let filters = clsact::filters(netlink, interface, side)?;
     let same = |attached: &&Attached| attached.is_ours() && attached.name == program.name();
     let in_chain = chain.as_deref().and_then(|chain| chain.iter().find(same));
     let in_filters = filters.iter().find(same);
@@ -82,9 +93,9 @@ pub fn attach_tc(
     };
     match way {
         TcWay::Tcx => {
-            into_chain(interface, program, in_chain, options.first)?;
+            into_chain(interface, program, in_chain, options)?;
             if let Some(old) = in_filters {
-                remove(netlink, interface, old)?;
+                remove(netlink, interface, side, old)?;
             }
         }
         TcWay::Filter => {
@@ -92,9 +103,9 @@ pub fn attach_tc(
                 Some(Mode::Filter(old)) if old.priority == clsact::PRIORITY => (old.handle, true),
                 _ => (free_handle(&filters), false),
             };
-            clsact::put(netlink, interface, program, handle, replace)?;
+            clsact::put(netlink, interface, side, program, (handle, replace))?;
             if let Some(old) = in_chain {
-                remove(netlink, interface, old)?;
+                remove(netlink, interface, side, old)?;
             }
         }
     }
@@ -105,8 +116,9 @@ fn into_chain(
     interface: u32,
     program: &Program,
     old: Option<&Attached>,
-    first: bool,
+    options: TcOptions,
 ) -> Result<()> {
+    let TcOptions { first, side, .. } = options;
     if old.is_some_and(|old| old.id == program.id()) {
         return Ok(());
     }
@@ -116,8 +128,9 @@ fn into_chain(
         None if first => TcxPlace::First,
         None => TcxPlace::Last,
     };
-    attach_tcx(interface, program.fd(), place).map_err(Error::system(format!(
-        "attaching program {} to TC ingress of interface {interface}",
+    let attached = attach_tcx(interface, side == Side::Egress, program.fd(), place);
+    attached.map_err(Error::system(format!(
+        "attaching program {} to {side} of interface {interface}",
         program.name()
     )))
 }
@@ -141,12 +154,12 @@ pub fn attach_tc_before(
     }
     if matches!(old.mode, Mode::Filter(_)) {
         // Of filters with one priority the kernel asks the newest first.
-        let handle = free_handle(&clsact::filters(netlink, interface)?);
-        return clsact::put(netlink, interface, program, handle, false);
+        let handle = free_handle(&clsact::filters(netlink, interface, Side::Ingress)?);
+        return clsact::put(netlink, interface, Side::Ingress, program, (handle, false));
     }
     let old = Program::from_id(old.id)?;
     let place = TcxPlace::Before(old.fd());
-    attach_tcx(interface, program.fd(), place).map_err(Error::system(format!(
+    attach_tcx(interface, false, program.fd(), place).map_err(Error::system(format!(
         "attaching program {} to TC ingress of interface {interface}",
         program.name()
     )))
@@ -157,7 +170,7 @@ pub fn attach_tc_before(
 /// # Errors
 /// What the kernel says.
 pub fn detach_tc_one(netlink: &mut Netlink, interface: u32, old: &Attached) -> Result<()> {
-    remove(netlink, interface, old)
+    remove(netlink, interface, Side::Ingress, old)
 }
 
 /// A handle that no filter of our priority has.
@@ -171,29 +184,32 @@ fn free_handle(filters: &[Attached]) -> u32 {
     (1..u32::MAX).find(|handle| !taken(*handle)).unwrap_or(1)
 }
 
-/// Detaches what is ours and has a name that begins so from TC ingress of this interface; false if there
-/// was nothing. [`PREFIX`](crate::sys::PREFIX) means all that is ours.
+/// Detaches what is ours and has a name that begins so from TC ingress and egress of this interface; false
+/// if there was nothing. [`PREFIX`](crate::sys::PREFIX) means all that is ours.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn detach_tc(netlink: &mut Netlink, interface: u32, name: &str) -> Result<bool> {
-    let attached = tc(netlink, interface)?;
     let mut any = false;
-    let ours = attached.iter().filter(|attached| attached.is_ours());
-    for old in ours.filter(|old| old.name.starts_with(name)) {
-        remove(netlink, interface, old)?;
-        any = true;
+    for side in [Side::Ingress, Side::Egress] {
+        let attached = tc_at(netlink, interface, side)?;
+        let ours = attached.iter().filter(|attached| attached.is_ours());
+        for old in ours.filter(|old| old.name.starts_with(name)) {
+            remove(netlink, interface, side, old)?;
+            any = true;
+        }
     }
     Ok(any)
 }
 
-fn remove(netlink: &mut Netlink, interface: u32, old: &Attached) -> Result<()> {
+fn remove(netlink: &mut Netlink, interface: u32, side: Side, old: &Attached) -> Result<()> {
     if let Mode::Filter(filter) = &old.mode {
-        return clsact::delete(netlink, interface, filter);
+        return clsact::delete(netlink, interface, side, filter);
     }
     let program = Program::from_id(old.id)?;
-    detach_tcx(interface, program.fd()).map_err(Error::system(format!(
-        "detaching program {} from TC ingress of interface {interface}",
+    let detached = detach_tcx(interface, side == Side::Egress, program.fd());
+    detached.map_err(Error::system(format!(
+        "detaching program {} from {side} of interface {interface}",
         old.name
     )))
 }

@@ -31,6 +31,8 @@ enum Step<'a> {
     Set { name: &'a str, from: i32, to: i32 },
     Unwrap { interface: &'a str },
     StopUnwrapping { interface: &'a str },
+    Clamp { interface: &'a str },
+    StopClamping { interface: &'a str },
     Add { vip: IpAddr },
     Delete { vip: IpAddr },
 }
@@ -44,6 +46,8 @@ fn step(change: &Change) -> Step<'_> {
         },
         Change::Unwrap { interface, .. } => Step::Unwrap { interface },
         Change::StopUnwrapping(interface) => Step::StopUnwrapping { interface },
+        Change::Clamp { interface, .. } => Step::Clamp { interface },
+        Change::StopClamping(interface) => Step::StopClamping { interface },
         Change::Add(vip) => Step::Add { vip: *vip },
         Change::Delete(vip) => Step::Delete { vip: *vip },
     }
@@ -55,6 +59,13 @@ fn done(change: &Change) -> String {
         Change::Set { name, from, to } => format!("{name} is {to}, was {from}"),
         Change::Unwrap { interface, .. } => format!("{interface} unwraps tunnels"),
         Change::StopUnwrapping(interface) => format!("{interface} unwraps tunnels no more"),
+        Change::Clamp { interface, vips } => {
+            let most = vips.values().max().copied().unwrap_or_default();
+            format!("{interface} lets TCP announce segments of {most} bytes at most")
+        }
+        Change::StopClamping(interface) => {
+            format!("{interface} lets TCP announce what segments it likes")
+        }
         Change::Add(vip) => format!("{LOOPBACK} has {vip}"),
         Change::Delete(vip) => format!("{LOOPBACK} has {vip} no more"),
     }
@@ -68,6 +79,12 @@ fn missing(change: &Change) -> String {
             format!("{interface} does not unwrap tunnels for all of these addresses")
         }
         Change::StopUnwrapping(interface) => format!("{interface} unwraps tunnels"),
+        Change::Clamp { interface, .. } => {
+            format!(
+                "{interface} lets TCP announce segments that do not fit for all of these addresses"
+            )
+        }
+        Change::StopClamping(interface) => format!("{interface} clamps segments"),
         Change::Add(vip) => format!("{LOOPBACK} has no {vip}"),
         Change::Delete(vip) => format!("{LOOPBACK} has {vip}"),
     }
