@@ -67,6 +67,18 @@ _plimsoll() {
             plimsoll,weight)
                 cmd="plimsoll__subcmd__weight"
                 ;;
+            plimsoll__subcmd__demo,dr)
+                cmd="plimsoll__subcmd__demo__subcmd__dr"
+                ;;
+            plimsoll__subcmd__demo,help)
+                cmd="plimsoll__subcmd__demo__subcmd__help"
+                ;;
+            plimsoll__subcmd__demo__subcmd__help,dr)
+                cmd="plimsoll__subcmd__demo__subcmd__help__subcmd__dr"
+                ;;
+            plimsoll__subcmd__demo__subcmd__help,help)
+                cmd="plimsoll__subcmd__demo__subcmd__help__subcmd__help"
+                ;;
             plimsoll__subcmd__help,check)
                 cmd="plimsoll__subcmd__help__subcmd__check"
                 ;;
@@ -118,6 +130,9 @@ _plimsoll() {
             plimsoll__subcmd__help,weight)
                 cmd="plimsoll__subcmd__help__subcmd__weight"
                 ;;
+            plimsoll__subcmd__help__subcmd__demo,dr)
+                cmd="plimsoll__subcmd__help__subcmd__demo__subcmd__dr"
+                ;;
             *)
                 ;;
         esac
@@ -167,7 +182,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__demo)
-            opts="-h -V --requests --listen --instances --help --version"
+            opts="-h -V --requests --listen --instances --help --version dr help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -211,6 +226,70 @@ _plimsoll() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__demo__subcmd__dr)
+            opts="-h -V --requests --namespaces --containers --name --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --requests)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__demo__subcmd__help)
+            opts="dr help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__demo__subcmd__help__subcmd__dr)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__demo__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -395,7 +474,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__help__subcmd__demo)
-            opts=""
+            opts="dr"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -411,6 +490,20 @@ _plimsoll() {
         plimsoll__subcmd__help__subcmd__demo__subcmd__server)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__help__subcmd__demo__subcmd__dr)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

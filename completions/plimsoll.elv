@@ -48,6 +48,26 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
             cand -V 'Print version'
             cand --version 'Print version'
+            cand dr 'See layer 4 in the kernel work: a client, a director that forwards by direct routing, three nodes'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'plimsoll;demo;dr'= {
+            cand --requests 'Send so many requests, print the table, and end'
+            cand --name 'What the names of everything that is made begin with; demos of different names run side by side'
+            cand --namespaces 'In network namespaces, also where Docker runs'
+            cand --containers 'In containers of the local engine ($DOCKER_HOST, else /var/run/docker.sock), or not at all'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'plimsoll;demo;help'= {
+            cand dr 'See layer 4 in the kernel work: a client, a director that forwards by direct routing, three nodes'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'plimsoll;demo;help;dr'= {
+        }
+        &'plimsoll;demo;help;help'= {
         }
         &'plimsoll;run'= {
             cand -c 'Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]'
@@ -214,6 +234,9 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand help 'Print this message or the help of the given subcommand(s)'
         }
         &'plimsoll;help;demo'= {
+            cand dr 'See layer 4 in the kernel work: a client, a director that forwards by direct routing, three nodes'
+        }
+        &'plimsoll;help;demo;dr'= {
         }
         &'plimsoll;help;run'= {
         }

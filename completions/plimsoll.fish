@@ -43,11 +43,21 @@ complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "demo-server" -d '
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "man" -d 'Write the manual pages into a folder'
 complete -c plimsoll -n "__fish_plimsoll_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -l requests -d 'Send so many requests, print the table, and end' -r
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -l listen -d 'Where the balancer listens [default: a free port of 127.0.0.1]' -r
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -l instances -d 'How many servers, 1 to 9' -r
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and not __fish_seen_subcommand_from dr help" -l requests -d 'Send so many requests, print the table, and end' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and not __fish_seen_subcommand_from dr help" -l listen -d 'Where the balancer listens [default: a free port of 127.0.0.1]' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and not __fish_seen_subcommand_from dr help" -l instances -d 'How many servers, 1 to 9' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and not __fish_seen_subcommand_from dr help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and not __fish_seen_subcommand_from dr help" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and not __fish_seen_subcommand_from dr help" -f -a "dr" -d 'See layer 4 in the kernel work: a client, a director that forwards by direct routing, three nodes'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and not __fish_seen_subcommand_from dr help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and __fish_seen_subcommand_from dr" -l requests -d 'Send so many requests, print the table, and end' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and __fish_seen_subcommand_from dr" -l name -d 'What the names of everything that is made begin with; demos of different names run side by side' -r
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and __fish_seen_subcommand_from dr" -l namespaces -d 'In network namespaces, also where Docker runs'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and __fish_seen_subcommand_from dr" -l containers -d 'In containers of the local engine ($DOCKER_HOST, else /var/run/docker.sock), or not at all'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and __fish_seen_subcommand_from dr" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and __fish_seen_subcommand_from dr" -s V -l version -d 'Print version'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and __fish_seen_subcommand_from help" -f -a "dr" -d 'See layer 4 in the kernel work: a client, a director that forwards by direct routing, three nodes'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand demo; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -s c -l config -d 'Configuration file [default: /etc/plimsoll/plimsoll.toml, if it is there]' -r -F
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l docker -d 'Balance the containers of this engine, unix:///PATH or tcp://HOST:PORT [default without a configuration: $DOCKER_HOST, else /var/run/docker.sock]' -r
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand run" -l listen -d 'Where HTTP services of containers and links listen that do not say it themselves: PORT or ADDR:PORT; `*` is any address [default: *:80]' -r
@@ -150,3 +160,4 @@ complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_s
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight maintain explain flows healthcheck node docker-proxy demo-server completions man help" -f -a "completions" -d 'Print completions for a shell'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight maintain explain flows healthcheck node docker-proxy demo-server completions man help" -f -a "man" -d 'Write the manual pages into a folder'
 complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and not __fish_seen_subcommand_from demo run check status drain ready weight maintain explain flows healthcheck node docker-proxy demo-server completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c plimsoll -n "__fish_plimsoll_using_subcommand help; and __fish_seen_subcommand_from demo" -f -a "dr" -d 'See layer 4 in the kernel work: a client, a director that forwards by direct routing, three nodes'

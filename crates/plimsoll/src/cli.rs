@@ -20,6 +20,7 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   plimsoll demo                                  see it work; needs nothing
+  sudo plimsoll demo dr                          see layer 4 in the kernel work
   plimsoll check plimsoll.toml                   is this configuration valid?
   plimsoll run                                   balance the containers of the local Docker Engine
   plimsoll run --config plimsoll.toml            balance what a file says

@@ -41,16 +41,18 @@ impl Man {
         let mut whole = Cli::command().disable_help_subcommand(true);
         // Gives the commands below it their full names.
         whole.build();
-        let below = whole
-            .get_subcommands()
-            .filter(|command| !command.is_hide_set());
-        for command in std::iter::once(&whole).chain(below) {
-            let source = concat!("plimsoll ", env!("CARGO_PKG_VERSION"));
-            let page = clap_mangen::Man::new(command.clone()).source(source);
-            page.generate_to(&self.folder).map_err(|why: io::Error| {
-                Error::Failed(format!("{}: {why}", self.folder.display()))
-            })?;
-        }
-        Ok(())
+        self.write(&whole)
+    }
+
+    /// Writes the page of a command and those of all below it.
+    fn write(&self, command: &clap::Command) -> Result<(), Error> {
+        let source = concat!("plimsoll ", env!("CARGO_PKG_VERSION"));
+        let page = clap_mangen::Man::new(command.clone()).source(source);
+        page.generate_to(&self.folder)
+            .map_err(|why: io::Error| Error::Failed(format!("{}: {why}", self.folder.display())))?;
+        let below = command.get_subcommands().filter(|c| !c.is_hide_set());
+        below
+            .into_iter()
+            .try_for_each(|command| self.write(command))
     }
 }

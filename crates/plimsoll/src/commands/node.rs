@@ -88,7 +88,7 @@ pub(crate) struct Node {
 }
 
 /// Reads an address that can be a VIP.
-fn vip(text: &str) -> Result<IpAddr, String> {
+pub(super) fn vip(text: &str) -> Result<IpAddr, String> {
     let expected = "expected an address such as 192.0.2.1 or 2001:db8::1";
     let ip: IpAddr = text
         .parse()

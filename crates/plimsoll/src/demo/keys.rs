@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_admin::{Ask, Done};
 use plimsoll_control::Command;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::NAME;
-use super::instance::{Instance, Mode};
+use super::site::Mode;
 
-/// An instance that is drained before it stops has so long.
+/// An instance that is drained before it stops has so long, and one that is started to be ready.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Between two looks at whether it is drained.
 const LOOK: Duration = Duration::from_millis(20);
@@ -42,98 +40,115 @@ impl Action {
     }
 }
 
+/// What the balancer knows of an instance.
+pub(super) struct Known {
+    pub(super) state: String,
+    pub(super) weight: u32,
+    pub(super) active: u64,
+}
+
+/// Instances by their numbers, and the balancer in front of them.
+pub(super) trait Stage: Send + Sync + 'static {
+    /// What an instance is called.
+    fn name(&self, at: usize) -> &'static str;
+
+    /// Makes an instance do this, and waits until it does; what there is to say of it beside that.
+    fn set(
+        &self,
+        at: usize,
+        mode: Mode,
+    ) -> impl Future<Output = Result<&'static str, String>> + Send;
+
+    /// What the balancer knows of an instance; none when it has ended.
+    fn known(&self, at: usize) -> impl Future<Output = Option<Known>> + Send;
+
+    /// Tells the balancer to do this with an instance; its state and weight then; none when it has ended.
+    fn command(
+        &self,
+        at: usize,
+        command: Command,
+    ) -> impl Future<Output = Option<(String, u32)>> + Send;
+}
+
 /// Does it, and says what was done.
-pub(super) async fn act(
+pub(super) async fn act<S: Stage>(
     action: Action,
-    instance: Arc<Instance>,
-    asks: mpsc::Sender<Ask>,
+    stage: Arc<S>,
+    at: usize,
     say: mpsc::Sender<String>,
 ) {
     let told = match action {
-        Action::Stop => stop(&instance, &asks).await,
-        Action::Kill => {
-            instance.set(Mode::Killed).await;
-            Some("killed: connections reset, nothing listens".to_owned())
-        }
-        Action::Restart => {
-            instance.set(Mode::Running).await;
-            let taken = command(&instance, &asks, Command::Ready).await;
-            taken.map(|_| "started, and ready".to_owned())
-        }
-        Action::DrainOrReady => drain_or_ready(&instance, &asks).await,
-        Action::Heavier | Action::Lighter => weigh(action, &instance, &asks).await,
+        Action::Stop => stop(&*stage, at).await,
+        Action::Kill => told(stage.set(at, Mode::Killed).await, "killed"),
+        Action::Restart => restart(&*stage, at).await,
+        Action::DrainOrReady => drain_or_ready(&*stage, at).await,
+        Action::Heavier | Action::Lighter => weigh(action, &*stage, at).await,
     };
-    if let Some(told) = told {
-        // The view may have ended.
-        let _ = say.send(format!("{}: {told}", instance.name)).await;
+    let told = told.unwrap_or_else(|| "the balancer does not answer".into());
+    // The view may have ended.
+    let _ = say.send(format!("{}: {told}", stage.name(at))).await;
+}
+
+/// What is said of what was done with an instance.
+fn told(set: Result<&'static str, String>, what: &str) -> Option<String> {
+    Some(match set {
+        Ok("") => what.to_owned(),
+        Ok(more) => format!("{what}: {more}"),
+        Err(why) => format!("failed: {why}"),
+    })
+}
+
+async fn restart(stage: &impl Stage, at: usize) -> Option<String> {
+    let set = stage.set(at, Mode::Running).await;
+    if set.is_ok() {
+        stage.command(at, Command::Ready).await?;
+        until_ready(stage, at).await?;
+    }
+    told(set, "started, and ready")
+}
+
+/// Waits for checks, where there are some, to find that it is there; its state then.
+async fn until_ready(stage: &impl Stage, at: usize) -> Option<String> {
+    let started = Instant::now();
+    loop {
+        let state = stage.known(at).await?.state;
+        if state == "ready" || started.elapsed() >= DRAIN {
+            return Some(state);
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
 /// What a deploy does: drain, wait until nothing is in flight, stop.
-async fn stop(instance: &Instance, asks: &mpsc::Sender<Ask>) -> Option<String> {
-    command(instance, asks, Command::Drain).await?;
+async fn stop(stage: &impl Stage, at: usize) -> Option<String> {
+    stage.command(at, Command::Drain).await?;
     let started = Instant::now();
-    while backend(instance, asks).await?.active > 0 && started.elapsed() < DRAIN {
+    while stage.known(at).await?.active > 0 && started.elapsed() < DRAIN {
         tokio::time::sleep(LOOK).await;
     }
     let took = started.elapsed().as_millis();
-    instance.set(Mode::Stopped).await;
-    Some(format!("drained in {took} ms, then stopped"))
+    let set = stage.set(at, Mode::Stopped).await;
+    told(set, &format!("drained in {took} ms, then stopped"))
 }
 
-async fn drain_or_ready(instance: &Instance, asks: &mpsc::Sender<Ask>) -> Option<String> {
-    let state = backend(instance, asks).await?.state;
-    let wanted = match state.as_str() {
+async fn drain_or_ready(stage: &impl Stage, at: usize) -> Option<String> {
+    let wanted = match stage.known(at).await?.state.as_str() {
         "ready" => Command::Drain,
         _ => Command::Ready,
     };
-    let done = command(instance, asks, wanted).await?;
-    Some(match done.state.as_str() {
+    let (state, _) = stage.command(at, wanted).await?;
+    Some(match state.as_str() {
         "draining" => "draining: gets nothing new".into(),
-        state => format!("{state} again"),
+        _ => format!("{} again", until_ready(stage, at).await?),
     })
 }
 
-async fn weigh(action: Action, instance: &Instance, asks: &mpsc::Sender<Ask>) -> Option<String> {
-    let now = backend(instance, asks).await?.weight;
+async fn weigh(action: Action, stage: &impl Stage, at: usize) -> Option<String> {
+    let now = stage.known(at).await?.weight;
     let weight = match action {
         Action::Heavier => now.saturating_add(1).min(MAX_WEIGHT),
         _ => now.saturating_sub(1),
     };
-    let done = command(instance, asks, Command::Weight(Some(weight))).await?;
-    Some(format!("weight {}", done.weight))
-}
-
-/// What the balancer knows of an instance.
-struct Known {
-    state: String,
-    weight: u32,
-    active: u64,
-}
-
-/// None when the daemon has ended.
-async fn backend(instance: &Instance, asks: &mpsc::Sender<Ask>) -> Option<Known> {
-    let (reply, answer) = oneshot::channel();
-    asks.send(Ask::Status(reply)).await.ok()?;
-    let services = answer.await.ok()?.status.services;
-    let mut backends = services.into_iter().flat_map(|service| service.backends);
-    let backend = backends.find(|backend| backend.name == instance.name)?;
-    Some(Known {
-        state: backend.state,
-        weight: backend.weight,
-        active: backend.counters.active,
-    })
-}
-
-/// None when the daemon has ended.
-async fn command(instance: &Instance, asks: &mpsc::Sender<Ask>, command: Command) -> Option<Done> {
-    let (reply, answer) = oneshot::channel();
-    let ask = Ask::Command {
-        service: NAME.into(),
-        backend: instance.addr.to_string(),
-        command,
-        reply,
-    };
-    asks.send(ask).await.ok()?;
-    answer.await.ok()?.ok()
+    let (_, weight) = stage.command(at, Command::Weight(Some(weight))).await?;
+    Some(format!("weight {weight}"))
 }

@@ -1,18 +1,18 @@
 //! The live view: load runs, keys act, a picture five times a second.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plimsoll_control::status::BackendStatus;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Scene;
-use super::instance::Mode;
-use super::keys::{Action, act};
-use super::load::keep_sending;
+use super::keys::{Action, Stage, act};
+use super::load::{Load, keep_sending};
+use super::site::Mode;
 use super::terminal::Terminal;
 use super::view::{self, Moment, Row};
-use crate::daemon::Daemon;
 use crate::error::Error;
 use crate::out;
 use crate::table::Paint;
@@ -52,31 +52,61 @@ impl Stop {
     }
 }
 
-/// Runs until a key or a signal ends it.
-pub(super) async fn run(daemon: &mut Daemon, scene: &Scene) -> Result<(), Error> {
-    let mut stop = Stop::new()?;
+/// What the live view shows, and its keys act on.
+pub(super) trait Play {
+    type Stage: Stage;
+
+    /// What stands above the picture: words, a place to go to, and words again.
+    fn title(&self) -> [&str; 3];
+
+    /// What is printed first where there is no terminal.
+    fn opening(&self) -> String;
+
+    /// What the keys act on.
+    fn stage(&self) -> &Arc<Self::Stage>;
+
+    /// What each instance is told to do, and how much it answered.
+    fn instances(&self) -> Vec<(&'static str, Mode, u64)>;
+
+    /// What the balancer says of its backends.
+    fn backends(&self) -> Vec<BackendStatus>;
+
+    /// What there is to say below the picture, for people: a name and a figure each.
+    fn figures(&self) -> Vec<(&'static str, u64)>;
+
+    /// What sends requests, and where.
+    fn load(&self) -> (&Arc<Load>, &tokio::runtime::Handle);
+
+    /// Goes on with what else has to be done. It may be dropped at any time.
+    async fn turn(&mut self);
+}
+
+/// Runs until a key or a signal ends it, then prints who answered.
+pub(super) async fn run(play: &mut impl Play, stop: &mut Stop) -> Result<(), Error> {
     let mut terminal = Terminal::take()?;
     let mut keys = terminal.as_ref().and_then(Terminal::keys);
     let (say, mut said) = mpsc::channel(WAITING);
-    let sending = keep_sending(&scene.load, &scene.world);
+    let (load, world) = play.load();
+    let load = load.clone();
+    let sending = keep_sending(&load, world);
     let mut ticks = interval(if terminal.is_some() { PICTURE } else { LINE });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut view = Live::new(scene, keys.is_some());
+    let mut view = Live::new(keys.is_some());
     if terminal.is_none() {
-        out::print(&format!("balances {}\n", scene.url))?;
+        out::print(&play.opening())?;
     }
     loop {
         tokio::select! {
-            () = daemon.turn() => continue,
+            () = play.turn() => continue,
             () = stop.wait() => break,
             key = key(&mut keys) => match key {
                 b'q' | b'Q' | 0x03 | 0x04 => break,
-                key => view.key(key, &say),
+                key => view.key(key, play, &say),
             },
             Some(told) = said.recv() => view.note = told,
             _ = ticks.tick() => {}
         }
-        let moment = view.moment(daemon);
+        let moment = view.moment(play);
         match &mut terminal {
             Some(terminal) => terminal.draw(&view::picture(&moment, Paint(out::has_colour())))?,
             None => out::print(&view::line(&moment))?,
@@ -85,8 +115,7 @@ pub(super) async fn run(daemon: &mut Daemon, scene: &Scene) -> Result<(), Error>
     // The load ends first: no request fails because the balancer does.
     drop(sending);
     drop(terminal);
-    let tally = scene.load.tally();
-    out::print(&view::table(&tally))
+    out::print(&view::table(&load.tally(), &play.figures()))
 }
 
 /// The next key; never if there are none.
@@ -104,8 +133,7 @@ async fn key(keys: &mut Option<mpsc::Receiver<u8>>) -> u8 {
     }
 }
 
-struct Live<'a> {
-    scene: &'a Scene,
+struct Live {
     started: Instant,
     selected: usize,
     keys: bool,
@@ -114,10 +142,9 @@ struct Live<'a> {
     history: Vec<(Instant, Vec<u64>)>,
 }
 
-impl<'a> Live<'a> {
-    fn new(scene: &'a Scene, keys: bool) -> Self {
+impl Live {
+    fn new(keys: bool) -> Self {
         Self {
-            scene,
             started: Instant::now(),
             selected: 0,
             keys,
@@ -126,25 +153,24 @@ impl<'a> Live<'a> {
         }
     }
 
-    fn key(&mut self, key: u8, say: &mpsc::Sender<String>) {
+    fn key(&mut self, key: u8, play: &impl Play, say: &mpsc::Sender<String>) {
+        let instances = play.instances().len();
         if key.is_ascii_digit() {
             let at = usize::from(key - b'0');
-            if (1..=self.scene.instances.len()).contains(&at) {
+            if (1..=instances).contains(&at) {
                 self.selected = at - 1;
             }
-            return;
-        }
-        let instance = self.scene.instances.get(self.selected);
-        if let (Some(action), Some(instance)) = (Action::of(key), instance) {
-            let asks = self.scene.handle.asks.clone();
-            tokio::spawn(act(action, instance.clone(), asks, say.clone()));
+        } else if let Some(action) = Action::of(key) {
+            let stage = play.stage().clone();
+            tokio::spawn(act(action, stage, self.selected, say.clone()));
         }
     }
 
-    fn moment(&mut self, daemon: &Daemon) -> Moment {
+    fn moment(&mut self, play: &impl Play) -> Moment {
         let now = Instant::now();
-        let answered: Vec<u64> = self.scene.instances.iter().map(|i| i.answered()).collect();
-        self.history.push((now, answered.clone()));
+        let instances = play.instances();
+        let answered: Vec<u64> = instances.iter().map(|(_, _, n)| *n).collect();
+        self.history.push((now, answered));
         // One older than the window stays, to count from.
         while let Some((second, _)) = self.history.get(1)
             && now.duration_since(*second) >= WINDOW
@@ -153,24 +179,17 @@ impl<'a> Live<'a> {
         }
         let (then, before) = self.history.first().cloned().unwrap_or((now, Vec::new()));
         let seconds = now.duration_since(then).as_secs_f64();
-        let services = daemon.report().status.services;
-        let known: Vec<_> = services
+        let known = play.backends();
+        let rows = instances
             .into_iter()
-            .flat_map(|service| service.backends)
-            .collect();
-        let rows = self
-            .scene
-            .instances
-            .iter()
             .enumerate()
-            .map(|(at, instance)| {
-                let backend = known.iter().find(|backend| backend.name == instance.name);
-                let total = answered.get(at).copied().unwrap_or(0);
+            .map(|(at, (name, mode, total))| {
+                let backend = known.iter().find(|backend| backend.name == name);
                 let grown = total - before.get(at).copied().unwrap_or(total).min(total);
                 Row {
-                    name: instance.name,
+                    name,
                     selected: self.keys && at == self.selected,
-                    life: match instance.mode() {
+                    life: match mode {
                         Mode::Running => "running",
                         Mode::Stopped => "stopped",
                         Mode::Killed => "killed",
@@ -188,10 +207,11 @@ impl<'a> Live<'a> {
                 }
             });
         Moment {
-            url: self.scene.url.clone(),
+            title: play.title().map(str::to_owned),
             elapsed: now.duration_since(self.started),
             rows: rows.collect(),
-            tally: self.scene.load.tally(),
+            tally: play.load().0.tally(),
+            figures: play.figures(),
             keys: self.keys,
             note: self.note.clone(),
         }

@@ -26,10 +26,13 @@ pub(super) struct Row {
 /// All that is shown of one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Moment {
-    pub(super) url: String,
+    /// What stands above: words, a place to go to, and words again.
+    pub(super) title: [String; 3],
     pub(super) elapsed: Duration,
     pub(super) rows: Vec<Row>,
     pub(super) tally: Tally,
+    /// What was counted beside requests.
+    pub(super) figures: Vec<(&'static str, u64)>,
     pub(super) keys: bool,
     /// What was done last.
     pub(super) note: String,
@@ -86,21 +89,26 @@ pub(super) fn picture(moment: &Moment, paint: Paint) -> String {
         0 => paint.text(Colour::Green, "failed: 0"),
         n => paint.text(Colour::Red, &format!("failed: {n}")),
     };
+    let [before, place, after] = &moment.title;
     let mut text = String::new();
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(
         text,
-        "\n  plimsoll demo: open {}, or curl it again and again\n",
-        paint.text(Colour::Bold, &moment.url)
+        "\n  {before}{}{after}\n",
+        paint.text(Colour::Bold, place)
     );
     text.push_str(&table.render("  ", paint));
     let _ = writeln!(
         text,
-        "\n  load: {:.0} requests/s for {}   answered: {}   {failed}",
+        "\n  load: {:.0} requests/s for {}   answered: {}   {failed}{}",
         moment.rate(),
         span(moment.elapsed.as_secs_f64()),
         tally.answered(),
+        again(tally),
     );
+    for (name, count) in &moment.figures {
+        let _ = writeln!(text, "  {name}: {count}");
+    }
     if let Some(why) = &tally.why {
         let _ = writeln!(text, "  last failure: {}", paint.text(Colour::Red, why));
     }
@@ -124,32 +132,58 @@ pub(super) fn line(moment: &Moment) -> String {
     }
     let _ = writeln!(
         text,
-        "  {:.0}/s  answered {}  failed {}",
+        "  {:.0}/s  answered {}  failed {}{}",
         moment.rate(),
         moment.tally.answered(),
-        moment.tally.failed
+        moment.tally.failed,
+        again(&moment.tally),
     );
     text
 }
 
-/// Who answered how many requests.
-pub(super) fn table(tally: &Tally) -> String {
-    let mut table = Table::new(&[
+/// How many were sent again, where that happens.
+fn again(tally: &Tally) -> String {
+    match tally.again {
+        0 => String::new(),
+        n => format!("   sent again: {n}"),
+    }
+}
+
+/// Who answered how many requests, and what else was counted.
+pub(super) fn table(tally: &Tally, figures: &[(&str, u64)]) -> String {
+    let sees = tally.saw.iter().any(Option::is_some);
+    let mut columns = vec![
         ("INSTANCE", Side::Left),
         ("REQUESTS", Side::Right),
         ("SHARE", Side::Right),
-    ]);
+    ];
+    if sees {
+        columns.push(("SAW THE CLIENT AS", Side::Left));
+    }
+    let mut table = Table::new(&columns);
     let all = tally.answered();
     let share = |n: u64| format!("{:.1} %", n as f64 * 100.0 / all.max(1) as f64);
-    for (name, n) in &tally.by_instance {
-        let cells = [(*name).to_owned(), n.to_string(), share(*n)];
-        table.row(cells.map(|cell| (cell, Colour::None)).into());
+    for (at, (name, n)) in tally.by_instance.iter().enumerate() {
+        let mut cells = vec![(*name).to_owned(), n.to_string(), share(*n)];
+        if sees {
+            let saw = tally.saw.get(at).copied().flatten();
+            cells.push(saw.map_or_else(|| "-".to_owned(), |ip| ip.to_string()));
+        }
+        table.row(cells.into_iter().map(|cell| (cell, Colour::None)).collect());
     }
-    format!(
-        "{}{all} answered, {} failed\n",
+    let mut text = format!(
+        "{}{all} answered, {} failed",
         table.render("", Paint(false)),
         tally.failed
-    )
+    );
+    if tally.again > 0 {
+        let _ = write!(text, ", {} sent again", tally.again);
+    }
+    text.push('\n');
+    for (name, count) in figures {
+        let _ = writeln!(text, "{name}: {count}");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -172,14 +206,14 @@ mod tests {
             ..Row::default()
         };
         Moment {
-            url: "http://127.0.0.1:1/".into(),
+            title: ["open ", "http://127.0.0.1:1/", ""].map(str::to_owned),
             elapsed: Duration::from_secs(61),
             rows: vec![row("one", 300.0, "ready"), row("two", 0.0, "draining")],
             tally: Tally {
                 by_instance: vec![("one", 150), ("two", 50)],
-                failed: 0,
-                why: None,
+                ..Tally::default()
             },
+            figures: vec![("through the director", 0)],
             keys: true,
             note: "two: draining".into(),
         }
@@ -189,7 +223,8 @@ mod tests {
     fn a_picture_shows_who_answers_and_why_not() {
         let picture = picture(&moment(), Paint(false));
         for part in [
-            "http://127.0.0.1:1/",
+            "open http://127.0.0.1:1/",
+            "through the director: 0",
             &"█".repeat(24),
             "drained by an admin",
             "load: 300 requests/s for 1m1s   answered: 200   failed: 0",
@@ -202,12 +237,28 @@ mod tests {
 
     #[test]
     fn a_table_shows_shares() {
-        let table = table(&moment().tally);
+        let table = table(&moment().tally, &[]);
         assert_eq!(
             table,
             "INSTANCE  REQUESTS   SHARE\none            150  75.0 %\ntwo             50  25.0 %\n\
              200 answered, 0 failed\n"
         );
         assert!(line(&moment()).starts_with("  61s  one 100 (ready)  two 100 (draining)  300/s"));
+    }
+
+    #[test]
+    fn a_table_tells_what_instances_saw() {
+        let tally = Tally {
+            saw: vec![Some("10.83.0.2".parse().unwrap()), None],
+            again: 2,
+            ..moment().tally
+        };
+        let table = table(&tally, &[("packets", 7)]);
+        for part in [
+            "one            150  75.0 %  10.83.0.2\n",
+            "200 answered, 0 failed, 2 sent again\npackets: 7\n",
+        ] {
+            assert!(table.contains(part), "{part} in\n{table}");
+        }
     }
 }

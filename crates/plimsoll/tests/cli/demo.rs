@@ -1,16 +1,13 @@
 //! `demo`.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use plimsoll_testkit::{Port, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::tcgetattr;
 
+use crate::pty::Pty;
 use crate::{BINARY, SOON, plimsoll};
 
 #[test]
@@ -105,75 +102,17 @@ fn without_a_terminal_it_prints_lines_until_told_to_stop() {
     );
 }
 
-/// A terminal of which this end is ours.
-struct Pty {
-    ours: File,
-    theirs: OwnedFd,
-    seen: std::sync::mpsc::Receiver<Vec<u8>>,
-    text: String,
-}
-
-impl Pty {
-    fn open() -> Self {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&ours).unwrap();
-        unlockpt(&ours).unwrap();
-        let name = ptsname(&ours, Vec::new()).unwrap();
-        let theirs = File::options()
-            .read(true)
-            .write(true)
-            .open(name.to_str().unwrap())
-            .unwrap();
-        let ours = File::from(ours);
-        let (sender, seen) = std::sync::mpsc::channel();
-        let mut reader = ours.try_clone().unwrap();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            // Fails once nobody has the other end any more.
-            while let Ok(n) = reader.read(&mut bytes) {
-                if n == 0 || sender.send(bytes[..n].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self {
-            ours,
-            theirs: theirs.into(),
-            seen,
-            text: String::new(),
-        }
-    }
-
-    fn key(&mut self, key: &str) {
-        self.text.clear();
-        self.ours.write_all(key.as_bytes()).unwrap();
-    }
-
-    /// Waits until this is shown, since the last key.
-    fn until(&mut self, wanted: &str) {
-        let until = Instant::now() + SOON;
-        while !self.text.contains(wanted) {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.seen.recv_timeout(left) {
-                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("{wanted:?} is not shown:\n{}", self.text),
-            }
-        }
-    }
-}
-
 #[test]
 fn keys_act_and_the_terminal_is_put_back() {
     let mut pty = Pty::open();
     let before = tcgetattr(&pty.theirs).unwrap();
-    let end = || Stdio::from(pty.theirs.try_clone().unwrap());
     let mut child = Command::new(BINARY)
         .arg("demo")
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
-        .stdin(end())
-        .stdout(end())
-        .stderr(end())
+        .stdin(pty.end())
+        .stdout(pty.end())
+        .stderr(pty.end())
         .spawn()
         .unwrap();
     pty.until("requests/s");
@@ -212,13 +151,12 @@ fn keys_act_and_the_terminal_is_put_back() {
 #[test]
 fn a_killed_instance_is_taken_out_and_q_ends() {
     let mut pty = Pty::open();
-    let end = || Stdio::from(pty.theirs.try_clone().unwrap());
     let mut child = Command::new(BINARY)
         .arg("demo")
         .env("TERM", "xterm")
-        .stdin(end())
-        .stdout(end())
-        .stderr(end())
+        .stdin(pty.end())
+        .stdout(pty.end())
+        .stderr(pty.end())
         .spawn()
         .unwrap();
     pty.until("requests/s");

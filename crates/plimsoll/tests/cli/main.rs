@@ -19,6 +19,7 @@ mod generated;
 mod healthcheck;
 mod looking;
 mod node;
+mod pty;
 mod run;
 mod stats;
 mod stopping;

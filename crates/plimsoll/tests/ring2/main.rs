@@ -17,6 +17,7 @@ mod churn;
 mod clients;
 mod config;
 mod curl;
+mod demo;
 mod descriptors;
 mod faults;
 mod file;
@@ -34,6 +35,8 @@ mod node;
 mod packed;
 mod packets;
 mod proxied;
+#[path = "../cli/pty.rs"]
+mod pty;
 mod schedulers;
 mod sockets;
 mod stage;

@@ -15,6 +15,7 @@
 mod away;
 mod broken;
 mod compose;
+mod demo;
 mod dock;
 mod health;
 mod inside;
@@ -24,6 +25,8 @@ mod looking;
 mod moves;
 mod node;
 mod packed;
+#[path = "../cli/pty.rs"]
+mod pty;
 mod readme;
 mod rolling;
 mod signals;
