@@ -3,6 +3,7 @@
 mod backends;
 mod latency;
 mod limits;
+mod packets;
 mod vips;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,7 @@ pub fn render(report: &Report) -> String {
     listens(&mut text, &report.status);
     vips::render(&mut text, &report.status);
     control(&mut text, &report.status);
+    packets::render(&mut text, &report.status);
     text.0
 }
 

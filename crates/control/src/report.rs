@@ -7,7 +7,8 @@ use plimsoll_model::{
     BackendAddr, Listen, Name, Origin, PlaneChoice, Precedence, Service, Subject,
 };
 use plimsoll_plane::{
-    AccessLogCounters, BackendCounters, Counters, ListenState, PlaneError, ServiceCounters,
+    AccessLogCounters, BackendCounters, Counters, ListenState, PacketCounters, PlaneError,
+    ServiceCounters,
 };
 
 use crate::control::{Control, Live};
@@ -24,6 +25,7 @@ struct Counted {
     access_log: AccessLogCounters,
     compress_memory: u64,
     workers: Vec<u64>,
+    packets: Option<PacketCounters>,
     services: HashMap<String, ServiceCounters>,
     listens: BTreeMap<Listen, ListenState>,
 }
@@ -36,6 +38,7 @@ impl From<Counters> for Counted {
             access_log: counters.access_log,
             compress_memory: counters.compress_memory,
             workers: counters.workers,
+            packets: counters.packets,
             services: services.map(|s| (s.name.clone(), s)).collect(),
             listens: listens.map(|l| (l.listen, l)).collect(),
         }
@@ -273,6 +276,7 @@ fn plane_status(now: Instant, lane: &Lane, counted: &Counted) -> PlaneStatus {
         access_log: counted.access_log,
         compress_memory: counted.compress_memory,
         workers: counted.workers.clone(),
+        packets: counted.packets.clone(),
         error: reconciler.read_error().map(ToString::to_string),
         failures: failures.collect(),
     }

@@ -2,7 +2,8 @@
 //! reads it. Times are seconds before the snapshot, with fractions.
 
 pub use plimsoll_plane::{
-    CompressionCounters, CookieCounters, LimitCounters, PersistenceCounters, QuotaCounters,
+    CompressionCounters, CookieCounters, LimitCounters, PacketCounters, PersistenceCounters,
+    QuotaCounters,
 };
 
 pub use plimsoll_plane::VipState;
@@ -362,6 +363,9 @@ pub struct PlaneStatus {
     /// Connections of clients that each of its workers has, in their order.
     #[serde(default)]
     pub workers: Vec<u64>,
+    /// What becomes of packets; none where none are looked at, or its programs are not loaded.
+    #[serde(default)]
+    pub packets: Option<PacketCounters>,
     /// What it failed to do and is asked again at every audit.
     pub failures: Vec<FailureStatus>,
 }

@@ -16,6 +16,7 @@ pub mod node;
 mod notes;
 mod on_demand;
 mod plane;
+mod reasons;
 pub mod sys;
 mod tell;
 mod write;

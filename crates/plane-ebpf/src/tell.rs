@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use plimsoll_model::{BackendAddr, Listen, Name, Ports};
 use plimsoll_plane::{
-    BackendCounters, Counters, Explanation, Flow, FlowFilter, FlowPage, ServiceCounters, Tuple,
+    BackendCounters, Counters, Explanation, Flow, FlowFilter, FlowPage, PacketCounters,
+    ServiceCounters, Tuple,
 };
 
 use crate::books::slot_of;
@@ -15,6 +16,7 @@ use crate::layout::{
     NEXTHOP_VALID, RESULT_FORWARDING_OFF, Sched, State, Traffic,
 };
 use crate::plane::{EbpfPlane, Entry};
+use crate::reasons::REASONS;
 use crate::sys::Result;
 
 /// Flows of a page, if nothing is said.
@@ -76,9 +78,31 @@ impl EbpfPlane {
                 ..ServiceCounters::default()
             }
         });
+        let services: Vec<_> = services.collect();
         Counters {
-            services: services.collect(),
+            packets: Some(self.count_packets()),
+            services,
             ..Counters::default()
+        }
+    }
+
+    fn count_packets(&self) -> PacketCounters {
+        let maps = &self.kernel.maps;
+        let noted = (0_u32..).zip(REASONS).map(|(index, name)| {
+            let counts: Vec<u64> = maps.on_each_cpu("reasons", &index).unwrap_or_default();
+            (name.to_owned(), counts.into_iter().sum())
+        });
+        let slots = self.entries.values().flat_map(|entry| entry.slots.values());
+        let flows = slots.map(|slot| {
+            let live: Option<layout::Live> = maps.get("lives", slot).ok().flatten();
+            live.map_or(0, |l| u64::from(l.active) + u64::from(l.inactive))
+        });
+        let room = |buckets: u32| u64::from(buckets) * layout::WAYS as u64;
+        PacketCounters {
+            noted: noted.collect(),
+            flows: flows.sum(),
+            room_v4: room(self.kernel.sizes.buckets4),
+            room_v6: room(self.kernel.sizes.buckets6),
         }
     }
 

@@ -14,8 +14,8 @@ pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
     AccessLogCounters, BackendCounters, CompressionCounters, CookieCounters, Counters, Event,
     Explanation, Flow, FlowFilter, FlowPage, ItemResult, LimitCounters, ListenState,
-    PersistenceCounters, PlaneError, QuotaCounters, ServiceCounters, Tuple, UdpCounters,
-    Unsupported,
+    PacketCounters, PersistenceCounters, PlaneError, QuotaCounters, ServiceCounters, Tuple,
+    UdpCounters, Unsupported,
 };
 
 use plimsoll_model::{Desired, Plan, Route, Service};

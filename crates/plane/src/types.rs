@@ -296,6 +296,19 @@ pub struct ListenState {
     pub lost: Vec<(&'static str, u64)>,
 }
 
+/// What a plane that looks at single packets counts of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketCounters {
+    /// Packets to VIPs that something is to be said of, by what it is: drops, and more.
+    pub noted: Vec<(String, u64)>,
+    /// Connections and sessions at backends that services have now.
+    pub flows: u64,
+    /// Flows over IPv4 that there is room for; one by NAT takes the room of two.
+    pub room_v4: u64,
+    /// The same over IPv6.
+    pub room_v6: u64,
+}
+
 /// Counts of a plane.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -310,6 +323,8 @@ pub struct Counters {
     /// Connections of clients that each of its workers has now, in their order; empty where a plane
     /// has no workers.
     pub workers: Vec<u64>,
+    /// What becomes of packets; none where none are looked at.
+    pub packets: Option<PacketCounters>,
 }
 
 /// Counts of an access log since the plane started.

@@ -108,6 +108,7 @@ impl ProxyPlane {
             }
         });
         Counters {
+            packets: None,
             services: services.collect(),
             listens: listens.collect(),
             access_log: AccessLogCounters {

@@ -409,6 +409,12 @@ fn tail(text: &mut String, status: &Status, paint: Paint) {
             count(plane.audits, "audit", "audits"),
             count(plane.repairs, "repair", "repairs"),
         );
+        let noted = plane.packets.iter().flat_map(|packets| &packets.noted);
+        let noted = noted.filter(|(_, count)| *count > 0);
+        let noted: Vec<String> = noted.map(|(why, count)| format!("{why} {count}")).collect();
+        if !noted.is_empty() {
+            let _ = writeln!(text, "  packets: {}", noted.join(", "));
+        }
         for problem in plane.error.iter().map(|e| visible(e)) {
             let _ = writeln!(text, "  {}", paint.text(Colour::Red, &problem));
         }

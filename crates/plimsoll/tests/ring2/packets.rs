@@ -124,6 +124,33 @@ async fn packets_go_on_without_the_daemon() {
     let backends = list(&counted["services"][0]["backends"]);
     let connections = |b: &serde_json::Value| b["counters"]["connections"].as_u64().unwrap();
     assert!(backends.iter().all(|b| connections(b) > 0), "{counted:#}");
+    let packets = |status: &serde_json::Value| {
+        let planes = list(&status["planes"]);
+        planes.iter().find(|plane| plane["name"] == "ebpf").unwrap()["packets"].clone()
+    };
+    assert!(
+        packets(&counted)["flows"].as_u64() >= Some(4),
+        "{counted:#}"
+    );
+    assert!(packets(&counted)["room_v4"].as_u64() >= Some(10_000));
+    // A port that nobody listens on.
+    let nobody = SocketAddr::new(vip().ip(), 9);
+    let strayed = ClientPlan {
+        reuse: Reuse::Never,
+        place: lab.place("client"),
+        ..ClientPlan::tcp(nobody)
+    };
+    let _ = Client::run(strayed, 1).await;
+    lb.until("it is counted", async || {
+        let noted = packets(&lb.status().await)["noted"].clone();
+        let all = list(&noted);
+        all.iter()
+            .any(|pair| pair[0] == "no-service" && pair[1].as_u64() >= Some(1))
+    })
+    .await;
+    let metrics = lb.0.admin_get("/metrics").await.unwrap().text();
+    let counted = "plimsoll_packets_noted_total{plane=\"ebpf\",reason=\"no-service\"} ";
+    assert!(metrics.contains(counted), "{metrics}");
     // Killed: packets go on, also those of connections that are new.
     lb.0.kill().unwrap();
     lb.0.wait(SOON).await.unwrap();
