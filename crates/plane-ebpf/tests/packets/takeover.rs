@@ -181,6 +181,7 @@ fn there_and_back(bench: &mut Bench) {
             (now.bytes_in, now.connections, now.requests) =
                 (before.bytes_in, before.connections, before.requests);
             (now.active, now.bytes_out) = (before.active, before.bytes_out);
+            (now.packets_in, now.packets_out) = (before.packets_in, before.packets_out);
         }
     }
     assert_eq!(now, counted);
