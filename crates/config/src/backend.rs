@@ -109,16 +109,9 @@ fn fill(backend: &mut Backend, table: &Table<'_>, faults: &mut Faults) {
     }
 }
 
-const FORWARDS: [(&str, Forward); 4] = [
-    ("proxy", Forward::Proxy),
-    ("nat", Forward::Nat),
-    ("dr", Forward::Dr),
-    ("tunnel", Forward::Tunnel(Tunnel::Ipip)),
-];
-
 fn forward(node: &Node<'_>, faults: &mut Faults) -> Option<Forward> {
     if node.is_string() {
-        return node.word("forward method", &FORWARDS, faults);
+        return node.word("forward method", &Forward::NAMES, faults);
     }
     let expected =
         "one of proxy, nat, dr, tunnel, or a table such as { tunnel = \"gue\", port = 6080 }";

@@ -117,6 +117,16 @@ pub enum Forward {
     Tunnel(Tunnel),
 }
 
+impl Forward {
+    /// What people call them; a tunnel without more is IP in IP.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("proxy", Self::Proxy),
+        ("nat", Self::Nat),
+        ("dr", Self::Dr),
+        ("tunnel", Self::Tunnel(Tunnel::Ipip)),
+    ];
+}
+
 /// The encapsulation of a tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

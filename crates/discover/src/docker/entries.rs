@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plimsoll_model::{Backend, Name, Origin, Service, State, Status};
+use plimsoll_model::{Backend, BackendAddr, Name, Origin, Service, State, Status};
 
 use super::labels;
 use super::labels::value::Faults;
@@ -132,6 +132,10 @@ impl Entries {
         if status.state == State::Ready && status.reason.is_empty() {
             status = Status::new(State::Ready, place.note);
         }
+        let addr = match share.keeps_port {
+            true => BackendAddr::Ip(place.addr.ip(), None),
+            false => place.addr.into(),
+        };
         Ok(Some(Backend {
             name: self.name.clone(),
             weight: share.weight,
@@ -139,7 +143,8 @@ impl Entries {
             upper: share.thresholds.0,
             lower: share.thresholds.1,
             status,
-            ..Backend::new(place.addr.into(), self.origin.clone())
+            forward: share.forward,
+            ..Backend::new(addr, self.origin.clone())
         }))
     }
 

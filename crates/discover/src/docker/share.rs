@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use plimsoll_model::{
-    HostPattern, Listen, Name, Origin, PathPrefix, Proto, Route, RouteHttp, ServiceSpec,
+    Forward, HostPattern, Listen, Name, Origin, PathPrefix, Proto, Route, RouteHttp, ServiceSpec,
     WeightedService,
 };
 
@@ -22,6 +22,10 @@ pub(crate) struct Share {
     pub(crate) port: Result<u16, String>,
     /// The transport of that port.
     pub(crate) transport: Proto,
+    /// How packets are brought to the container.
+    pub(crate) forward: Forward,
+    /// It gets them at the port that they have.
+    pub(crate) keeps_port: bool,
     /// The container's weight.
     pub(crate) weight: u32,
     /// The container's `maxconn`.

@@ -1,7 +1,7 @@
 //! `VIRTUAL_HOST` and its kin in a container's environment, as nginx-proxy 1.11 reads them in
 //! their simple form. What plimsoll cannot keep of it is put aside with the label that says it.
 
-use plimsoll_model::{HostPattern, Origin, PathPrefix, Proto, ServiceSpec};
+use plimsoll_model::{Forward, HostPattern, Origin, PathPrefix, Proto, ServiceSpec};
 
 use super::labels::value::{Faults, cut, told};
 use super::labels::{Common, host};
@@ -161,6 +161,8 @@ impl Shared {
             spec,
             port: Ok(self.port),
             transport: Proto::Tcp,
+            forward: Forward::Proxy,
+            keeps_port: false,
             weight: 1,
             maxconn: 0,
             thresholds: (0, 0),

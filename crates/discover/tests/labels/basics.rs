@@ -333,3 +333,38 @@ fn who_cannot_be_named_is_put_aside() {
     let name: Name = "web".parse().unwrap();
     assert_eq!(World::new().made(&container).service().name(), &name);
 }
+
+#[test]
+fn who_gets_packets_as_they_are_needs_no_port() {
+    for (forward, port, backend) in [
+        ("nat", None, "172.17.0.2:5432"),
+        ("nat", Some("9000"), "172.17.0.2:9000"),
+        ("dr", None, "172.17.0.2"),
+        ("tunnel", None, "172.17.0.2"),
+        ("dr", Some("443"), "172.17.0.2:443"),
+    ] {
+        let mut container = container();
+        container.expose(&["5432/tcp"]);
+        container.label_with(&[
+            ("plimsoll.listen", "203.0.113.9:443/tcp"),
+            ("plimsoll.forward", forward),
+        ]);
+        let port = port.map(|port| ("plimsoll.port", port));
+        container.label_with(port.as_slice());
+        let made = World::new().made(&container);
+        assert_eq!(
+            made.backend().addr.to_string(),
+            backend,
+            "{forward} {port:?}"
+        );
+    }
+    let made = World::new().made(&labelled(&[
+        ("plimsoll.forward", "dr"),
+        ("plimsoll.port", "80"),
+    ]));
+    assert_eq!(
+        made.reason(),
+        "label plimsoll.forward=dr: http services are the proxy's, which opens connections of its \
+         own: say plimsoll.listen=203.0.113.9:443/tcp to have packets forwarded"
+    );
+}

@@ -6,7 +6,7 @@ mod spread;
 use std::collections::BTreeSet;
 
 use plimsoll_discover::docker::labels::schema;
-use plimsoll_model::{AccessLog, PlaneChoice, ProxyVersion, Service};
+use plimsoll_model::{AccessLog, Forward, PlaneChoice, ProxyVersion, Service};
 
 use crate::keys_http;
 use crate::keys_limits;
@@ -22,7 +22,7 @@ fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
         key if key.starts_with("outlier.") => &[("plimsoll.outlier", "5xx")],
         key if key.starts_with("persistence.") => &[("plimsoll.persistence", "5m")],
         "lower" => &[("plimsoll.upper", "8")],
-        "accept-proxy" => &[("plimsoll.protocol", "tcp")],
+        "accept-proxy" | "forward" => &[("plimsoll.protocol", "tcp")],
         "priority" => &[("plimsoll.host", "a.example")],
         "network" | "drain" => &[("plimsoll.port", "80")],
         _ => &[],
@@ -169,6 +169,12 @@ const HERE: &[Key] = &[
         good: "0",
         seen: |s| backend(s).weight == 0,
         bad: &[("2147483648", "expected a whole number from 0 to 2147483647")],
+    },
+    Key {
+        key: "forward",
+        good: "nat",
+        seen: |s| backend(s).forward == Forward::Nat,
+        bad: &[("masq", "expected one of proxy, nat, dr, tunnel")],
     },
     Key {
         key: "maxconn",

@@ -79,7 +79,7 @@ fn every_key_has_an_example_that_works() {
             key if key.starts_with("outlier.") => Some(("outlier", "5xx")),
             key if key.starts_with("persistence.") => Some(("persistence", "5m")),
             "lower" => Some(("upper", "100")),
-            "accept-proxy" => Some(("protocol", "tcp")),
+            "accept-proxy" | "forward" => Some(("protocol", "tcp")),
             "priority" => Some(("host", "a.example")),
             _ => None,
         };

@@ -27,6 +27,7 @@ mod node;
 mod packed;
 #[path = "../cli/pty.rs"]
 mod pty;
+mod packets;
 mod readme;
 mod rolling;
 mod signals;

@@ -7,6 +7,7 @@ mod check;
 mod compress;
 mod cookie;
 mod elsewhere;
+mod forward;
 mod group;
 pub(crate) mod host;
 mod http;

@@ -20,6 +20,7 @@ pub const SERVICE: &[&str] = &[
     "host",
     "path",
     "priority",
+    "forward",
     "weight",
     "maxconn",
     "upper",

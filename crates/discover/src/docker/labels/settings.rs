@@ -15,6 +15,7 @@ use super::Common;
 use super::check;
 use super::cookie;
 use super::elsewhere;
+use super::forward;
 use super::group::Group;
 use super::host;
 use super::http;
@@ -105,13 +106,19 @@ impl Maker<'_> {
         faults: &mut Faults,
     ) -> Option<Share> {
         let Listens { proto, mut listens } = listens;
+        let forward = forward::read(group, proto, faults);
         let port = match group.get("port") {
             Some(value) => Ok(value.number(1, u16::MAX, faults)?),
-            None => {
-                let label = format!("{}.port", group.prefix);
-                port::guess(self.container, proto, &label)
-            }
+            None => match forward::own_port(forward, &listens) {
+                Some(port) => Ok(port),
+                None => {
+                    let label = format!("{}.port", group.prefix);
+                    port::guess(self.container, proto, &label)
+                }
+            },
         };
+        let keeps_port =
+            forward::own_port(forward, &listens).is_some() && group.get("port").is_none();
         if listens.is_empty() {
             listens.push(match (proto, &port) {
                 (Proto::Http, _) => self.settings.http,
@@ -175,6 +182,8 @@ impl Maker<'_> {
             routes,
             port,
             transport: proto.transport(),
+            forward,
+            keeps_port,
             weight,
             maxconn,
             thresholds: (upper, lower),
