@@ -25,9 +25,9 @@ mod looking;
 mod moves;
 mod node;
 mod packed;
+mod packets;
 #[path = "../cli/pty.rs"]
 mod pty;
-mod packets;
 mod readme;
 mod rolling;
 mod signals;
