@@ -141,6 +141,13 @@ impl Control {
             Event::Served { service, backend } => {
                 (self.overlay.served(now, &service, &backend)).then_some(service)
             }
+            Event::Repaired { plane, .. } => {
+                let mut lanes = self.lanes.iter_mut();
+                if let Some(lane) = lanes.find(|lane| lane.plane.name() == plane) {
+                    lane.reconciler.repaired();
+                }
+                None
+            }
             _ => None,
         };
         match changed {

@@ -76,6 +76,11 @@ impl Reconciler {
         self.audits
     }
 
+    /// The plane has mended something by itself.
+    pub(crate) fn repaired(&mut self) {
+        self.repairs += 1;
+    }
+
     /// How many things audits found changed behind our back.
     pub fn repairs(&self) -> u64 {
         self.repairs

@@ -1,5 +1,4 @@
-//! Reads back what the kernel holds: at start, what an earlier process left; in an audit, whether it
-//! is still what was written.
+//! Reads back what the kernel holds: what an earlier process left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use plimsoll_model::{Backend, BackendAddr, Name, Ports, Service};
 
 use crate::books::slot_of;
-use crate::compile::{Place, proto_of};
+use crate::compile::Place;
 use crate::kernel::Owner;
 use crate::layout::{self, BACKEND_LEFT, BACKEND_USED, Method, SERVICE_USED};
 use crate::notes::{BackendNote, ServiceNote};
@@ -17,15 +16,49 @@ use crate::sys::{Map, Result};
 
 /// All that the maps hold of services, but for their texts.
 #[derive(Debug, Default)]
-struct Found {
-    services: BTreeMap<u32, layout::Service>,
-    backends: BTreeMap<u32, layout::Backend>,
-    places: BTreeMap<Place, u32>,
-    vips: BTreeMap<IpAddr, layout::Vip>,
+pub(crate) struct Found {
+    pub(crate) services: BTreeMap<u32, layout::Service>,
+    pub(crate) backends: BTreeMap<u32, layout::Backend>,
+    pub(crate) vips: BTreeMap<IpAddr, layout::Vip>,
+    pub(crate) listens: Vec<(layout::Listen, u32)>,
+    pub(crate) ranges: Vec<(layout::Listen, layout::Ranges)>,
+}
+
+impl Found {
+    /// Where services take packets, at addresses that have these numbers.
+    pub(crate) fn places(&self, ips: &BTreeMap<u32, IpAddr>) -> BTreeMap<Place, u32> {
+        let mut places = BTreeMap::new();
+        for (key, service) in &self.listens {
+            if let Some(ip) = ips.get(&key.vip) {
+                places.insert(place(*ip, key), *service);
+            }
+        }
+        for (key, ranges) in &self.ranges {
+            let Some(ip) = ips.get(&key.vip) else {
+                continue;
+            };
+            for range in ranges.range.iter().take(ranges.count as usize) {
+                let ports = Ports::Range(range.first, range.last);
+                let (ip, proto) = (*ip, key.proto);
+                places.insert(Place { ip, proto, ports }, range.service);
+            }
+        }
+        places
+    }
+}
+
+/// The place that a key of `listens` names, at this address.
+pub(crate) fn place(ip: IpAddr, key: &layout::Listen) -> Place {
+    let ports = match u16::from_be_bytes(key.port) {
+        0 => Ports::All,
+        port => Ports::One(port),
+    };
+    let proto = key.proto;
+    Place { ip, proto, ports }
 }
 
 impl EbpfPlane {
-    fn find(&self) -> Result<Found> {
+    pub(crate) fn find(&self) -> Result<Found> {
         let maps = &self.kernel.maps;
         let mut found = Found::default();
         maps.each("services", |id: u32, service: layout::Service| {
@@ -47,32 +80,13 @@ impl EbpfPlane {
         maps.each("vips6", |key: layout::Addr, vip: layout::Vip| {
             found.vips.insert(key.ip(6), vip);
         })?;
-        let ips: BTreeMap<u32, IpAddr> = found.vips.iter().map(|(ip, vip)| (vip.id, *ip)).collect();
-        let mut places = BTreeMap::new();
-        maps.each("listens", |key: layout::Listen, service: u32| {
-            if let Some(ip) = ips.get(&key.vip) {
-                let ports = match u16::from_be_bytes(key.port) {
-                    0 => Ports::All,
-                    port => Ports::One(port),
-                };
-                let (ip, proto) = (*ip, key.proto);
-                places.insert(Place { ip, proto, ports }, service);
-            }
-        })?;
-        maps.each("ranges", |key: layout::Listen, ranges: layout::Ranges| {
-            let Some(ip) = ips.get(&key.vip) else { return };
-            for range in ranges.range.iter().take(ranges.count as usize) {
-                let ports = Ports::Range(range.first, range.last);
-                let (ip, proto) = (*ip, key.proto);
-                places.insert(Place { ip, proto, ports }, range.service);
-            }
-        })?;
-        found.places = places;
+        maps.each("listens", |key, service| found.listens.push((key, service)))?;
+        maps.each("ranges", |key, ranges| found.ranges.push((key, ranges)))?;
         Ok(found)
     }
 
     /// What a set holds; none if there is none, or it is not one.
-    fn set(&self, id: u32) -> Result<Option<Vec<u32>>> {
+    pub(crate) fn set(&self, id: u32) -> Result<Option<Vec<u32>>> {
         let Some(inner) = self.kernel.maps.map("sets")?.inner_id(&id.to_ne_bytes())? else {
             return Ok(None);
         };
@@ -106,7 +120,8 @@ impl EbpfPlane {
             self.slots.found(*slot, backend.generation, used);
         }
         let mut places: BTreeMap<u32, BTreeSet<Place>> = BTreeMap::new();
-        for (place, service) in &found.places {
+        let ips = found.vips.iter().map(|(ip, vip)| (vip.id, *ip)).collect();
+        for (place, service) in &found.places(&ips) {
             places.entry(*service).or_default().insert(*place);
         }
         for (id, value) in &found.services {
@@ -163,6 +178,7 @@ impl EbpfPlane {
         if value.flags & BACKEND_LEFT != 0 {
             if let Some(entry) = self.entries.get_mut(&name) {
                 entry.leaving.insert(addr, slot);
+                entry.left.insert(slot, *value);
             }
             return Ok(());
         }
@@ -184,98 +200,6 @@ impl EbpfPlane {
         if let Some(service) = self.held.services.get_mut(&name) {
             let service = Arc::make_mut(service);
             service.backends.insert(addr, Arc::new(backend));
-        }
-        Ok(())
-    }
-
-    /// Compares what the maps hold with what was written. A service of which anything differs is
-    /// taken as not held, so that it is written anew; what nobody wrote is removed.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub(crate) fn verify(&mut self) -> Result<()> {
-        let found = self.find()?;
-        let mut wrong = BTreeSet::new();
-        for (name, entry) in &self.entries {
-            if !self.is_as_written(entry, &found)? {
-                wrong.insert(name.clone());
-            }
-        }
-        for name in wrong {
-            self.held.services.remove(&name);
-            if let Some(entry) = self.entries.get_mut(&name) {
-                // All of it is written again, whatever it was that differed.
-                entry.backends.clear();
-                entry.set.clear();
-                entry.service = layout::Service::default();
-            }
-        }
-        self.remove_strangers(&found)
-    }
-
-    fn is_as_written(&self, entry: &Entry, found: &Found) -> Result<bool> {
-        let service = found.services.get(&entry.id);
-        let service = service.map(|service| layout::Service {
-            turn: 0,
-            ..*service
-        });
-        let written = layout::Service {
-            turn: 0,
-            ..entry.service
-        };
-        if service != Some(written) {
-            return Ok(false);
-        }
-        let backends = entry.backends.iter();
-        let all = backends.map(|(slot, value)| found.backends.get(slot) == Some(value));
-        let places = entry.places.iter();
-        let taken = places.map(|place| {
-            let vip = found.vips.get(&place.ip).map(|vip| vip.id);
-            // The replies of NAT take the VIP's address from there.
-            let addr = vip.and_then(|id| self.kernel.maps.get("vip_addrs", &id).ok().flatten());
-            found.places.get(place) == Some(&entry.id)
-                && vip == self.vips.get(place.ip)
-                && addr == Some(layout::Addr::from(place.ip))
-        });
-        if !all.chain(taken).all(|as_written| as_written) {
-            return Ok(false);
-        }
-        Ok(self.set(entry.id)?.as_ref() == Some(&entry.set))
-    }
-
-    /// Removes what no service of ours has: a foreign hand wrote it, or a process died over it.
-    fn remove_strangers(&mut self, found: &Found) -> Result<()> {
-        let maps = &self.kernel.maps;
-        let ids: BTreeSet<u32> = self.entries.values().map(|entry| entry.id).collect();
-        for (place, _) in found
-            .places
-            .iter()
-            .filter(|(p, _)| !self.places.contains_key(p))
-        {
-            let key = layout::Listen {
-                vip: found.vips.get(&place.ip).map_or(0, |vip| vip.id),
-                proto: place.proto,
-                port: match place.ports {
-                    Ports::One(port) => port.to_be_bytes(),
-                    _ => [0; 2],
-                },
-                pad: 0,
-            };
-            if !matches!(place.ports, Ports::Range(..)) && proto_of(place.proto).is_some() {
-                maps.remove("listens", &key)?;
-            }
-        }
-        for id in found.services.keys().filter(|id| !ids.contains(id)) {
-            maps.put("services", id, &layout::Service::default())?;
-        }
-        let strange: Vec<u32> = (found.backends.iter())
-            .filter(|(slot, value)| {
-                value.flags & BACKEND_USED != 0 && !self.owners.contains_key(slot)
-            })
-            .map(|(slot, _)| *slot)
-            .collect();
-        for slot in strange {
-            self.free(slot)?;
         }
         Ok(())
     }

@@ -129,6 +129,11 @@ impl Vips {
         self.ids.get(&ip).copied()
     }
 
+    /// All addresses with their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+        self.ids.iter().map(|(ip, id)| (*ip, *id))
+    }
+
     /// Nobody listens there any more.
     pub(crate) fn remove(&mut self, ip: IpAddr) {
         if let Some(id) = self.ids.remove(&ip) {

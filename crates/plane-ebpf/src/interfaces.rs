@@ -1,6 +1,7 @@
 //! Which interfaces the programs are attached to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::kernel::Kernel;
 use crate::layout::LINK_XDP;
@@ -18,40 +19,82 @@ pub struct Interfaces {
     pub xdp: Vec<String>,
 }
 
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hook {
+    Tc,
+    Xdp,
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tc => "TC ingress",
+            Self::Xdp => "XDP",
+        })
+    }
+}
+
+/// How attaching went.
+#[derive(Debug, Default)]
+pub(crate) struct Attaching {
+    /// What went wrong, by interface.
+    pub(crate) faults: BTreeMap<String, String>,
+    /// Where the programs are attached, by the interface's number.
+    pub(crate) hooked: BTreeSet<(u32, Hook)>,
+    /// Where they were not before, with the interface's name.
+    pub(crate) anew: Vec<(u32, Hook, String)>,
+}
+
+impl Attaching {
+    fn note(&mut self, link: &Link, hook: Hook, was: bool, done: Result<()>) {
+        match done {
+            Ok(()) => {
+                self.hooked.insert((link.index, hook));
+                if !was {
+                    self.anew.push((link.index, hook, link.name.clone()));
+                }
+            }
+            Err(error) => {
+                self.faults.insert(link.name.clone(), error.to_string());
+            }
+        }
+    }
+}
+
 /// Attaches the programs wherever they are wanted and not yet there. What goes wrong at one
 /// interface is told, by its name, and stops no other.
 pub(crate) fn attach(
     netlink: &mut Netlink,
     kernel: &Kernel,
     wanted: &Interfaces,
-) -> Result<BTreeMap<String, String>> {
-    let mut faults = BTreeMap::new();
+) -> Result<Attaching> {
+    let mut attaching = Attaching::default();
     let links = netlink.links()?;
     for name in wanted.tc.iter().chain(&wanted.xdp) {
         if !links.iter().any(|link| link.name == *name) {
-            faults.insert(name.clone(), "there is no such interface".to_owned());
+            let fault = "there is no such interface".to_owned();
+            attaching.faults.insert(name.clone(), fault);
         }
     }
     for link in &links {
         if takes_tc(link, wanted) {
+            let was = hooks::tc(netlink, link.index)?;
+            let was = was.iter().any(|there| there.id == kernel.tc.id());
             let done = hooks::attach_tc(netlink, link.index, &kernel.tc, TcOptions::default());
-            if let Err(error) = done {
-                faults.insert(link.name.clone(), error.to_string());
-            }
+            attaching.note(link, Hook::Tc, was, done.map(drop));
         }
         if wanted.xdp.contains(&link.name) {
+            let was = hooks::xdp(netlink, link.index)?;
+            let was = was.iter().any(|there| there.id == kernel.xdp.id());
             let done = hooks::attach_xdp(netlink, link.index, &kernel.xdp, XdpMode::Native);
-            let known = kernel.maps.get::<u32>("links", &link.index)?.is_some();
-            match done {
-                Ok(()) if !known => kernel.maps.put("links", &link.index, &LINK_XDP)?,
-                Ok(()) => {}
-                Err(error) => {
-                    faults.insert(link.name.clone(), error.to_string());
-                }
+            if done.is_ok() && kernel.maps.get("links", &link.index)? != Some(LINK_XDP) {
+                kernel.maps.put("links", &link.index, &LINK_XDP)?;
             }
+            attaching.note(link, Hook::Xdp, was, done);
         }
     }
-    Ok(faults)
+    Ok(attaching)
 }
 
 fn takes_tc(link: &Link, wanted: &Interfaces) -> bool {

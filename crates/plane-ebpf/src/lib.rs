@@ -19,6 +19,7 @@ mod plane;
 mod reasons;
 pub mod sys;
 mod tell;
+mod verify;
 mod write;
 
 pub use interfaces::Interfaces;

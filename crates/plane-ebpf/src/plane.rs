@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use crate::books::{Numbers, Slots, Vips};
 use crate::check::{self, NAME};
 use crate::compile::Place;
-use crate::interfaces::{self, Interfaces};
+use crate::interfaces::{self, Hook, Interfaces};
 use crate::kernel::{Kernel, Opened, Sizes, TunnelSources};
 use crate::layout;
 use crate::sys::host::{self, Task};
@@ -58,8 +58,12 @@ pub struct EbpfPlane {
     pub(crate) flags: BTreeMap<u32, u32>,
     /// Ways that were asked for in this plan.
     pub(crate) ways: BTreeMap<IpAddr, Way>,
+    /// The configuration of the programs, as it was written.
+    pub(crate) config: layout::Config,
     /// The programs were attached since there is something to forward.
     attached: bool,
+    /// Where they were found attached, by interface; XDP or TC.
+    hooked: BTreeSet<(u32, Hook)>,
     /// Next hops that the kernel keeps fresh for us.
     pub(crate) managed: BTreeSet<(u32, IpAddr)>,
     /// Draining backends of which it was said that they have nothing any more.
@@ -76,6 +80,8 @@ pub(crate) struct Entry {
     pub(crate) slots: BTreeMap<BackendAddr, u32>,
     /// Those of backends that have left it, until their flows have ended.
     pub(crate) leaving: BTreeMap<BackendAddr, u32>,
+    /// What was written of those.
+    pub(crate) left: BTreeMap<u32, layout::Backend>,
     /// Where it takes packets.
     pub(crate) places: BTreeSet<Place>,
     /// What was written last: the service but for its turn, its backends by slot, its set.
@@ -127,7 +133,9 @@ impl EbpfPlane {
             owners: BTreeMap::new(),
             flags: BTreeMap::new(),
             ways: BTreeMap::new(),
+            config,
             attached: false,
+            hooked: BTreeSet::new(),
             managed: BTreeSet::new(),
             drained: BTreeSet::new(),
             events: (events, None),
@@ -150,9 +158,26 @@ impl EbpfPlane {
         }
         self.attached = true;
         match interfaces::attach(&mut self.netlink, &self.kernel, &self.interfaces) {
-            Ok(faults) => self.faults = faults,
+            Ok(done) => {
+                for (link, hook, name) in done.anew {
+                    if self.hooked.contains(&(link, hook)) {
+                        self.mended(&format!("{hook} of {name}, where the program was gone"));
+                    }
+                }
+                (self.faults, self.hooked) = (done.faults, done.hooked);
+            }
             Err(error) => self.faults = BTreeMap::from([("all".to_owned(), error.to_string())]),
         }
+    }
+
+    /// Something that is no service's was not as it was written, and is again.
+    pub(crate) fn mended(&self, what: &str) {
+        let event = Event::Repaired {
+            plane: NAME,
+            what: what.to_owned(),
+        };
+        // Dropped if nobody reads them, as all events.
+        let _ = self.events.0.try_send(event);
     }
 
     /// Frees the slots of backends that have left and whose flows have ended, and tells of those that

@@ -90,6 +90,14 @@ pub enum Event {
         /// The backend.
         backend: BackendAddr,
     },
+    /// An audit found something of the plane that is no service's, such as its programs or their
+    /// configuration, not as it was, and has mended it.
+    Repaired {
+        /// The plane's name.
+        plane: &'static str,
+        /// What it was.
+        what: String,
+    },
     /// A draining backend has nothing in flight any more.
     Drained {
         /// The service.

@@ -1,5 +1,7 @@
 //! Texts that belong to services and backends, in pieces that fit into a map.
 
+use std::collections::BTreeMap;
+
 use crate::layout::{NOTE, Note, NoteKey};
 use crate::sys::Result;
 
@@ -70,6 +72,34 @@ impl Maps {
             }
         }
         Ok(String::from_utf8(text).ok())
+    }
+
+    /// All texts that are whole, read in one go.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn notes(&self) -> Result<BTreeMap<Owner, String>> {
+        let mut pieces: BTreeMap<(Owner, u32), Note> = BTreeMap::new();
+        self.each("notes", |key: NoteKey, note: Note| {
+            let owner = match key.kind {
+                0 => Owner::Service(key.id),
+                _ => Owner::Backend(key.id),
+            };
+            pieces.insert((owner, key.piece), note);
+        })?;
+        let mut texts: BTreeMap<Owner, (u32, Vec<u8>, bool)> = BTreeMap::new();
+        for ((owner, piece), note) in pieces {
+            let (next, text, whole) = texts.entry(owner).or_default();
+            if piece == *next && !*whole {
+                let len = (note.len as usize).min(NOTE);
+                text.extend(note.text.iter().take(len));
+                (*next, *whole) = (piece + 1, len < NOTE);
+            }
+        }
+        let whole = texts.into_iter().filter(|(_, (.., whole))| *whole);
+        let whole =
+            whole.filter_map(|(owner, (_, text, _))| Some((owner, String::from_utf8(text).ok()?)));
+        Ok(whole.collect())
     }
 
     /// Removes the text.

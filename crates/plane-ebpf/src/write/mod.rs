@@ -237,13 +237,16 @@ impl EbpfPlane {
     }
 
     /// Tells the programs what to look for.
-    pub(crate) fn put_flags(&self) -> Result<()> {
-        let mut config = self.kernel.config()?;
+    pub(crate) fn put_flags(&mut self) -> Result<()> {
         let flags = self.flags.values().fold(0, |all, flags| all | flags);
-        let flags = config.flags & !(CONFIG_NAT | CONFIG_TUNNEL) | flags;
-        if flags != config.flags {
-            config.flags = flags;
+        let flags = self.config.flags & !(CONFIG_NAT | CONFIG_TUNNEL) | flags;
+        if flags != self.config.flags {
+            let config = layout::Config {
+                flags,
+                ..self.config
+            };
             self.kernel.set_config(&config)?;
+            self.config = config;
         }
         Ok(())
     }

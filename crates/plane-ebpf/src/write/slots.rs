@@ -39,7 +39,10 @@ impl EbpfPlane {
             return Ok(*slot);
         }
         let slot = match entry.leaving.remove(addr) {
-            Some(slot) => slot,
+            Some(slot) => {
+                entry.left.remove(&slot);
+                slot
+            }
             None => {
                 let room = self.kernel.sizes.backends;
                 let (slot, generation) = self.slots.take().ok_or_else(|| full("backends", room))?;
@@ -142,9 +145,11 @@ impl EbpfPlane {
     ) -> Result<(), PlaneError> {
         let maps = &self.kernel.maps;
         let owner = Owner::Backend(slot);
-        if entry.backends.get(&slot) != Some(value) || maps.note(owner)?.is_none() {
-            let note = BackendNote::text(service, addr).map_err(other)?;
+        let note = BackendNote::text(service, addr).map_err(other)?;
+        if maps.note(owner)?.as_ref() != Some(&note) {
             maps.put_note(owner, &note)?;
+        }
+        if entry.backends.get(&slot) != Some(value) {
             maps.put("backends", &slot, value)?;
         }
         Ok(())
@@ -177,6 +182,7 @@ impl EbpfPlane {
         self.kernel.maps.put("backends", &slot, &value)?;
         entry.slots.remove(addr);
         entry.leaving.insert(addr.clone(), slot);
+        entry.left.insert(slot, value);
         Ok(())
     }
 
@@ -194,6 +200,7 @@ impl EbpfPlane {
             && let Some(entry) = self.entries.get_mut(&name)
         {
             entry.leaving.remove(&addr);
+            entry.left.remove(&slot);
             let id = entry.id;
             self.note_flags(&name, id);
         }

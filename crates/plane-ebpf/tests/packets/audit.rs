@@ -1,16 +1,24 @@
 //! What others do to the maps is seen, and mended by what is desired anyway.
 
 use plimsoll_model::Forward;
-use plimsoll_plane_ebpf::layout::{Addr, Backend, Listen, Service, Vip};
+use plimsoll_plane::{Event, Plane};
+use plimsoll_plane_ebpf::layout::{Addr, Backend, Config, Listen, Range, Ranges, Service, Vip};
+use plimsoll_plane_ebpf::sys::{Map, MapKind, MapSpec, hooks};
 
-use crate::bench::{Bench, both, service};
+use crate::bench::{Bench, Hook, both, service};
 use crate::build::{ACK, Packet, SYN};
 
 #[test]
 fn audit() {
     both(
         "audit",
-        &[("altered_behind_our_back", altered_behind_our_back)],
+        &[
+            ("altered_behind_our_back", altered_behind_our_back),
+            (
+                "what_is_no_services_is_mended",
+                what_is_no_services_is_mended,
+            ),
+        ],
     );
 }
 
@@ -70,4 +78,147 @@ fn altered_behind_our_back(bench: &mut Bench) {
         let now: Backend = bench.get("backends", &slot).unwrap();
         assert_eq!(now.generation, generation, "{number}");
     }
+}
+
+/// What is told when it is mended, and what does it.
+type Damage<'a> = (&'static str, &'a dyn Fn(&Bench));
+
+/// What others do to what belongs to no service that is held.
+fn what_is_no_services_is_mended(bench: &mut Bench) {
+    let mut events = bench.plane().events().unwrap();
+    let mut told = || -> Vec<String> {
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            if let Event::Repaired { plane, what } = event {
+                assert_eq!(plane, "ebpf");
+                told.push(what);
+            }
+        }
+        told
+    };
+    let listens = ["10.0.200.1:80/tcp", "10.0.200.1:100-200/tcp"];
+    let two = service("web", &listens, Forward::Dr, &["10.0.1.1", "10.0.1.2"]);
+    bench.bring([two]);
+    let flow = |flags| Packet::tcp("192.0.2.7:4711", "10.0.200.1:80", flags);
+    let first = bench.chosen(&flow(SYN));
+    bench.chosen(&flow(ACK));
+    let left = bench.slot(&format!("10.0.1.{first}"));
+    let stays = format!("10.0.1.{}", 3 - first);
+    let web = service("web", &listens, Forward::Dr, &[&stays]);
+    bench.bring([web.clone()]);
+    assert_eq!(told(), Vec::<String>::new());
+
+    let number = |ip: &str| Addr::from(ip.parse::<std::net::IpAddr>().unwrap());
+    let (vip, strange) = (number("10.0.200.1").words[0], number("10.0.200.7"));
+    let known: Vip = bench.get("vips4", &vip).unwrap();
+    let listen = |vip: u32, port: u16| Listen {
+        vip,
+        port: port.to_be_bytes(),
+        proto: 6,
+        pad: 0,
+    };
+    let config: Config = bench.get("config", &0u32).unwrap();
+    let range = Range {
+        first: 1,
+        last: 9,
+        service: 0,
+    };
+    let ranges: Ranges = bench.get("ranges", &listen(known.id, 0)).unwrap();
+    let mut more = ranges;
+    (more.range[1], more.count) = (range, 2);
+    let foreign = Vip { id: 50, flags: 7 };
+    let slot: Backend = bench.get("backends", &left).unwrap();
+    let damage: [Damage<'_>; 9] = [
+        ("configuration", &|bench| {
+            let config = Config {
+                seed: config.seed + 1,
+                ..config
+            };
+            bench.put("config", &0u32, &config);
+        }),
+        ("leaving", &|bench| {
+            bench.put("backends", &left, &Backend::default());
+        }),
+        ("listens that no", &|bench| {
+            bench.put("vips4", &strange.words[0], &foreign);
+        }),
+        ("listens that no", &|bench| {
+            bench.put("vips6", &number("fd00::7"), &foreign);
+        }),
+        ("listens that no", &|bench| {
+            bench.put("listens", &listen(50, 80), &0u32);
+        }),
+        ("listens that no", &|bench| {
+            bench.put("ranges", &listen(known.id, 0), &more);
+        }),
+        ("listens that no", &|bench| {
+            bench.put("ranges", &listen(51, 0), &more);
+        }),
+        ("nobody wants", &|bench| {
+            let service = Service {
+                flags: 1,
+                ..Service::default()
+            };
+            bench.put("services", &33u32, &service);
+        }),
+        ("nobody wants", &|bench| {
+            let stranger = Backend {
+                flags: 1,
+                ..Backend::default()
+            };
+            bench.put("backends", &77u32, &stranger);
+        }),
+    ];
+    for (what, damage) in damage {
+        damage(bench);
+        bench.bring([web.clone()]);
+        let told = told();
+        assert!(
+            told.len() == 1 && told[0].contains(what),
+            "{what}: {told:?}"
+        );
+        assert_eq!(bench.chosen(&flow(ACK)), first, "{what}");
+        assert_eq!(bench.get("config", &0u32), Some(config));
+        assert_eq!(bench.get("backends", &left), Some(slot));
+        assert_eq!(bench.get("ranges", &listen(known.id, 0)), Some(ranges));
+        assert_eq!(bench.get::<Ranges>("ranges", &listen(51, 0)), None);
+        assert_eq!(bench.get::<u32>("listens", &listen(50, 80)), None);
+        assert_eq!(bench.get::<Vip>("vips4", &strange.words[0]), None);
+        assert_eq!(bench.get::<Vip>("vips6", &number("fd00::7")), None);
+        assert_eq!(bench.get("services", &33u32), Some(Service::default()));
+        assert_eq!(bench.get::<Backend>("backends", &77u32).unwrap().flags, 0);
+    }
+
+    // Texts and sets are a service's, which is written anew as a whole.
+    let notes = bench.map("notes");
+    for (key, _) in notes.entries().unwrap() {
+        notes.delete(&key).unwrap();
+    }
+    let spec = MapSpec::new(MapKind::Array, "empty", 4, 4, 2).flags(Map::INNER_MAP);
+    let id: u32 = bench.get("listens", &listen(known.id, 80)).unwrap();
+    let empty = Map::create(&spec).unwrap();
+    bench
+        .map("sets")
+        .set_inner(&id.to_ne_bytes(), &empty)
+        .unwrap();
+    let held = bench.plane().read().unwrap();
+    assert!(held.services.is_empty(), "control hears of it");
+    bench.bring([web.clone()]);
+    assert!(!bench.map("notes").entries().unwrap().is_empty());
+    bench
+        .send(&Packet::tcp("192.0.2.7:4712", "10.0.200.1:80", SYN))
+        .sent();
+
+    // A program is taken off its hook.
+    let link = bench.netlink().link_named("eth0").unwrap().index;
+    let was = bench.attached();
+    match bench.hook {
+        Hook::Tc => drop(hooks::detach_tc(bench.netlink(), link, "plimsoll").unwrap()),
+        Hook::Xdp => drop(hooks::detach_xdp(bench.netlink(), link).unwrap()),
+    }
+    assert_eq!(bench.attached(), [] as [u32; 0]);
+    bench.bring([web.clone()]);
+    assert_eq!(bench.attached(), was);
+    let told = told();
+    assert!(told.len() == 1 && told[0].contains("of eth0"), "{told:?}");
 }

@@ -221,7 +221,9 @@ impl Bench {
         self.maps.clear();
         between(self);
         self.plane = Some(EbpfPlane::start(options(self.hook)).unwrap());
-        self.find_program();
+        if !self.attached().is_empty() {
+            self.find_program();
+        }
     }
 
     pub(crate) fn netlink(&mut self) -> &mut Netlink {

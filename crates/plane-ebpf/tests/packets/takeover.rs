@@ -1,12 +1,14 @@
 //! A process with another layout of the maps takes over with all that there is: here from ours to that of
 //! `PLIMSOLL_OTHER_LAYOUT` (see `bpf/layout.h`), whose structures have other sizes and places, and back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use plimsoll_model::{Forward, SchedulerKind, Service};
 use plimsoll_plane::{BackendCounters, FlowFilter, Plane};
 use plimsoll_plane_ebpf::kernel::{Clock, Layout, Takeover};
+use plimsoll_plane_ebpf::sys::hooks::{self, TcOptions};
+use plimsoll_plane_ebpf::sys::{Map, MapSpec, Object};
 
 use crate::bench::{Bench, IPIP, both, by, service};
 use crate::build::{ACK, Packet, SYN};
@@ -26,6 +28,7 @@ fn takeover() {
         &[
             ("there_and_back", there_and_back),
             ("begun_and_gone_on_from", begun_and_gone_on_from),
+            ("what_cannot_be_read_stays", what_cannot_be_read_stays),
         ],
     );
 }
@@ -250,4 +253,44 @@ fn begun_and_gone_on_from(bench: &mut Bench) {
     // Mid-stream packets of unknown flows are what they were to it.
     let unknown = Packet::tcp("192.0.2.98:7", "10.0.200.1:80", ACK);
     bench.counted("MIDSTREAM_RESET", &unknown.frame());
+}
+
+fn what_cannot_be_read_stays(bench: &mut Bench) {
+    bench.bring(services());
+    bench.restart(|bench| {
+        let mut object = Object::parse(OTHER.tc).unwrap();
+        let mut maps = object.create_maps(&BTreeMap::new()).unwrap();
+        // The same table of flows, of which the kernel was told no types.
+        let known = maps["flows4"].info();
+        let (key, value) = (known.key_size, known.value_size);
+        let spec = MapSpec::new(known.kind, "flows4", key, value, known.max_entries);
+        let untold = Map::create(&spec.flags(known.flags)).unwrap();
+        maps.insert("flows4".to_owned(), untold);
+        let mut config = vec![0; maps["config"].stride()];
+        config[..4].copy_from_slice(&OTHER.version.to_ne_bytes());
+        let zero = 0_u32.to_ne_bytes();
+        maps["config"].update(&zero, &config, 0).unwrap();
+        let programs = object.load(&maps, &BTreeMap::new()).unwrap();
+        let program = programs.values().next().unwrap();
+        program.bind_map(&maps["notes"]).unwrap();
+        let link = bench.netlink().link_named("eth0").unwrap().index;
+        hooks::attach_tc(bench.netlink(), link, program, TcOptions::default()).unwrap();
+        let hz = Clock::read().unwrap().hz();
+        let refused = Takeover::begin(bench.netlink(), &Layout::OURS, hz);
+        let why = refused.unwrap_err().to_string();
+        for part in [
+            "layout 1000",
+            "has 1 ",
+            "types of map flows4",
+            "start the plimsoll",
+        ] {
+            assert!(why.contains(part), "{why}");
+        }
+        // It is still there, and alone.
+        let there = hooks::tc(bench.netlink(), link).unwrap();
+        let ids: Vec<u32> = there.iter().map(|attached| attached.id).collect();
+        assert_eq!(ids, [program.id()]);
+        hooks::detach_tc(bench.netlink(), link, "plimsoll").unwrap();
+        hooks::detach_xdp(bench.netlink(), link).unwrap();
+    });    bench.bring(services());
 }

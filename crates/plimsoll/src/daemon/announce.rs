@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use plimsoll_control::{Aside, Control, Step};
 use plimsoll_model::{BackendAddr, Desired, Item, Name, Op, SourceUpdate, Subject, Update};
-use plimsoll_plane::{VipEvent, VipNote};
+use plimsoll_plane::{Event, VipEvent, VipNote};
 use tracing::{error, info, warn};
 
 use super::standing::Standings;
@@ -22,6 +22,13 @@ pub(super) struct Announcer {
     /// Planes that could not be read.
     unread: BTreeMap<&'static str, String>,
     stepped: bool,
+}
+
+/// Says what a plane has mended by itself.
+pub(super) fn event(event: &Event) {
+    if let Event::Repaired { plane, what } = event {
+        warn!(plane, "{what}: not as it should be, repaired");
+    }
 }
 
 /// What planes failed to do, and why.

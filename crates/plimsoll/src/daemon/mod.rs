@@ -180,6 +180,7 @@ impl Daemon {
         }
         let mut changed = events.is_empty() && findings.is_empty() && opened.is_empty();
         for event in events {
+            announce::event(&event);
             changed |= self.control.event(now, event);
         }
         for found in findings {
