@@ -12,7 +12,8 @@ use plimsoll_plane::{
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::check::{self, NAME};
-use crate::kernel::NAMES;
+use crate::interfaces::Interfaces;
+use crate::kernel::{NAMES, Sizes, TunnelSources};
 use crate::plane::{EVENTS, EbpfPlane, Options};
 use crate::sys::{Error, Netlink, Result, hooks};
 
@@ -30,6 +31,7 @@ pub struct OnDemand {
 #[derive(Debug)]
 enum State {
     Idle,
+    OnPaper,
     Running(Box<EbpfPlane>),
     Failed(String, Instant),
 }
@@ -51,10 +53,24 @@ impl OnDemand {
         plane
     }
 
+    /// One that says what could be carried, by the configuration alone, and never carries anything.
+    pub fn on_paper() -> Self {
+        let (sender, receiver) = channel(EVENTS);
+        Self {
+            options: Options {
+                sizes: Sizes::for_memory(0),
+                interfaces: Interfaces::default(),
+                tunnels: TunnelSources::default(),
+            },
+            plane: RefCell::new(State::OnPaper),
+            events: (sender, Some(receiver)),
+        }
+    }
+
     fn start(&self) -> Result<(), String> {
         let mut state = self.plane.borrow_mut();
         match &*state {
-            State::Running(_) => return Ok(()),
+            State::Running(_) | State::OnPaper => return Ok(()),
             State::Failed(why, when) if when.elapsed() < AGAIN => return Err(why.clone()),
             State::Idle | State::Failed(..) => {}
         }
@@ -74,7 +90,7 @@ impl OnDemand {
     fn with<T>(&self, or: T, body: impl FnOnce(&mut EbpfPlane) -> T) -> T {
         match &mut *self.plane.borrow_mut() {
             State::Running(plane) => body(plane),
-            State::Idle | State::Failed(..) => or,
+            State::Idle | State::OnPaper | State::Failed(..) => or,
         }
     }
 }

@@ -14,6 +14,7 @@ use plimsoll_model::{
     SourceId, SourceUpdate, Update,
 };
 use plimsoll_plane::Plane;
+use plimsoll_plane_ebpf::OnDemand;
 use plimsoll_plane_proxy::{Options, ProxyPlane};
 use toml::de::{DeTable, DeValue};
 
@@ -166,7 +167,8 @@ fn warnings(source: &str, config: &Config, text: &str) -> Result<Vec<Diagnostic>
     let now = Instant::now();
     let mut catalog = Catalog::default();
     catalog.update(now, SourceUpdate { source, update });
-    let planes: [&dyn Plane; 1] = [&plane];
+    let packets = OnDemand::on_paper();
+    let planes: [&dyn Plane; 2] = [&plane, &packets];
     catalog.resolve(now, &Available(&planes));
     let asides = catalog.quarantine().iter();
     let mut warnings: Vec<Diagnostic> = asides

@@ -107,6 +107,24 @@ fn what_no_plane_carries_is_a_warning() {
 }
 
 #[test]
+fn the_packet_plane_is_asked_too() {
+    let text = |scheduler: &str| {
+        format!(
+            "[[service]]\nname = \"web\"\nlisten = \"203.0.113.9:80/tcp\"\nscheduler = \"{scheduler}\"\n\
+             backends = [{{ address = \"10.0.0.1\", forward = \"dr\" }}]\n"
+        )
+    };
+    let good = file(&text("mh"));
+    let ended = plimsoll(&["check", "--strict", good.path.to_str().unwrap()]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+    let bad = file(&text("ewma"));
+    let ended = plimsoll(&["check", bad.path.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(0));
+    let why = "of service `web`: is put aside: the ebpf plane has no scheduler ewma";
+    assert!(ended.err.contains(why), "{}", ended.err);
+}
+
+#[test]
 fn what_has_no_effect_on_datagrams_is_a_warning() {
     for (listen, settings, expected) in [
         (
