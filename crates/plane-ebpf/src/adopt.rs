@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use plimsoll_model::{Backend, BackendAddr, Name, Ports, Service};
+use plimsoll_model::{Backend, BackendAddr, Mss, Name, Ports, Service};
 
 use crate::books::slot_of;
 use crate::compile::Place;
@@ -127,10 +127,15 @@ impl EbpfPlane {
         for (id, value) in &found.services {
             let note = self.kernel.maps.note(Owner::Service(*id))?;
             self.ids.occupy(*id);
-            let Some(spec) = note.and_then(|text| ServiceNote::read(&text)) else {
+            let Some(mut spec) = note.and_then(|text| ServiceNote::read(&text)) else {
                 // Nobody can say what it was: its places are taken over by whoever asks for them.
                 self.ids.give(*id);
                 continue;
+            };
+            spec.packets.mss = match value.mss {
+                0 => None,
+                layout::MSS_FIT => Some(Mss::Fit),
+                bytes => u16::try_from(bytes).ok().map(Mss::Bytes),
             };
             let name = spec.name.clone();
             let entry = Entry {
@@ -172,7 +177,10 @@ impl EbpfPlane {
             Some((names.get(&value.service)?.clone(), addr, origin))
         });
         let Some((name, addr, origin)) = known else {
-            return self.free(slot);
+            return match self.only_looks() {
+                true => Ok(()),
+                false => self.free(slot),
+            };
         };
         self.owners.insert(slot, (name.clone(), addr.clone()));
         if value.flags & BACKEND_LEFT != 0 {

@@ -41,7 +41,8 @@ pub struct Options {
 pub struct EbpfPlane {
     pub(crate) kernel: Kernel,
     pub(crate) netlink: Netlink,
-    _lock: WriterLock,
+    /// None for whoever only looks, and writes nothing.
+    lock: Option<WriterLock>,
     interfaces: Interfaces,
     /// Interfaces that could not be attached to, and why.
     pub(crate) faults: BTreeMap<String, String>,
@@ -117,12 +118,53 @@ impl EbpfPlane {
         let mut config = kernel.config()?;
         config.set_tunnel_sources(options.tunnels);
         kernel.set_config(&config)?;
+        let mut plane = Self::of(kernel, netlink, Some(lock), options.interfaces, events)?;
+        if opened == Opened::TakenOver {
+            plane.adopt()?;
+        }
+        Ok(plane)
+    }
+
+    /// What an earlier process left in the calling thread's network namespace, or another one holds
+    /// there now, to ask it what it does. Nothing may be applied to it. None if there is nothing.
+    ///
+    /// # Errors
+    /// A privilege is missing, or what the kernel refuses.
+    pub fn look() -> Result<Option<Self>> {
+        host::check_privileges(Task::TakeOver)?;
+        let mut netlink = Netlink::open()?;
+        let Some(kernel) = Kernel::look(&mut netlink)? else {
+            return Ok(None);
+        };
+        let mut plane = Self::of(kernel, netlink, None, Interfaces::default(), channel(1).0)?;
+        plane.adopt()?;
+        Ok(Some(plane))
+    }
+
+    /// What is held, as it was found or written.
+    pub fn held(&self) -> &Desired {
+        &self.held
+    }
+
+    /// Whether it only looks.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.lock.is_none()
+    }
+
+    fn of(
+        kernel: Kernel,
+        netlink: Netlink,
+        lock: Option<WriterLock>,
+        interfaces: Interfaces,
+        events: Sender<Event>,
+    ) -> Result<Self> {
         let sizes = kernel.sizes;
-        let mut plane = Self {
+        Ok(Self {
+            config: kernel.config()?,
             kernel,
             netlink,
-            _lock: lock,
-            interfaces: options.interfaces,
+            lock,
+            interfaces,
             faults: BTreeMap::new(),
             held: Desired::default(),
             entries: BTreeMap::new(),
@@ -133,17 +175,12 @@ impl EbpfPlane {
             owners: BTreeMap::new(),
             flags: BTreeMap::new(),
             ways: BTreeMap::new(),
-            config,
             attached: false,
             hooked: BTreeSet::new(),
             managed: BTreeSet::new(),
             drained: BTreeSet::new(),
             events: (events, None),
-        };
-        if opened == Opened::TakenOver {
-            plane.adopt()?;
-        }
-        Ok(plane)
+        })
     }
 
     /// Why packets are not taken at some interfaces, by their names.

@@ -12,17 +12,20 @@ use crate::books::slot_of;
 use crate::compile::{Place, proto_of};
 use crate::hash;
 use crate::layout::{
-    self, BACKEND_NEW, Bucket4, Bucket6, FLOW_REPLY, Flow4, Flow6, Key, Method, NEXTHOP_NEIGHBOUR,
-    NEXTHOP_VALID, RESULT_FORWARDING_OFF, Sched, State, Traffic,
+    self, BACKEND_NEW, Bucket4, Bucket6, FLOW_REPLY, Flow4, Flow6, Key, Sched, State, Traffic,
 };
+use crate::path::{self, Path};
 use crate::plane::{EbpfPlane, Entry};
 use crate::reasons::REASONS;
-use crate::sys::Result;
+use crate::sys::net::RouteKind;
+use crate::sys::{Netlink, Result};
 
 /// Flows of a page, if nothing is said.
 const PAGE: usize = 1000;
 /// `SCHED_HASH`'s tries, as `bpf/schedule.h` has them.
 const TRIES: u32 = 128;
+/// So many backends are told of where any of them may be chosen.
+const SHOWN: usize = 16;
 
 /// One flow of either family, of the client's direction.
 struct Seen {
@@ -229,6 +232,16 @@ impl EbpfPlane {
             tuple.destination
         ));
         told.service = Some(name.clone());
+        if self.is_own(tuple.client.ip()) {
+            let why = format!(
+                "{} is an address of this host: what it sends to itself does not pass an interface's \
+                 ingress, where packets are taken",
+                tuple.client.ip()
+            );
+            told.steps.push(why.clone());
+            told.nowhere = Some(why);
+            return told;
+        }
         if !self.faults.is_empty() {
             let faults = self
                 .faults
@@ -308,6 +321,16 @@ impl EbpfPlane {
         if entry.service.sched != Sched::Hash as u32 {
             told.steps
                 .push("its flow is new: who has the next turn or the least load gets it".into());
+            for slot in entry.backends.keys().take(SHOWN) {
+                if let Some((_, addr)) = self.owner_of(*slot) {
+                    let chance = match can(*slot) {
+                        true => "can get it",
+                        false => "cannot get it now",
+                    };
+                    let how = self.how(*slot, addr);
+                    told.steps.push(format!("  {addr} {chance}{how}"));
+                }
+            }
             return;
         }
         let key = match entry.service.key {
@@ -343,45 +366,32 @@ impl EbpfPlane {
         if let Some(backend) = service.and_then(|service| service.backends.get(&addr)) {
             told.backend_name = backend.name.to_string();
         }
+        told.steps
+            .push(format!("backend {addr}{}", self.how(slot, &addr)));
+        told.backend = Some(addr);
+    }
+
+    /// How packets get to a backend, for people.
+    fn how(&self, slot: u32, addr: &BackendAddr) -> String {
         let (index, _) = slot_of(slot);
         let maps = &self.kernel.maps;
         let value: Option<layout::Backend> = maps.get("backends", &index).ok().flatten();
         let live: Option<layout::Live> = maps.get("lives", &index).ok().flatten();
         let (value, live) = (value.unwrap_or_default(), live.unwrap_or_default());
-        told.steps
-            .push(format!("backend {addr}, {}", way(&value, &live)));
-        told.backend = Some(addr);
-    }
-}
-
-/// How packets are brought to a backend, for people.
-fn way(value: &layout::Backend, live: &layout::Live) -> String {
-    let method = match value.method {
-        m if m == Method::Dr as u8 => "by direct routing",
-        m if m == Method::Tunnel as u8 => "in a tunnel (IPIP)",
-        m if m == Method::Nat as u8 => "by NAT",
-        _ => return "on this host".to_owned(),
-    };
-    let [first, second] = live.hops;
-    let hop = if live.nexthop & 1 == 1 { second } else { first };
-    if hop.flags & NEXTHOP_VALID == 0 {
-        return match (hop.ifindex, hop.result) {
-            (0, 0) => format!("{method}; the way there was not needed yet"),
-            (_, RESULT_FORWARDING_OFF) => {
-                format!("{method}; forwarding is off on the interface it came by")
-            }
-            _ => format!("{method}; there is no route to it"),
+        let method = path::method(&value);
+        let BackendAddr::Ip(ip, _) = *addr else {
+            return format!(", {method}");
         };
+        match Netlink::open().and_then(|mut netlink| Path::to(&mut netlink, ip)) {
+            Ok(Some(path)) if path.kind == RouteKind::Local => ", on this host".to_owned(),
+            Ok(path) => format!(", {method}: {}", path::words(&live, path.as_ref())),
+            Err(error) => format!(", {method}; its way cannot be told: {error}"),
+        }
     }
-    if hop.flags & NEXTHOP_NEIGHBOUR != 0 {
-        return format!(
-            "{method}, by interface {}, its link-layer address not known",
-            hop.ifindex
-        );
+
+    /// Whether an address is one of this host's own.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        let route = Netlink::open().and_then(|mut netlink| netlink.route_to(ip, None));
+        matches!(route, Ok(Some(route)) if route.kind == RouteKind::Local)
     }
-    let [a, b, c, d, e, f] = hop.dst;
-    format!(
-        "{method}, by interface {} to {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {}",
-        hop.ifindex, hop.mtu
-    )
 }

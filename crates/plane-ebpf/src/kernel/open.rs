@@ -92,6 +92,34 @@ impl Kernel {
         Ok((kernel, opened))
     }
 
+    /// What an earlier process left in this namespace, to be looked at only: nothing is written
+    /// or attached. None if there is nothing that has our layout.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn look(netlink: &mut Netlink) -> Result<Option<Self>> {
+        let left = tables::find(netlink)?;
+        let ours = left.into_iter().find(|tables| tables.version == VERSION);
+        let Some(Tables { maps, attached, .. }) = ours else {
+            return Ok(None);
+        };
+        let named = |name: &str| attached.iter().find(|(_, here)| here.name == name);
+        let [tc, xdp] = NAMES.map(named);
+        // XDP comes beside TC. Whoever only looks attaches neither.
+        let Some((_, tc)) = tc.or(xdp) else {
+            return Ok(None);
+        };
+        let xdp = xdp.map_or(tc.id, |(_, xdp)| xdp.id);
+        let sizes = sizes_of(&maps, Sizes::small());
+        Ok(Some(Self {
+            maps: Maps(maps),
+            tc: Program::from_id(tc.id)?,
+            xdp: Program::from_id(xdp)?,
+            clock: Clock::read()?,
+            sizes,
+        }))
+    }
+
     fn configure(&self, opened: Opened) -> Result<()> {
         let mut config = self.config()?;
         if opened == Opened::New {

@@ -90,22 +90,36 @@ const BPF: Capability = ("CAP_BPF", 39);
 
 type Capability = (&'static str, u32);
 
+/// The capabilities of this process, a bit each (`CapEff`).
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn capabilities() -> Result<u64> {
+    let path = "/proc/self/status";
+    let status = fs::read_to_string(path).map_err(Error::system(format!("reading {path}")))?;
+    effective(&status).ok_or_else(|| Error::Answer {
+        what: format!("reading {path}"),
+        why: "it has no CapEff".to_owned(),
+    })
+}
+
+/// Whether this process is in the first user namespace: privileges of others mean nothing to the host.
+pub fn in_first_users() -> bool {
+    all_users(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
+}
+
+/// Whether this process is in a container, by the marks that engines put there.
+pub fn in_container() -> bool {
+    let mut marks = ["/.dockerenv", "/run/.containerenv"].into_iter();
+    marks.any(|mark| fs::exists(mark).unwrap_or(false))
+}
+
 /// Makes sure that this process has the capabilities it needs.
 ///
 /// # Errors
 /// [`Error::Privilege`], which names those that are missing, and what to do.
 pub fn check_privileges(task: Task) -> Result<()> {
-    let path = "/proc/self/status";
-    let status = fs::read_to_string(path).map_err(Error::system(format!("reading {path}")))?;
-    let effective = effective(&status).ok_or_else(|| Error::Answer {
-        what: format!("reading {path}"),
-        why: "it has no CapEff".to_owned(),
-    })?;
-    let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let container = ["/.dockerenv", "/run/.containerenv"]
-        .iter()
-        .any(|mark| fs::exists(mark).unwrap_or(false));
-    match lack(effective, all_users(&users), container, task) {
+    match lack(capabilities()?, in_first_users(), in_container(), task) {
         Some(text) => Err(Error::Privilege(text)),
         None => Ok(()),
     }
@@ -124,8 +138,8 @@ fn all_users(uid_map: &str) -> bool {
     uid_map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// What is missing, in words.
-fn lack(effective: u64, first_users: bool, container: bool, task: Task) -> Option<String> {
+/// The capabilities that a process with these (`CapEff`, a bit each) lacks for a task.
+pub fn missing(effective: u64, task: Task) -> Vec<&'static str> {
     let has = |(_, bit): Capability| effective & (1 << bit) != 0;
     let mut missing = Vec::new();
     if !has(NET_ADMIN) {
@@ -143,6 +157,12 @@ fn lack(effective: u64, first_users: bool, container: bool, task: Task) -> Optio
             missing.push(SYS_ADMIN.0);
         }
     }
+    missing
+}
+
+/// What is missing, in words.
+fn lack(effective: u64, first_users: bool, container: bool, task: Task) -> Option<String> {
+    let missing = missing(effective, task);
     if missing.is_empty() && first_users {
         return None;
     }

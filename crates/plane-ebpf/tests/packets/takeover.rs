@@ -292,5 +292,6 @@ fn what_cannot_be_read_stays(bench: &mut Bench) {
         assert_eq!(ids, [program.id()]);
         hooks::detach_tc(bench.netlink(), link, "plimsoll").unwrap();
         hooks::detach_xdp(bench.netlink(), link).unwrap();
-    });    bench.bring(services());
+    });
+    bench.bring(services());
 }

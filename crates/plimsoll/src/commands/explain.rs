@@ -1,11 +1,14 @@
 //! `plimsoll explain`: where would this go, and why?
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
-use plimsoll_admin::{ExplainReport, encode};
+use plimsoll_admin::{ClientError, ExplainReport, encode};
 use plimsoll_control::status::AsideStatus;
+use plimsoll_model::Proto;
+use plimsoll_plane::{Plane, Tuple};
+use plimsoll_plane_ebpf::EbpfPlane;
 
 use crate::commands::ask;
 use crate::commands::status::put_aside;
@@ -50,12 +53,41 @@ impl Explain {
             }
         }
         ask(self.admin.clone(), async |client| {
-            let report = client.explain(&query).await?;
+            let report = match client.explain(&query).await {
+                // Packets go on without it, and so does what they go by.
+                Err(error @ ClientError::NoDaemon { .. }) => self.without_daemon().ok_or(error)?,
+                told => told?,
+            };
             match self.json {
                 true => out::json(&report),
                 false => out::print(&render(&report)),
             }
         })
+    }
+}
+
+impl Explain {
+    /// What the programs in the kernel do that a daemon left; none if there are none, or nothing that
+    /// could be asked of them was asked.
+    fn without_daemon(&self) -> Option<ExplainReport> {
+        let (address, proto) = match self.to.strip_suffix("/udp") {
+            Some(address) => (address, Proto::Udp),
+            None => (self.to.as_str(), Proto::Tcp),
+        };
+        let ip = || self.client.parse::<IpAddr>();
+        let client = (self.client.parse().ok()).or_else(|| Some(SocketAddr::new(ip().ok()?, 0)))?;
+        let tuple = Tuple {
+            client,
+            destination: address.parse().ok()?,
+            proto,
+            host: self.host.clone(),
+            path: self.path.clone(),
+        };
+        let plane = EbpfPlane::look().ok()??;
+        let mut told = plane.explain(&tuple);
+        let text = "no daemon runs: this is what its programs in the kernel go on with";
+        told.steps.insert(0, text.to_owned());
+        Some(ExplainReport::new(&tuple, plane.name(), told))
     }
 }
 

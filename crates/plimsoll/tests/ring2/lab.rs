@@ -104,6 +104,8 @@ impl Lab {
         let namespace = self.net.namespace("lb").unwrap();
         DaemonPlan {
             namespace: Some(namespace.name().to_owned()),
+            // The kernel may take its time over programs.
+            bound: 6 * SOON,
             ..DaemonPlan::new(BINARY, config)
         }
     }
@@ -115,14 +117,7 @@ impl Lab {
             false => format!("{DAEMON}{config}"),
         };
         let lb = Lb(Daemon::start(self.plan(&config)).await.unwrap());
-        // The kernel looks long at the programs of the packet plane.
-        until(
-            3 * SOON,
-            "it is ready",
-            async || lb.status().await["ready"] == true,
-            || lb.ask(&["status"]).out,
-        )
-        .await;
+        lb.until_ready().await;
         lb
     }
 
@@ -187,6 +182,20 @@ impl Lb {
         let answer = self.0.admin_get("/v1/status").await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         serde_json::from_str(&answer.text()).unwrap()
+    }
+
+    /// Waits until all is in force. On a busy machine the kernel may take its time over programs, and
+    /// the daemon answers nobody meanwhile.
+    pub(crate) async fn until_ready(&self) {
+        let is_ready = async || match self.0.admin_get("/v1/status").await {
+            Ok(answer) => {
+                let status: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
+                status["ready"] == true
+            }
+            Err(_) => false,
+        };
+        let state = || self.ask(&["status"]).out;
+        until(4 * SOON, "it is ready", is_ready, state).await;
     }
 
     /// What is to see of a backend; null if there is none.

@@ -79,8 +79,7 @@ async fn start(lab: &Lab, file: &Path, servers: &[&str]) -> Lb {
         ..lab.plan("")
     };
     let lb = Lb(Daemon::start(plan).await.unwrap());
-    lb.until("it is ready", async || lb.status().await["ready"] == true)
-        .await;
+    lb.until_ready().await;
     lb
 }
 

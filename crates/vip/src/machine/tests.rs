@@ -40,6 +40,7 @@ impl World {
             carrier: true,
             kind: String::new(),
             master: None,
+            lower: None,
         };
         Self {
             now: Instant::now(),

@@ -15,6 +15,7 @@ const IFF_LOWER_UP: u32 = 1 << 16;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
@@ -38,6 +39,8 @@ pub struct Link {
     pub kind: String,
     /// The index of the bridge, bond, … that it belongs to.
     pub master: Option<u32>,
+    /// The index of what it is made on: of a `veth` its other end, maybe in another namespace.
+    pub lower: Option<u32>,
 }
 
 /// The header of a request about an interface (`struct ifinfomsg`); 0 means any.
@@ -64,6 +67,7 @@ pub(super) fn read_link(message: Message<'_>) -> Option<Link> {
         carrier: flags & IFF_LOWER_UP != 0,
         kind: String::new(),
         master: None,
+        lower: None,
     };
     for (kind, value) in message.attributes(LINK_HEADER) {
         match kind {
@@ -71,6 +75,7 @@ pub(super) fn read_link(message: Message<'_>) -> Option<Link> {
             IFLA_IFNAME => link.name = text(value),
             IFLA_MTU => link.mtu = u32_at(value, 0)?,
             IFLA_MASTER => link.master = u32_at(value, 0),
+            IFLA_LINK => link.lower = u32_at(value, 0),
             IFLA_LINKINFO => {
                 let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
                 link.kind = kind.map_or_else(String::new, |(_, kind)| text(kind));

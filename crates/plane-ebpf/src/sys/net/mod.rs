@@ -8,6 +8,7 @@ mod links;
 mod marked;
 mod monitor;
 mod neighbours;
+mod offloads;
 mod routes;
 
 pub use addresses::Address;
@@ -17,6 +18,7 @@ pub(in crate::sys) use links::{LINK_HEADER, link_header};
 pub use marked::Marked;
 pub use monitor::{Change, Monitor};
 pub use neighbours::{Neighbour, NeighbourState};
+pub use offloads::large_receive;
 pub use routes::{Route, RouteKind};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
