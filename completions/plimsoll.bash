@@ -31,6 +31,9 @@ _plimsoll() {
             plimsoll,docker-proxy)
                 cmd="plimsoll__subcmd__docker__subcmd__proxy"
                 ;;
+            plimsoll,doctor)
+                cmd="plimsoll__subcmd__doctor"
+                ;;
             plimsoll,drain)
                 cmd="plimsoll__subcmd__drain"
                 ;;
@@ -94,6 +97,9 @@ _plimsoll() {
             plimsoll__subcmd__help,docker-proxy)
                 cmd="plimsoll__subcmd__help__subcmd__docker__subcmd__proxy"
                 ;;
+            plimsoll__subcmd__help,doctor)
+                cmd="plimsoll__subcmd__help__subcmd__doctor"
+                ;;
             plimsoll__subcmd__help,drain)
                 cmd="plimsoll__subcmd__help__subcmd__drain"
                 ;;
@@ -140,7 +146,7 @@ _plimsoll() {
 
     case "${cmd}" in
         plimsoll)
-            opts="-h -V --help --version demo run check status drain ready weight maintain explain flows healthcheck node docker-proxy demo-server completions man help"
+            opts="-h -V --help --version demo run check status drain ready weight maintain explain doctor flows healthcheck node docker-proxy demo-server completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -331,6 +337,48 @@ _plimsoll() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        plimsoll__subcmd__doctor)
+            opts="-a -v -h -V --node --vip --container --docker --interface --no-unwrap --state --config --verbose --all --json --admin --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --vip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --container)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --docker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interface)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         plimsoll__subcmd__drain)
             opts="-h -V --wait --timeout --admin --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -432,7 +480,7 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__help)
-            opts="demo run check status drain ready weight maintain explain flows healthcheck node docker-proxy demo-server completions man help"
+            opts="demo run check status drain ready weight maintain explain doctor flows healthcheck node docker-proxy demo-server completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -516,6 +564,20 @@ _plimsoll() {
             return 0
             ;;
         plimsoll__subcmd__help__subcmd__docker__subcmd__proxy)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        plimsoll__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

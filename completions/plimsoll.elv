@@ -31,6 +31,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand weight 'Change a backend''s share of what is new'
             cand maintain 'Put a service into maintenance: its clients get 503, and when to come back'
             cand explain 'Say where a connection or request would go now, and why'
+            cand doctor 'Look for what keeps packets from being forwarded or answered, and say what mends it'
             cand flows 'List live connections and requests, the oldest first'
             cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
             cand node 'Make this host or a container serve addresses (VIPs) behind a director'
@@ -144,6 +145,26 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
         }
+        &'plimsoll;doctor'= {
+            cand --vip 'Look at a node for these addresses; several with commas between them, or again [default: those that `plimsoll node` serves, else those on lo]'
+            cand --container 'The node is a container: its name or id in the engine, a process id, or the path of a network namespace (with a slash in it)'
+            cand --docker 'Engine that knows the container, as unix:///PATH [default: $DOCKER_HOST, else /var/run/docker.sock]'
+            cand --interface 'Interface by which the director''s packets come to the node; may be given again [default: those of the default routes]'
+            cand --state 'Folder where `plimsoll node` writes down what it changed'
+            cand --config 'Configuration file, where no daemon runs [default: /etc/plimsoll/plimsoll.toml if it is there]'
+            cand --admin 'Unix socket of the daemon''s admin API [default: $XDG_RUNTIME_DIR/plimsoll.sock, for root /run/plimsoll.sock, without either /tmp/plimsoll-UID/plimsoll.sock]'
+            cand --node 'Look at this machine as a node only'
+            cand --no-unwrap 'The node need not unwrap tunnels'
+            cand -v 'Also show what is right'
+            cand -a 'Also show what is right'
+            cand --all 'Also show what is right'
+            cand --verbose 'Also show what is right'
+            cand --json 'Print JSON, of everything that was looked at'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
         &'plimsoll;flows'= {
             cand --service 'Only those of this service'
             cand --backend 'Only those to this backend'
@@ -224,6 +245,7 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
             cand weight 'Change a backend''s share of what is new'
             cand maintain 'Put a service into maintenance: its clients get 503, and when to come back'
             cand explain 'Say where a connection or request would go now, and why'
+            cand doctor 'Look for what keeps packets from being forwarded or answered, and say what mends it'
             cand flows 'List live connections and requests, the oldest first'
             cand healthcheck 'Ask whether a server is well: exit code 0 if it is, 1 if it is not'
             cand node 'Make this host or a container serve addresses (VIPs) behind a director'
@@ -253,6 +275,8 @@ set edit:completion:arg-completer[plimsoll] = {|@words|
         &'plimsoll;help;maintain'= {
         }
         &'plimsoll;help;explain'= {
+        }
+        &'plimsoll;help;doctor'= {
         }
         &'plimsoll;help;flows'= {
         }

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod demo_server;
 mod docker_proxy;
+mod doctor;
 mod drain;
 mod explain;
 mod flows;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Weight(weight::Weight),
     Maintain(maintain::Maintain),
     Explain(explain::Explain),
+    Doctor(doctor::Doctor),
     Flows(flows::Flows),
     Healthcheck(healthcheck::Healthcheck),
     Node(node::Node),
@@ -59,6 +61,7 @@ impl Command {
             Command::Weight(weight) => weight.run(),
             Command::Maintain(maintain) => maintain.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Doctor(doctor) => doctor.run(),
             Command::Flows(flows) => flows.run(),
             Command::Healthcheck(check) => check.run(),
             Command::Node(node) => node.run(),

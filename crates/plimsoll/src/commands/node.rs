@@ -1,7 +1,7 @@
 //! `plimsoll node`: a host or a container that serves VIPs behind a director.
 
 mod follow;
-mod place;
+pub(super) mod place;
 mod report;
 
 use std::collections::BTreeSet;

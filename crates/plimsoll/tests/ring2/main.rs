@@ -19,6 +19,7 @@ mod config;
 mod curl;
 mod demo;
 mod descriptors;
+mod doctor;
 mod faults;
 mod file;
 mod flood;

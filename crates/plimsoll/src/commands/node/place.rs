@@ -13,14 +13,14 @@ use tokio::sync::oneshot;
 use crate::error::Error;
 
 /// Whose network namespace it is, and when it ends.
-pub(super) struct Place {
+pub(in crate::commands) struct Place {
     /// How people call it, and the process, if there is one whose end is the end of it.
     process: Option<(String, oneshot::Receiver<()>)>,
 }
 
 impl Place {
     /// This host, or what `--container` names.
-    pub(super) async fn find(
+    pub(in crate::commands) async fn find(
         container: Option<&str>,
         docker: Option<&str>,
     ) -> Result<(Self, Namespace), Error> {
