@@ -1,5 +1,5 @@
-//! `cargo xtask bench docker`, `fairness` and `director` are described in [`docker`], [`fairness`] and
-//! [`director`].
+//! `cargo xtask bench docker`, `fairness`, `director` and `packets` are described in [`docker`],
+//! [`fairness`], [`director`] and [`packets`].
 //! `cargo xtask bench http|tcp|udp`: CPU time per request of the proxy process, throughput and
 //! latencies, beside HAProxy and nginx.
 //!
@@ -18,6 +18,7 @@ mod fairness;
 mod lane;
 mod load;
 mod measure;
+mod packets;
 mod proxies;
 mod report;
 mod rows;
@@ -90,6 +91,8 @@ enum What {
     Fairness,
     /// Nanoseconds per packet of the director's programs. Needs root.
     Director,
+    /// Traffic through a director between namespaces, beside plain routing and nftables' DNAT. Needs root.
+    Packets,
     /// How soon containers are followed, and what many of them cost. Needs root and dockerd.
     Docker,
 }
@@ -139,6 +142,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         What::Udp => try_run(args, Mode::Udp),
         What::Fairness => fairness::run(args),
         What::Director => director::run(args),
+        What::Packets => packets::run(args),
         What::Docker => docker::run(args),
     };
     match done {
