@@ -103,14 +103,29 @@ GLOBAL int NAME(free)(BUCKET *b, __u32 way)
 	return 0;
 }
 
+/* The way of a flow in a bucket, or WAYS. */
+GLOBAL __u32 NAME(way_of)(const BUCKET *b, __u16 tag, const struct packet *p)
+{
+	if (!b || !p)
+		return WAYS;
+	for (__u32 way = 0; way < WAYS; way++) {
+		if (b->tags[way] == tag && NAME(is_key)(&b->flows[way], p))
+			return way;
+	}
+	return WAYS;
+}
+
 /* The word of the flow that a reply's entry is of; 0 if that is gone. */
 GLOBAL __u32 NAME(word_of_flow)(const FLOW *f)
 {
-	__u32 zero = 0, slot, id;
+	__u32 zero = 0, id;
 	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
 	const struct addr6 *vip;
 	struct packet p = {};
+	__u64 hash;
+	BUCKET *b;
 	FLOW *of;
+	__u32 way;
 
 	if (!cfg || !f)
 		return 0;
@@ -128,8 +143,18 @@ GLOBAL __u32 NAME(word_of_flow)(const FLOW *f)
 	p.sport = f->dport;
 	p.dport = f->other;
 	p.proto = FLOW_PROTO(f->word);
-	of = NAME(find)(cfg, flow_hash(cfg, &p, FAMILY), &p, &slot);
-	return of && slot == f->where.slot ? of->word : 0;
+	hash = flow_hash(cfg, &p, FAMILY);
+	/* By a call: what is below this needs all of the stack that Linux 6.1 has. */
+	b = NAME(bucket)(hash & cfg->MASK);
+	way = NAME(way_of)(b, flow_tag(hash), &p);
+	if (way >= WAYS) {
+		b = NAME(bucket)((hash >> 20) & cfg->MASK);
+		way = NAME(way_of)(b, flow_tag(hash), &p);
+	}
+	if (!b || way >= WAYS)
+		return 0;
+	of = &b->flows[way];
+	return of->where.slot == f->where.slot ? of->word : 0;
 }
 
 /*
@@ -254,18 +279,6 @@ INLINE int NAME(put_free)(BUCKET *b, const struct packet *p, const struct NAME(n
 		NAME(write)(b, way, p, n, NULL);
 	unlock(&b->lock);
 	return way < WAYS;
-}
-
-/* The way of a flow in a bucket, or WAYS. */
-GLOBAL __u32 NAME(way_of)(const BUCKET *b, __u16 tag, const struct packet *p)
-{
-	if (!b || !p)
-		return WAYS;
-	for (__u32 way = 0; way < WAYS; way++) {
-		if (b->tags[way] == tag && NAME(is_key)(&b->flows[way], p))
-			return way;
-	}
-	return WAYS;
 }
 
 GLOBAL int NAME(forget_in)(BUCKET *b, __u64 hash, const struct packet *p)

@@ -6,7 +6,7 @@
 #include "options.h"
 
 /* So many bytes, or what fits, where `room` is left for TCP's payload on the way to the backend. */
-GLOBAL int clamp_for(context *ctx, const struct packet *p, __u32 service, __u32 room)
+INLINE int clamp_for(context *ctx, const struct packet *p, __u32 service, __u32 room)
 {
 	const struct service *s = bpf_map_lookup_elem(&services, &service);
 
