@@ -15,7 +15,8 @@ GLOBAL int NAME(carry)(const struct config *cfg, const struct packet *p, const s
 		return CARRIED_STALE;
 	n.hash = flow_hash(cfg, p, FAMILY);
 	n.now = jiffies();
-	n.word = c->word % FLOW_GENERATION;
+	/* In which bucket it comes here is found anew. */
+	n.word = c->word % FLOW_GENERATION & ~FLOW_SECOND;
 	n.slot = c->slot;
 	n.other = c->other;
 	state = FLOW_STATE(n.word);

@@ -303,15 +303,18 @@ GLOBAL int NAME(forget)(const struct config *cfg, __u64 hash, const struct packe
 GLOBAL int NAME(forget_dead)(BUCKET *b, __u32 way, __u32 now)
 {
 	FLOW *f;
+	__u32 word;
 
 	if (!b || way >= WAYS)
 		return 0;
 	f = &b->flows[way];
+	word = *(volatile __u32 *)&f->word;
 	if (!NAME(is_dead)(now, f) && !NAME(is_left)(now, f))
 		return 0;
 	if (!lock(&b->lock))
 		return 0;
-	if (b->tags[way] && (f->word & FLOW_REPLY || NAME(is_dead)(now, f)))
+	/* Another flow may have got its place meanwhile. */
+	if (b->tags[way] && f->word == word && (word & FLOW_REPLY || NAME(is_dead)(now, f)))
 		NAME(free)(b, way);
 	unlock(&b->lock);
 	return 0;

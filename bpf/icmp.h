@@ -127,8 +127,6 @@ INLINE int rewrite_error(context *ctx, const struct packet *p, const __u32 *was,
 /* The least that paths are believed to carry: Linux's `min_pmtu`, and RFC 8200 §5. */
 #define LEAST_MTU4 552
 #define LEAST_MTU6 1280
-/* Seconds for which a router is believed (RFC 1191 §6.3). */
-#define PATH_SECONDS 600
 
 /* What stands in a tunnel's packet that an error quotes: the key of its flow. */
 INLINE int parse_inner(const void *inner, const void *end, __u8 proto, struct packet *quoted)
@@ -159,14 +157,27 @@ INLINE int parse_inner(const void *inner, const void *end, __u8 proto, struct pa
 	return 1;
 }
 
+/* Whether this is the source that the outer header of a flow has: who is not on the way has to guess it. */
+INLINE int is_outer(const struct config *cfg, const struct backend *b, __u32 hash,
+		    const __u32 *from, int family)
+{
+	if (family == V4)
+		return from[0] == (cfg->tunnel4 ? cfg->tunnel4 | (hash & cfg->host4) : b->outer[0]);
+	if (!(cfg->tunnel6[0] | cfg->tunnel6[1]))
+		return same_addr(from, b->outer, V6);
+	return from[0] == cfg->tunnel6[0] && from[1] == cfg->tunnel6[1] &&
+	       from[2] == cfg->tunnel6[2] && from[3] == hash;
+}
+
 /*
  * Remembers what a router says that fits the way of a tunnel, if it quotes a packet of one of our
  * flows; senders are told so by the next packet that does not fit (RFC 2003 §5.1, RFC 2473 §7.1).
  */
 GLOBAL int learn_mtu(context *ctx, const struct config *cfg, const struct packet *p, int family)
 {
-	__u32 at, len, slot = NOBODY, now = jiffies(), mtu, to[4] = {};
+	__u32 at, len, slot = NOBODY, now = jiffies(), mtu, least, to[4] = {}, from[4] = {};
 	struct packet quoted = {};
+	__u64 hash;
 	struct backend *b;
 	struct icmp *icmp;
 	struct live *live;
@@ -191,6 +202,7 @@ GLOBAL int learn_mtu(context *ctx, const struct config *cfg, const struct packet
 			return 0;
 		proto = ip->protocol;
 		to[0] = ip->daddr;
+		from[0] = ip->saddr;
 		mtu = bpf_ntohl(icmp->rest) & 0xffff;
 		data = ip + 1;
 	} else {
@@ -200,6 +212,7 @@ GLOBAL int learn_mtu(context *ctx, const struct config *cfg, const struct packet
 			return 0;
 		proto = ip->nexthdr;
 		copy_addr(to, &ip->daddr, V6);
+		copy_addr(from, &ip->saddr, V6);
 		mtu = bpf_ntohl(icmp->rest);
 		data = ip + 1;
 	}
@@ -207,20 +220,30 @@ GLOBAL int learn_mtu(context *ctx, const struct config *cfg, const struct packet
 		return 0;
 	if (!parse_inner(data, DATA_END(ctx), proto, &quoted))
 		return 0;
-	if (proto == IPPROTO_IPIP)
-		find4(cfg, flow_hash(cfg, &quoted, V4), &quoted, &slot);
-	else
-		find6(cfg, flow_hash(cfg, &quoted, V6), &quoted, &slot);
+	if (proto == IPPROTO_IPIP) {
+		hash = flow_hash(cfg, &quoted, V4);
+		find4(cfg, hash, &quoted, &slot);
+	} else {
+		hash = flow_hash(cfg, &quoted, V6);
+		find6(cfg, hash, &quoted, &slot);
+	}
 	b = slot == NOBODY ? NULL : backend_of(slot);
 	live = live_of(slot);
 	if (!b || !live || b->method != METHOD_TUNNEL || b->family != family ||
-	    !same_addr(b->addr, to, family))
+	    !same_addr(b->addr, to, family) || !is_outer(cfg, b, hash, from, family) ||
+	    !same_addr(p->dst, from, family))
 		return 0;
 	/* Routers of before RFC 1191 say nothing. */
 	if (!mtu)
 		return 1;
-	if (mtu < (family == V4 ? LEAST_MTU4 : LEAST_MTU6))
-		mtu = family == V4 ? LEAST_MTU4 : LEAST_MTU6;
+	least = family == V6 ? LEAST_MTU6 :
+		proto == IPPROTO_IPV6 ? LEAST_MTU6 + sizeof(struct iphdr) : LEAST_MTU4;
+	if (mtu < least)
+		mtu = least;
+	/* Of several ways that are taken in turn the narrowest counts. */
+	if (live->path_mtu && live->path_mtu < mtu &&
+	    is_ahead(live->path_until, now, PATH_SECONDS * cfg->hz))
+		return 1;
 	count(REASON_PATH_MTU);
 	live->path_mtu = mtu;
 	live->path_until = now + PATH_SECONDS * cfg->hz;

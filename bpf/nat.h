@@ -8,6 +8,7 @@
 #include "flows.h"
 #include "forward.h"
 #include "mss.h"
+#include "reply.h"
 #include "translate.h"
 
 INLINE void backend_end(const struct backend *b, const struct packet *p, struct end *end)
@@ -72,6 +73,7 @@ INLINE int fib_to(context *ctx, int family, const __u32 *dst, const __u32 *src,
 	__u32 ifindex, *link;
 
 	way->ifindex = ingress(ctx);
+	way->tot_len = 1; /* asks for the MTU */
 	if (family == V4) {
 		way->family = AF_INET;
 		way->ipv4_dst = dst[0];

@@ -93,6 +93,8 @@ GLOBAL int NAME(translate_reply)(context *ctx, const struct config *cfg, struct 
 	verdict = fib_to(ctx, FAMILY, p->dst, vip.addr, &way, &result);
 	if (verdict != WAY_KNOWN)
 		return verdict;
+	if (result == BPF_FIB_LKUP_RET_SUCCESS && unlikely(on_wire(ctx, p, 0) > way.mtu_result))
+		return too_big(ctx, p, FAMILY, way.mtu_result);
 	now = jiffies();
 	if (quiet(now, f->seen) >= cfg->hz / 2 || p->tcp & (TCP_FIN | TCP_RST)) {
 		f->seen = now;

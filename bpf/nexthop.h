@@ -7,6 +7,9 @@
 
 #include "backends.h"
 
+/* Seconds for which a router is believed that says what fits (RFC 1191 §6.3). */
+#define PATH_SECONDS 600
+
 #define AF_INET 2
 #define AF_INET6 10
 
@@ -27,20 +30,33 @@ INLINE int fib(context *ctx, const struct backend *b, struct bpf_fib_lookup *way
 	return bpf_fib_lookup(ctx, way, sizeof(*way), 0);
 }
 
+/* Whether that is so at a time within `span` after now: times long past may look as if to come. */
+INLINE int is_ahead(__u32 time, __u32 now, __u32 span)
+{
+	return time - now - 1 < span;
+}
+
+/* Asks anew; 0 if packets that came where this one did are not to be forwarded at all. */
 GLOBAL int look_up_way(context *ctx, const struct backend *b, struct live *live, __u32 now, __u32 hz)
 {
 	struct bpf_fib_lookup way = {};
 	struct nexthop *h;
-	__u32 was, ifindex, mtu, *link;
+	__u32 was, ifindex, mtu, next, *link;
 	int result;
 
 	if (!b || !live)
-		return 0;
+		return 1;
 	was = live->refresh;
 	if (__sync_val_compare_and_swap(&live->refresh, was, now + hz) != was)
-		return 0;
+		return 1;
+	next = live->nexthop & 1 ? 0 : 1;
 	result = fib(ctx, b, &way);
-	h = live->nexthop & 1 ? &live->hops[0] : &live->hops[1];
+	if (result == BPF_FIB_LKUP_RET_FWD_DISABLED) {
+		/* It is so of this packet's interface: what came by another one finds out for itself. */
+		live->refresh = now;
+		return 0;
+	}
+	h = next ? &live->hops[1] : &live->hops[0];
 	h->result = result;
 	h->flags = 0;
 	h->ifindex = way.ifindex;
@@ -50,7 +66,7 @@ GLOBAL int look_up_way(context *ctx, const struct backend *b, struct live *live,
 		mtu = 0;
 		bpf_check_mtu(ctx, way.ifindex, &mtu, 0, 0);
 	}
-	if (live->path_mtu && (__s32)(live->path_until - now) <= 0)
+	if (live->path_mtu && !is_ahead(live->path_until, now, PATH_SECONDS * hz))
 		live->path_mtu = 0;
 	if (live->path_mtu && live->path_mtu < mtu)
 		mtu = live->path_mtu;
@@ -68,8 +84,8 @@ GLOBAL int look_up_way(context *ctx, const struct backend *b, struct live *live,
 	link = bpf_map_lookup_elem(&links, &ifindex);
 	if (link && *link & LINK_XDP)
 		h->flags |= NEXTHOP_XDP;
-	live->nexthop = live->nexthop & 1 ? 0 : 1;
-	return 0;
+	live->nexthop = next;
+	return 1;
 }
 
 /* What fits the way to a backend, as it was known last; 0 is nothing known. */
@@ -91,12 +107,13 @@ INLINE const struct nexthop *nexthop_of(context *ctx, const struct backend *b, _
 
 	if (!live)
 		return NULL;
-	if (unlikely((__s32)(now - live->refresh) >= 0))
-		look_up_way(ctx, b, live, now, hz);
+	if (unlikely(!is_ahead(live->refresh, now, hz)) && !look_up_way(ctx, b, live, now, hz)) {
+		*reason = REASON_FORWARDING_OFF;
+		return NULL;
+	}
 	h = live->nexthop & 1 ? &live->hops[1] : &live->hops[0];
 	if (likely(h->flags & NEXTHOP_VALID))
 		return h;
-	*reason = h->result == BPF_FIB_LKUP_RET_FWD_DISABLED ? REASON_FORWARDING_OFF :
-							       REASON_NO_ROUTE;
+	*reason = REASON_NO_ROUTE;
 	return NULL;
 }

@@ -120,18 +120,18 @@ INLINE int is_whole(context *ctx, __u32 len)
 }
 
 /*
- * How long a packet will be on the wire, from the network header on; 0 where it is made to fit, as
- * the segments of TCP are. Of several datagrams in one each is as long as its sender made it.
+ * How long a packet will be on the wire with so many bytes of an outer header, from the first network
+ * header on; of several in one, each. Segments of TCP give up what the outer header takes.
  */
-INLINE __u32 on_wire(const context *ctx, const struct packet *p)
+INLINE __u32 on_wire(const context *ctx, const struct packet *p, __u32 over)
 {
 #if !IS_XDP
 	if (ctx->gso_size)
-		return p->proto == IPPROTO_UDP ?
-			       p->l4 - ETH + sizeof(struct udphdr) + ctx->gso_size :
-			       0;
+		return p->l4 - ETH + ctx->gso_size +
+		       (p->proto == IPPROTO_UDP ? sizeof(struct udphdr) + over :
+						  sizeof(struct tcphdr));
 #endif
-	return p->len;
+	return p->len + over;
 }
 
 INLINE void copy_mac(void *to, const void *from)

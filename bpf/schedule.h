@@ -37,7 +37,7 @@ INLINE const struct live *takes(const struct backend *b, __u32 slot)
 {
 	const struct live *live = live_of(slot);
 
-	return b && live && b->flags & BACKEND_NEW && !live->overloaded ? live : NULL;
+	return b && live && b->flags & BACKEND_NEW && !(b->upper && live->overloaded) ? live : NULL;
 }
 
 /* One look through the backends of a service, in the order of their set. */

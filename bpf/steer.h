@@ -23,13 +23,18 @@ GLOBAL int NAME(follow)(FLOW *f, const struct backend *b, const struct packet *p
 		 * Its client has begun anew with the same port. Where it stands the backend is to say
 		 * what it thinks of that (RFC 5961 §4): anybody may have sent it.
 		 */
-		if (state == STATE_FIN || state == STATE_CLOSING || state == STATE_RESET)
-			return FLOW_MOVES;
+		if (state == STATE_FIN || state == STATE_CLOSING || state == STATE_RESET) {
+			/* The replies of a NAT flow that is over may be another's by now. */
+			if (b->method == METHOD_NAT || !(b->flags & BACKEND_NEW))
+				return FLOW_MOVES;
+			change_state(&f->word, slot, word, STATE_SYN);
+		}
 		if (!(b->flags & BACKEND_NEW) &&
 		    (state == STATE_SYN || (b->flags & (BACKEND_GONE | BACKEND_LEFT)) == BACKEND_GONE))
 			return FLOW_MOVES;
 	} else if (p->tcp & TCP_FIN) {
-		change_state(&f->word, slot, word, STATE_FIN);
+		if (state != STATE_CLOSING)
+			change_state(&f->word, slot, word, STATE_FIN);
 	} else if (state == STATE_SYN || state == STATE_RESET) {
 		/* After RESET: the server did not believe the reset, or it was forged. */
 		change_state(&f->word, slot, word, STATE_ESTABLISHED);

@@ -63,7 +63,7 @@ INLINE int onward(context *ctx, const struct config *cfg, struct packet *p, stru
 		return PASS;
 	if (b->method == METHOD_TUNNEL)
 		over = b->family == V4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	if (unlikely(on_wire(ctx, p) + over > h->mtu))
+	if (unlikely(on_wire(ctx, p, over) > h->mtu))
 		return too_big(ctx, p, family, h->mtu - over);
 	count_in(SLOT_INDEX(slot), p->len);
 	if (unlikely(p->tcp & TCP_SYN))

@@ -304,11 +304,10 @@ impl EbpfPlane {
         let can = |slot: u32| {
             let (index, _) = slot_of(slot);
             let live: Option<layout::Live> = self.kernel.maps.get("lives", &index).ok().flatten();
-            let new = entry
-                .backends
-                .get(&index)
-                .is_some_and(|b| b.flags & BACKEND_NEW != 0);
-            new && live.is_some_and(|live| live.overloaded == 0)
+            let backend = entry.backends.get(&index);
+            let new = backend.is_some_and(|b| b.flags & BACKEND_NEW != 0);
+            let bounded = backend.is_some_and(|b| b.upper != 0);
+            new && live.is_some_and(|live| live.overloaded == 0 || !bounded)
         };
         if !entry.set.iter().any(|slot| can(*slot)) {
             let name = told.service.as_ref().map_or("", |name| name.as_str());

@@ -9,6 +9,7 @@ use plimsoll_model::{
     Backend, Desired, Forward, Origin, SchedulerKind, Service, ServiceSpec, Tunnel,
 };
 use plimsoll_plane::Plane;
+use plimsoll_plane_ebpf::kernel::Clock;
 use plimsoll_plane_ebpf::layout::{self, Config, Live, Traffic};
 use plimsoll_plane_ebpf::sys::{Map, Netlink, Program, TestContext, hooks};
 use plimsoll_plane_ebpf::{EbpfPlane, Interfaces, Options, Sizes, TunnelSources};
@@ -330,6 +331,20 @@ impl Bench {
         let mut live = self.live(addr);
         live.refresh = live.refresh.wrapping_sub(1 << 20);
         self.put("lives", &self.slot(addr), &live);
+    }
+
+    /// As if the way to a backend had never been looked up, by a clock that was so far ahead.
+    pub(crate) fn never_looked_up(&self, addr: &str, ahead: u32) {
+        let live = layout::Live {
+            refresh: self.now().wrapping_add(ahead),
+            ..layout::Live::default()
+        };
+        self.put("lives", &self.slot(addr), &live);
+    }
+
+    /// What the clock of the programs says.
+    pub(crate) fn now(&self) -> u32 {
+        Clock::read().unwrap().now()
     }
 
     /// Sends a packet by direct routing; the number of the backend that got it.

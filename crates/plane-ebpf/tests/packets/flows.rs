@@ -1,5 +1,6 @@
 //! What a flow goes through.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ fn flows() {
                 a_slot_used_again_inherits_no_flow,
             ),
             ("thresholds", thresholds),
+            ("the_clock_may_say_anything", the_clock_may_say_anything),
         ],
     );
 }
@@ -75,9 +77,11 @@ fn from_syn_to_reset(bench: &mut Bench) {
         assert_eq!(bench.chosen(&tcp(1, flags)), first, "{flags}");
         assert_eq!(counts(bench), after, "{flags}");
     }
-    // The same port begins anew: another backend's turn.
-    assert_ne!(bench.chosen(&tcp(1, SYN)), first);
-    assert_eq!(counts(bench), (0, 1));
+    // The same port begins anew, where it was: who forges a reset and this moves nobody's connection.
+    for (flags, after) in [(SYN, (0, 1)), (ACK, (1, 0))] {
+        assert_eq!(bench.chosen(&tcp(1, flags)), first);
+        assert_eq!(counts(bench), after);
+    }
     recount(bench);
 }
 
@@ -296,4 +300,23 @@ fn thresholds(bench: &mut Bench) {
     assert_eq!(bench.chosen(&tcp(102, SYN)), 1);
     bench.counted("NO_BACKEND", &tcp(103, SYN).frame()).sent();
     recount(bench);
+    // Without thresholds what was met before means nothing.
+    bench.bring([service("web", &LISTENS, Forward::Dr, &BACKENDS)]);
+    let places: BTreeSet<u8> = (200..204)
+        .map(|port| bench.chosen(&tcp(port, SYN)))
+        .collect();
+    assert_eq!(places.len(), 2);
+}
+
+/// The clock of the programs begins shortly before its end, and comes round every few weeks or months.
+fn the_clock_may_say_anything(bench: &mut Bench) {
+    bench.bring([service("web", &LISTENS, Forward::Dr, &BACKENDS[..1])]);
+    for ahead in [1 << 30, 1 << 31, 3 << 30, u32::MAX] {
+        bench.never_looked_up(BACKENDS[0], ahead);
+        bench.send(&tcp(1, SYN)).sent();
+        let live = bench.live(BACKENDS[0]);
+        let second = hz(bench);
+        let now = bench.now();
+        assert!(live.refresh.wrapping_sub(now) <= second, "{ahead}");
+    }
 }

@@ -136,10 +136,19 @@ fn routers_say_what_fits(bench: &mut Bench) {
             );
             packet.payload.push(1);
             bench.counted("TOO_BIG", &packet.frame()).sent();
-            // More than was said before is no news; less than anybody has to carry is not believed.
+            // More than was said before is no news.
+            let told = too_big(&sent, router, 1450);
+            assert!(bench.send_frame(&told).is_passed());
+            bench.counted("TOO_BIG", &packet.frame()).sent();
+            // Less than anybody has to carry is not believed.
             let told = too_big(&sent, router, 100);
             assert!(bench.counted("PATH_MTU", &told).is_passed());
-            let least = if backend.contains(':') { 1280 } else { 552 };
+            // IPv6 has 1280 everywhere (RFC 8200 §5): in a tunnel over IPv4, too.
+            let least = match (backend.contains(':'), client.contains("::")) {
+                (true, _) => 1280,
+                (false, true) => 1300,
+                (false, false) => 552,
+            };
             packet.payload.truncate(least - over - headers);
             bench.send(&packet).sent();
             packet.payload.push(1);
@@ -162,14 +171,25 @@ fn who_knows_no_flow_is_not_believed(bench: &mut Bench) {
     let packet = Packet::tcp("192.0.2.9:7", "10.0.200.1:80", SYN);
     let sent = bench.send_raw(&packet.frame());
     let before = bench.reasons();
-    // Another client, another port, another VIP, another backend; a tunnel of somebody else's.
-    for at in [14 + 20 + 15, 14 + 40 + 1, 14 + 20 + 19, 14 + 19, 14 + 9] {
+    // Another client, another port, another VIP, another backend; a tunnel of somebody else's, or from
+    // another address.
+    for at in [
+        14 + 20 + 15,
+        14 + 40 + 1,
+        14 + 20 + 19,
+        14 + 19,
+        14 + 9,
+        14 + 15,
+    ] {
         let mut other = sent.clone();
         other[at] ^= 0x20;
         let quoted = &other[14..];
         let told = icmp("10.0.9.9", "10.0.0.1", 3, 4, 1000, quoted);
         assert!(bench.send_frame(&told).is_passed(), "{at}");
     }
+    // To another than who sent it.
+    let told = icmp("10.0.9.9", "10.0.0.2", 3, 4, 1000, &sent[14..]);
+    assert!(bench.send_frame(&told).is_passed());
     // Cut short, everywhere.
     for len in 0..20 + 20 + 4 {
         let told = icmp("10.0.9.9", "10.0.0.1", 3, 4, 1000, &sent[14..14 + len]);
