@@ -23,12 +23,16 @@ GLOBAL int NAME(carry)(const struct config *cfg, const struct packet *p, const s
 	f = NAME(find)(cfg, n.hash, p, &slot);
 	if (f) {
 		/* What packets made of it here since is newer. */
-		if (slot == n.slot && (__s32)(c->seen - f->seen) > 0) {
+		if ((__s32)(c->seen - f->seen) <= 0)
+			return CARRIED_KNOWN;
+		if (slot == n.slot && f->other == n.other) {
 			if (!(f->word & FLOW_REPLY))
 				change_state(&f->word, slot, f->word, state);
 			f->seen = c->seen;
+			return CARRIED_KNOWN;
 		}
-		return CARRIED_KNOWN;
+		/* Its client has begun anew with the same port there. */
+		NAME(forget)(cfg, n.hash, p);
 	}
 	if (!(n.word & FLOW_REPLY))
 		count_begin(b, n.slot, state);

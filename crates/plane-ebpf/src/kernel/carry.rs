@@ -1,5 +1,7 @@
 //! Brings flows from the tables of another layout into ours, while packets go on in both.
 
+use std::collections::BTreeSet;
+
 use zerocopy::{Immutable, IntoBytes};
 
 use super::reshape::read;
@@ -26,6 +28,34 @@ impl Carried {
         let key = |flow: &Self| (flow.src, flow.dst, flow.ports, flow.word & 0xff, flow.slot);
         key(self) == key(other)
     }
+}
+
+/// What the program says of a flow for which it found no room, or no bucket that nobody was writing to.
+const FULL: u32 = 4;
+/// How often such a flow is tried in one pass.
+const TRIES: u32 = 4;
+
+/// Which flows a pass brings over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// All but those of TCP.
+    Datagrams,
+    /// All.
+    All,
+    /// All, and no program writes to the table any more.
+    Settled,
+}
+
+/// IPPROTO_TCP.
+const TCP: u32 = 6;
+
+/// What a pass over a table did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pass {
+    /// Flows that were new, or had changed.
+    pub(super) news: u64,
+    /// Buckets that the next pass must look at again: they were written to, or had flows with no room.
+    pub(super) left: u64,
 }
 
 /// The fields of a flow in a bucket.
@@ -76,9 +106,10 @@ impl<'a> Table<'a> {
         self.ways.len()
     }
 
-    /// Enters all flows that are new or changed since the last time; how many. What is being written while
-    /// it is read is left for the next time, unless the table is `settled`: no program writes to it any more.
-    pub(super) fn carry(&mut self, program: &Program, settled: bool) -> Result<u64> {
+    /// Enters all flows that are new or changed since the last time. What is being written while it is read
+    /// is left for the next time, unless the table is [`What::Settled`]. So is what
+    /// has no room.
+    pub(super) fn carry(&mut self, program: &Program, what: What) -> Result<Pass> {
         let stride = self.map.stride();
         let len = stride.saturating_mul(self.map.info().max_entries as usize);
         self.before.resize(len, 0);
@@ -96,21 +127,23 @@ impl<'a> Table<'a> {
         })?;
         // Replies after the flows that they belong to: without those they would be forgotten.
         let (mut flows, mut replies) = (Vec::new(), Vec::new());
+        let mut again_at = BTreeSet::new();
         for (index, old) in changed {
             let from = index as usize * stride;
             let Some(new) = self.before.get(from..from + stride) else {
                 continue;
             };
-            let again = match settled {
-                true => None,
-                false => self.map.lookup(&index.to_ne_bytes())?,
+            let again = match what {
+                What::Settled => None,
+                What::All | What::Datagrams => self.map.lookup(&index.to_ne_bytes())?,
             };
             let mut torn = false;
             for way in &self.ways {
                 let Some(flow) = flow(new, way, self.family) else {
                     continue;
                 };
-                if flow_is(&old, way, &flow, self.family) {
+                let is_tcp = flow.word & 0xff == TCP;
+                if flow_is(&old, way, &flow, self.family) || (is_tcp && what == What::Datagrams) {
                     continue;
                 }
                 let now = again
@@ -119,20 +152,39 @@ impl<'a> Table<'a> {
                 if now.is_some_and(|now| now.is_none_or(|now| !now.is(&flow))) {
                     torn = true;
                 } else if flow.word & FLOW_REPLY != 0 {
-                    replies.push(flow);
+                    replies.push((index, flow));
                 } else {
-                    flows.push(flow);
+                    flows.push((index, flow));
                 }
             }
-            if torn && let Some(bucket) = self.before.get_mut(from..from + stride) {
+            if torn {
+                again_at.insert(index);
+            }
+        }
+        for (index, flow) in flows.iter().chain(&replies) {
+            // What has no backend any more is as good as evicted.
+            let mut entered = false;
+            for _ in 0..TRIES {
+                let run = program.test_run(flow.as_bytes(), 1, &TestContext::default())?;
+                entered = run.retval != FULL;
+                if entered {
+                    break;
+                }
+            }
+            if !entered {
+                again_at.insert(*index);
+            }
+        }
+        for index in &again_at {
+            let from = *index as usize * stride;
+            if let Some(bucket) = self.before.get_mut(from..from + stride) {
                 bucket.fill(0);
             }
         }
-        for flow in flows.iter().chain(&replies) {
-            // What has no room, or no backend any more, is as good as evicted.
-            program.test_run(flow.as_bytes(), 1, &TestContext::default())?;
-        }
-        Ok((flows.len() + replies.len()) as u64)
+        Ok(Pass {
+            news: (flows.len() + replies.len()) as u64,
+            left: again_at.len() as u64,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod carry;
 mod clock;
 mod maps;
+mod needed;
 mod notes;
 mod open;
 mod reshape;

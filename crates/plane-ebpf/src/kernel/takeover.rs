@@ -3,18 +3,23 @@
 //! The other layout is read by the types that the kernel keeps with its maps; the rules that make this
 //! possible are those of `bpf/layout.h`. The order of things:
 //!
-//! 1. New maps are made, services and backends copied under the same numbers, and flows.
+//! 1. New maps are made, services and backends copied under the same numbers, and flows of UDP.
 //! 2. Our programs are attached *before* the others, which stay: what is in mid-stream of a flow that we do not
 //!    know is passed on to them, new flows are ours. At XDP, where there can be but one, ours take their
-//!    place, and what is passed on meets those at TC.
-//! 3. What flows began or changed meanwhile is copied, ours being newer where both have it.
-//! 4. The others are detached; their maps go with the last of them.
+//!    place, and what is passed on meets those at TC; where nobody is there, it is dropped, and sent again.
+//! 3. Flows are copied, the newer one being kept where both have one of the same ends. Those of TCP not before 2: a
+//!    client may take a port again, and a copy of what it had there before would lead to another backend. Those
+//!    of UDP have no beginning that would tell a new one from one that is only not copied yet.
+//! 4. Unknown packets in mid-stream are dropped, the others detached, and flows copied once more.
+//! 5. Unknown packets in mid-stream are what they were to the others, whose maps go with the last of them.
 //!
-//! A process that dies in between leaves both attached; the next one goes on from 2.
+//! A process that dies in between leaves both attached; the next one goes on from 2. After 4 it leaves ours alone:
+//! the next one writes over what is to become of unknown packets, and opens no table of the others.
 
 use std::collections::BTreeMap;
 
-use super::carry::{FIELDS, Table};
+use super::carry::{Table, What};
+use super::needed::check;
 use super::open::{self, NAMES};
 use super::reshape::{Reshape, read, set, write};
 use super::tables::{self, Tables};
@@ -48,8 +53,9 @@ impl Layout<'static> {
 
 /// Sets that are put into their place together: each needs a descriptor meanwhile.
 const AT_ONCE: usize = 256;
-/// Passes over all flows before ours are attached, at most; fewer if one finds next to nothing.
-const PASSES: u32 = 4;
+/// Passes over all flows one after another, at most.
+const PASSES: u32 = 8;
+/// A pass that found so many flows or fewer, and none that is to be done again, is the last one.
 const NEXT_TO_NOTHING: u64 = 64;
 
 /// A takeover that has begun: our programs are attached beside the others.
@@ -112,10 +118,13 @@ impl Takeover {
             others,
             copied,
         };
-        takeover.carry(PASSES, false)?;
-        if is_new {
-            takeover.leave_midstream()?;
-        }
+        let first = match takeover.is_alone() {
+            // What is not there yet will be dropped until it is.
+            true => What::All,
+            false => What::Datagrams,
+        };
+        carry_all(&mut takeover.flow_tables()?, &takeover.carry, first)?;
+        takeover.leave_midstream()?;
         takeover.attach(netlink)?;
         Ok(Some(takeover))
     }
@@ -125,11 +134,10 @@ impl Takeover {
     /// # Errors
     /// What the kernel says. What is attached stays then, and another try goes on from there.
     pub fn finish(&mut self, netlink: &mut Netlink) -> Result<()> {
-        self.carry(1, false)?;
-        for other in &self.others {
-            // Before the others go, so that no process needs to be there for it afterwards.
-            midstream(other, &self.maps, None)?;
-        }
+        let mut tables = self.flow_tables()?;
+        carry_all(&mut tables, &self.carry, What::All)?;
+        self.unknown_are(Some(MIDSTREAM_DROP.into()))?;
+        self.let_packets_pass()?;
         for tables in &self.others {
             for (link, attached) in &tables.attached {
                 if attached.name == NAMES[0] {
@@ -137,44 +145,60 @@ impl Takeover {
                 }
             }
         }
-        self.carry(1, true)?;
+        carry_all(&mut tables, &self.carry, What::Settled)?;
+        self.unknown_are(None)?;
         self.settle_counts()
     }
 
-    fn carry(&self, passes: u32, settled: bool) -> Result<()> {
-        for other in &self.others {
-            let mut tables = flow_tables(other)?;
-            for _ in 0..passes {
-                let mut news = 0;
-                for table in &mut tables {
-                    news += table.carry(&self.carry, settled)?;
-                }
-                if news <= NEXT_TO_NOTHING {
-                    break;
-                }
-            }
-        }
-        Ok(())
+    /// The tables of flows of all that is taken over.
+    fn flow_tables(&self) -> Result<Vec<Table<'_>>> {
+        let tables = self.others.iter().map(flow_tables);
+        Ok(tables
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
-    /// Packets in mid-stream of flows that we do not know are the others' while they are there.
-    fn leave_midstream(&self) -> Result<()> {
+    /// What becomes of packets in mid-stream of flows that we do not know: this, or what the others make of them.
+    fn unknown_are(&self, meanwhile: Option<u64>) -> Result<()> {
+        let mut others = self.others.iter();
+        others.try_for_each(|other| midstream(other, &self.maps, meanwhile))
+    }
+
+    /// Waits until no program is at a packet that it met before: the kernel does that when a set is put into its
+    /// place, here one into its own.
+    fn let_packets_pass(&self) -> Result<()> {
+        let Some(sets) = self.maps.get("sets") else {
+            return Ok(());
+        };
+        let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
+        let entries = sets.entries()?;
+        let mut entries = entries.iter().map(|(key, id)| (number(key), number(id)));
+        match entries.find(|(_, id)| *id != 0) {
+            Some((key, id)) => sets.set_inners([(key, &Map::from_id(id)?)]),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether ours are somewhere with none of the others behind them, as where only XDP is.
+    fn is_alone(&self) -> bool {
         let links = |name| {
             let attached = self.others.iter().flat_map(|tables| &tables.attached);
             let of = attached.filter(move |(_, attached)| attached.name == name);
             of.map(|(link, _)| link.index)
         };
-        // Where only XDP is there is nobody to pass it on to; what is dropped is sent again.
-        let alone = links(NAMES[1]).any(|link| !links(NAMES[0]).any(|tc| tc == link));
-        let meanwhile = if alone {
-            MIDSTREAM_DROP
-        } else {
-            MIDSTREAM_PASS
+        links(NAMES[1]).any(|link| !links(NAMES[0]).any(|tc| tc == link))
+    }
+
+    /// Packets in mid-stream of flows that we do not know are the others' while they are there.
+    fn leave_midstream(&self) -> Result<()> {
+        // Where there is nobody to pass it on to, what is dropped is sent again.
+        let meanwhile = match self.is_alone() {
+            true => MIDSTREAM_DROP,
+            false => MIDSTREAM_PASS,
         };
-        match self.others.first() {
-            Some(other) => midstream(other, &self.maps, Some(meanwhile.into())),
-            None => Ok(()),
-        }
+        self.unknown_are(Some(meanwhile.into()))
     }
 
     fn attach(&self, netlink: &mut Netlink) -> Result<()> {
@@ -246,74 +270,20 @@ impl Takeover {
     }
 }
 
-/// What must be known of each map; the rest may be lacking.
-const NEEDED: [(&str, &[&str]); 8] = [
-    ("vips4", &["id", "flags"]),
-    ("vips6", &["id", "flags"]),
-    ("vip_addrs", &["word"]),
-    ("listens", &[""]),
-    (
-        "ranges",
-        &[
-            "count",
-            "range[0].first",
-            "range[0].last",
-            "range[0].service",
-        ],
-    ),
-    (
-        "services",
-        &["flags", "sched", "key", "midstream", "seed", "timeouts"],
-    ),
-    (
-        "backends",
-        &[
-            "flags",
-            "generation",
-            "method",
-            "family",
-            "service",
-            "port",
-            "addr",
-            "until",
-            "weight",
-        ],
-    ),
-    ("notes", &["len", "text"]),
-];
-
-/// Whether the other layout tells all that must be known.
-fn check(other: &Tables, ours: u32) -> Result<()> {
-    let lacking = |what: String| Error::Layout {
-        found: other.version,
-        ours,
-        what,
-    };
-    let mut flows = Vec::new();
-    for name in ["flows4", "flows6"] {
-        let fields = FIELDS.iter().map(|field| format!("flows[0].{field}"));
-        flows.push((name, fields.collect::<Vec<_>>()));
-    }
-    let needed = NEEDED.iter().map(|(name, fields)| {
-        let fields = fields.iter().map(|field| (*field).to_owned());
-        (*name, fields.collect())
-    });
-    for (name, fields) in needed.chain(flows) {
-        let map = other.maps.get(name);
-        let map = map.ok_or_else(|| lacking(format!("map {name}")))?;
-        let shapes = map.shapes()?;
-        let (_, value) = shapes.ok_or_else(|| lacking(format!("the types of map {name}")))?;
-        let field = fields
-            .iter()
-            .find(|field| !value.places.contains_key(*field));
-        if let Some(field) = field {
-            return Err(lacking(format!("field {field} of map {name}")));
+/// Brings over what tables have, pass by pass, until one finds next to nothing that is new.
+fn carry_all(tables: &mut [Table<'_>], program: &Program, what: What) -> Result<()> {
+    for _ in 0..PASSES {
+        let (mut news, mut left) = (0, 0);
+        for table in &mut *tables {
+            let pass = table.carry(program, what)?;
+            news += pass.news;
+            left += pass.left;
+        }
+        if left == 0 && news <= NEXT_TO_NOTHING {
+            break;
         }
     }
-    match other.maps.contains_key("sets") {
-        true => Ok(()),
-        false => Err(lacking("map sets".to_owned())),
-    }
+    Ok(())
 }
 
 /// Entries of the new maps: as many as the others have.

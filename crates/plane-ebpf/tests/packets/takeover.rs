@@ -222,7 +222,11 @@ fn begun_and_gone_on_from(bench: &mut Bench) {
         let both = bench.attached();
         bench.find_program();
         for (packet, way) in first.iter().zip(&ways) {
-            assert_eq!(self::way(bench, packet), *way);
+            // Those of TCP are the others' until the rest is brought over; XDP passes them on to TC.
+            match packet.proto == 6 {
+                true => assert!(bench.send(packet).is_passed()),
+                false => assert_eq!(self::way(bench, packet), *way),
+            }
         }
         // Of a flow that only the other layout knows the packets are passed on to it.
         let mut unknown = Packet::tcp("192.0.2.99:7", "10.0.200.1:80", ACK);
