@@ -178,8 +178,11 @@ int plimsoll_tc(context *ctx)
 
 	pull(ctx, ETH + sizeof(struct ipv6hdr) + sizeof(struct tcphdr));
 #if !IS_XDP
-	/* Of a VLAN whose tag was taken off: it belongs to the VLAN's own interface. */
-	if (ctx->vlan_present)
+	/*
+	 * Of a VLAN whose tag was taken off: it belongs to the VLAN's own interface. And what is not for
+	 * this host, seen for its interface listens to all: another director may have sent it.
+	 */
+	if (ctx->vlan_present || ctx->pkt_type != PACKET_HOST)
 		return PASS;
 #endif
 	eth = DATA(ctx);
