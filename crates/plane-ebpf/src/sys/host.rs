@@ -166,10 +166,7 @@ fn lack(effective: u64, first_users: bool, container: bool, task: Task) -> Optio
     if missing.is_empty() && first_users {
         return None;
     }
-    let why = match task {
-        Task::Load => "the packet plane",
-        Task::TakeOver => "taking over a packet plane that is there",
-    };
+    let why = "the packet plane";
     if missing.is_empty() {
         return Some(format!(
             "{why} needs the capabilities of the host, and this user namespace has only its own: \
@@ -187,10 +184,14 @@ fn lack(effective: u64, first_users: bool, container: bool, task: Task) -> Optio
             .filter_map(|name| name.strip_prefix("CAP_"))
             .map(|name| format!("--cap-add {name}"))
             .collect();
-        format!("start the container with {}", options.join(" "))
+        format!(
+            "start the container as root, with {}, and without --user, which gives them up again \
+             (the image's own command has it: say `run` instead)",
+            options.join(" ")
+        )
     } else {
         format!(
-            "run it as root, or give its systemd unit AmbientCapabilities={}",
+            "run it as root and without --user, or give its systemd unit AmbientCapabilities={}",
             missing.join(" ")
         )
     };
@@ -248,10 +249,14 @@ mod tests {
             text.contains("CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON"),
             "{text}"
         );
+        assert!(text.contains("without --user"), "{text}");
         assert!(text.contains("AmbientCapabilities="), "{text}");
         let text = lack(1 << 12 | 1 << 38 | 1 << 39, true, true, Task::TakeOver).unwrap();
         assert!(text.contains("needs CAP_SYS_ADMIN,"), "{text}");
-        assert!(text.contains("--cap-add SYS_ADMIN"), "{text}");
+        assert!(
+            text.contains("--cap-add SYS_ADMIN, and without --user"),
+            "{text}"
+        );
         let text = lack(u64::MAX, false, true, Task::Load).unwrap();
         assert!(text.contains("user namespace"), "{text}");
     }
