@@ -1,11 +1,12 @@
 //! `demo dr`, in network namespaces.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use plimsoll_testkit::{root_or_skip, unique_id, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::lab::{BINARY, Ended, SOON, ended};
 use crate::pty::Pty;
@@ -42,12 +43,13 @@ impl Names {
 
     /// The processes that the demo has started.
     fn processes(&self) -> Vec<String> {
-        let mark = format!("PLIMSOLL_DEMO={}", self.folder()).into_bytes();
+        let mark = format!("PLIMSOLL_DEMO={} ", self.folder()).into_bytes();
         let all = fs::read_dir("/proc").unwrap();
         let ids = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         ids.filter(|id| {
             let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|v| v == mark)
+            let mut variables = environment.split(|byte| *byte == 0);
+            variables.any(|variable| variable.starts_with(&mark))
         })
         .collect()
     }
@@ -230,6 +232,63 @@ fn the_next_one_takes_away_what_a_killed_one_left() {
     let next = names.run(&["--requests", "30"]);
     assert_eq!(next.code, Some(0), "{}", next.err);
     names.assert_nothing_is_left();
+}
+
+#[test]
+fn one_of_the_same_name_elsewhere_is_left_alone() {
+    let Some(names) = Names::new("one_of_the_same_name_elsewhere") else {
+        return;
+    };
+    // Folders of the same path, which are not the same.
+    let inside = |words: &str| {
+        let line = format!(
+            "mount -t tmpfs tmpfs /run && exec {BINARY} demo dr --namespaces --name {} {words}",
+            names.0
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &line]);
+        command
+    };
+    let child = inside("").stdout(Stdio::piped()).spawn().unwrap();
+    let mut demo = Running(child);
+    let mut out = BufReader::new(demo.0.stdout.take().unwrap()).lines();
+    let mut lines = out.by_ref().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("s  one ")), "load runs");
+    let before = names.processes();
+    assert_eq!(before.len(), 4);
+    let second = ended(inside("--requests 30"));
+    assert_eq!(second.code, Some(0), "{}", second.err);
+    assert_eq!(names.processes(), before);
+    signal(&demo.0, Signal::TERM);
+    let rest: Vec<String> = out.map(Result::unwrap).collect();
+    assert_eq!(demo.wait(), Some(0), "{rest:#?}");
+    names.assert_nothing_is_left();
+}
+
+#[test]
+fn ctrl_c_during_set_up_leaves_nothing() {
+    let Some(names) = Names::new("ctrl_c_during_set_up_leaves_nothing") else {
+        return;
+    };
+    for made in 1..=5 {
+        let mut command = names.command(&[]);
+        // A terminal's Ctrl-C goes to all of the group.
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.process_group(0).spawn().unwrap();
+        let mut demo = Running(child);
+        let mut err = demo.0.stderr.take().unwrap();
+        assert!(wait_until(SOON, || names.namespaces().len() >= made));
+        let group = Pid::from_raw(i32::try_from(demo.0.id()).unwrap()).unwrap();
+        kill_process_group(group, Signal::INT).unwrap();
+        let mut told = String::new();
+        err.read_to_string(&mut told).unwrap();
+        match demo.wait() {
+            Some(1) => assert_eq!(told, "plimsoll: told to stop before all was ready\n"),
+            // It was quicker.
+            code => assert_eq!((code, told.as_str()), (Some(0), "")),
+        }
+        names.assert_nothing_is_left();
+    }
 }
 
 #[test]

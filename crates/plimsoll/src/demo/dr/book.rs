@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::linux::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -16,10 +17,12 @@ use crate::out;
 
 /// Where demos keep their folders.
 const PLACE: &str = "/run/plimsoll";
-/// Processes of a demo have its folder in their environment.
+/// Processes of a demo have its mark in their environment.
 pub(super) const MARK: &str = "PLIMSOLL_DEMO";
 /// The labels of containers and networks of a demo.
 pub(super) const LABEL: &str = "plimsoll-demo";
+/// Another text at each look.
+const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 /// What is busy may be so for so long.
 const BUSY: Duration = Duration::from_secs(5);
 /// One that has just been killed may hold its folder for so long.
@@ -70,6 +73,7 @@ impl Made {
 pub(super) struct Book {
     folder: PathBuf,
     _lock: File,
+    mark: String,
     made: Vec<Made>,
 }
 
@@ -80,9 +84,11 @@ impl Book {
         let lock = hold(&folder, name)?;
         let made = fs::read_to_string(folder.join("made")).unwrap_or_default();
         let made = made.lines().filter_map(Made::read).collect();
+        let mark = mark(&folder)?;
         let mut book = Self {
             folder,
             _lock: lock,
+            mark,
             made,
         };
         // What cannot be taken away now, as of an engine that is stopped, is tried again at the end.
@@ -109,6 +115,11 @@ impl Book {
         &self.folder
     }
 
+    /// The value of [`MARK`] for its processes.
+    pub(super) fn mark(&self) -> &str {
+        &self.mark
+    }
+
     /// Writes down what is about to be made.
     pub(super) fn note(&mut self, made: Made) -> Result<(), Error> {
         self.made.push(made);
@@ -124,7 +135,7 @@ impl Book {
 
     /// Takes away all that was made: processes, containers, namespaces.
     pub(super) fn clean(&mut self) -> Result<(), String> {
-        kill_marked(&self.folder);
+        kill_marked(&self.mark);
         let mut trouble = Vec::new();
         // The last first.
         for made in std::mem::take(&mut self.made).into_iter().rev() {
@@ -191,9 +202,20 @@ fn hold(folder: &Path, name: &str) -> Result<File, Error> {
     }
 }
 
-/// Kills the processes of the demo with this folder, and waits until they are gone.
-fn kill_marked(folder: &Path) {
-    let mark = format!("{MARK}={}", folder.display());
+/// The mark of the demo in this folder: another one may have a folder of the same path, as in a container.
+fn mark(folder: &Path) -> Result<String, Error> {
+    let path = folder.join("token");
+    let mut token = fs::read_to_string(&path).unwrap_or_default();
+    if token.is_empty() {
+        token = fs::read_to_string(RANDOM).map_err(|why| failed(Path::new(RANDOM), &why))?;
+        fs::write(&path, &token).map_err(|why| failed(&path, &why))?;
+    }
+    Ok(format!("{} {}", folder.display(), token.trim_end()))
+}
+
+/// Kills the processes with this mark, and waits until they are gone.
+fn kill_marked(mark: &str) {
+    let mark = format!("{MARK}={mark}");
     let marked = |id: i32| {
         // Those of other users, and those that have just ended, are none of ours.
         let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
@@ -259,10 +281,11 @@ fn remove_containers(socket: &Path, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs a command to its end; what it wrote, or what it said of why not.
+/// Runs a command to its end; what it wrote, or what it said of why not. Ctrl-C is the demo's alone: what
+/// is half done is done first.
 pub(super) fn output(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let ended = command.stdin(Stdio::null()).output();
+    let ended = command.stdin(Stdio::null()).process_group(0).output();
     let ended = ended.map_err(|why| match why.kind() {
         ErrorKind::NotFound if program == "ip" => {
             "`ip` is not installed (package iproute2)".to_owned()

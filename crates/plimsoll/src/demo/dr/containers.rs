@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -98,6 +99,7 @@ impl Containers {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn();
         let mut child = child.map_err(cannot)?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -197,7 +199,7 @@ impl Containers {
     pub(super) fn said(&self, host: &str) -> String {
         let mut command = docker(&self.socket);
         command.args(["logs", "--tail", "3", &self.full(host)]);
-        let logged = command.stdin(Stdio::null()).output();
+        let logged = command.stdin(Stdio::null()).process_group(0).output();
         let logged = logged.map(|logged| [logged.stdout, logged.stderr].concat());
         String::from_utf8_lossy(&logged.unwrap_or_default())
             .trim()

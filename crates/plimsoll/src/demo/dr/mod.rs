@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_admin::Client;
 use plimsoll_plane_ebpf::node::{Namespace, Node, Target};
+use tokio::time::timeout;
 
 use super::counted;
 use super::live::{self, Stop};
@@ -170,10 +171,25 @@ pub(crate) fn run(wanted: &Wanted) -> Result<(), Error> {
     result
 }
 
+fn told_to_stop() -> Error {
+    Error::Failed("told to stop before all was ready".into())
+}
+
 /// Sets it up and runs it.
 async fn play(wanted: &Wanted, book: &mut Book, stop: &mut Stop) -> Result<(), Error> {
     let mut plan = Plan::new(wanted.vip, 0);
-    let (ground, why) = prepared(wanted, &mut plan, book).await?;
+    let (ground, why) = tokio::select! {
+        biased;
+        () = stop.wait() => return Err(told_to_stop()),
+        prepared = prepared(wanted, &mut plan, book) => match prepared {
+            Ok(prepared) => prepared,
+            // Ctrl-C ends also a command that has just been started and is not in a group of its own yet.
+            Err(why) => return Err(match timeout(LOOK, stop.wait()).await {
+                Ok(()) => told_to_stop(),
+                Err(_) => why,
+            }),
+        },
+    };
     let ground = Arc::new(ground);
     let (client, director) = (ground.namespace(CLIENT)?, ground.namespace(DIRECTOR)?);
     let mac = packets::mac(&director)?;

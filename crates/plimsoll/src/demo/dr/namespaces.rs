@@ -26,6 +26,7 @@ const STOP: Duration = Duration::from_secs(10);
 pub(super) struct Namespaces {
     prefix: String,
     folder: PathBuf,
+    mark: String,
     children: Mutex<BTreeMap<String, Child>>,
 }
 
@@ -35,6 +36,7 @@ impl Namespaces {
         let all = Self {
             prefix: name.to_owned(),
             folder: book.folder().to_owned(),
+            mark: book.mark().to_owned(),
             children: Mutex::default(),
         };
         all.add(SWITCH, book)?;
@@ -115,7 +117,7 @@ impl Namespaces {
         command.arg0("plimsoll").process_group(0);
         command
             .args(program(host, &self.folder))
-            .env(MARK, &self.folder)
+            .env(MARK, &self.mark)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
