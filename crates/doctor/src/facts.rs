@@ -92,6 +92,8 @@ pub struct Director {
     pub source: Source,
     /// Services of the packet plane.
     pub services: Vec<Carried>,
+    /// Addresses that services of all planes listen on or bring along.
+    pub addresses: BTreeSet<IpAddr>,
     /// What is put aside, or fails, of all planes.
     pub troubles: Vec<Trouble>,
 }
@@ -161,6 +163,8 @@ pub struct NodeRole {
     pub found: node::Found,
     /// Interfaces by which packets come, and whether they are to be unwrapped there.
     pub interfaces: BTreeMap<String, bool>,
+    /// Whether nobody said that it is one: its VIPs are addresses of `lo`, which others have, too.
+    pub is_guessed: bool,
 }
 
 /// A container that is a node, seen from its host, or a backend in one, seen from the director there.

@@ -7,7 +7,7 @@ use plimsoll_plane_ebpf::Path;
 use plimsoll_plane_ebpf::sys::net::{NeighbourState, RouteKind};
 
 use super::director::carriers;
-use super::or_ok;
+use super::{listed, or_ok};
 use crate::facts::is_in;
 use crate::{Backend, Carried, Facts, Finding, Forward, Space};
 
@@ -150,8 +150,7 @@ pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
             {
                 continue;
             }
-            let (interface, mtu) = (&path.interface, path.mtu);
-            let link = space.link(interface).map_or(mtu, |link| link.mtu);
+            let mtu = path.mtu;
             let text = match header {
                 0 => format!(
                     "packets to {} end at {mtu} bytes, those of clients at {needed}",
@@ -164,27 +163,38 @@ pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
                     mtu.saturating_sub(header)
                 ),
             };
-            let finding = Finding::warning(text).because(
-                "clients are told so by ICMP, which many firewalls drop: then small requests work and big ones \
-                 hang. The rest of the way has to have room for it, too; or let senders announce \
-                 less: `mss = \"fit\"` of the service, `plimsoll node --mss`",
-            );
-            found.push(match link < needed {
-                true => finding.mend_in(space, format!("ip link set dev {interface} mtu {needed}")),
-                // The interface has room, the route says less.
-                false => finding.mend_in(
-                    space,
-                    format!(
-                        "ip route change {} dev {interface} mtu {needed}",
-                        backend.ip
-                    ),
-                ),
+            let finding = Finding::warning(text);
+            let told = "clients are told so by ICMP, which many firewalls drop: then small requests work and big ones hang";
+            found.push(match backend.forward {
+                // Answers pass the director, too.
+                Forward::Nat => finding
+                    .because(format!("{told}: set `mss = \"fit\"` for the service"))
+                    .mend("plimsoll check"),
+                Forward::Dr | Forward::Tunnel => finding
+                    .because(format!(
+                        "{told}. The command lets the node announce smaller segments (TCP), and so clients send \
+                         them; `mss = \"fit\"` of the service does it for what nodes send, and says that this is \
+                         seen to. Only if every link on the way carries {needed} bytes, and the node's, too, can their MTU be raised instead"
+                    ))
+                    .mend(announce(service, mtu.saturating_sub(header), backend.ip)),
             });
         }
         or_ok(found, || {
             "packets fit on the way to every backend".to_owned()
         })
     })
+}
+
+/// The command by which a node lets clients send packets of so many bytes at most.
+fn announce(service: &Carried, most: u32, node: IpAddr) -> String {
+    // Headers of IP and TCP (RFC 9293 §3.7.1).
+    let headers = match service.vips.iter().all(IpAddr::is_ipv4) {
+        true => 40,
+        false => 60,
+    };
+    let mss = most.saturating_sub(headers);
+    let vips = listed(&service.vips).replace(", ", ",");
+    format!("plimsoll node --once --vip {vips} --mss {mss}    # on {node}")
 }
 
 /// Bytes of the packets that clients send at most, as far as can be told.

@@ -57,10 +57,12 @@ pub(super) fn services(facts: &Facts) -> Vec<Finding> {
                 .mend("plimsoll status")
         });
         let found: Vec<Finding> = troubles.chain(empty).collect();
-        or_ok(found, || {
-            format!("{} of the packet plane, nothing put aside", {
-                crate::checks::listed(director.services.iter().map(|s| &s.name))
-            })
+        or_ok(found, || match director.services.as_slice() {
+            [] => "nothing is put aside; the packet plane has no service".to_owned(),
+            services => {
+                let names = listed(services.iter().map(|service| &service.name));
+                format!("{names} of the packet plane, nothing put aside")
+            }
         })
     })
 }

@@ -8,11 +8,18 @@ use plimsoll_plane_ebpf::node::{
 
 use super::{each, listed, or_ok};
 use crate::firewall::{Hook, Packet, Walked, walk};
-use crate::{Facts, Finding, NodeRole, Space};
+use crate::{Facts, Finding, Level, NodeRole, Space};
 
 fn nodes(facts: &Facts, judge: impl Fn(&Space, &NodeRole) -> Vec<Finding>) -> Vec<Finding> {
     each(facts, |space| match &space.node {
-        Some(node) => judge(space, node),
+        Some(node) => {
+            let mut found = judge(space, node);
+            for finding in found.iter_mut().filter(|_| node.is_guessed) {
+                // It may be an address of another purpose, as of a router's own.
+                finding.level = finding.level.min(Level::Warning);
+            }
+            found
+        }
         None => Vec::new(),
     })
 }

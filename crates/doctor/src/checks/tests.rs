@@ -10,7 +10,9 @@ use plimsoll_plane_ebpf::sys::hooks::{Attached, Mode};
 use plimsoll_plane_ebpf::sys::net::{Address, Link, NeighbourState, RouteKind};
 
 use super::CHECKS;
-use crate::{Backend, Carried, Director, Facts, Forward, Host, Level, Space, Trouble, examine};
+use crate::{
+    Backend, Carried, Director, Facts, Forward, Host, Level, NodeRole, Space, Trouble, examine,
+};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -171,6 +173,37 @@ fn what_a_daemon_says_is_passed_on() {
 }
 
 #[test]
+fn without_services_of_the_packet_plane_it_says_so() {
+    let mut facts = director(Forward::Dr);
+    let director = facts.spaces[0].director.as_mut().unwrap();
+    director.services.clear();
+    let services = examine(&facts).into_iter();
+    let mut services = services.filter(|finding| finding.check == "services");
+    let what = services.next().unwrap().what;
+    assert_eq!(
+        what,
+        "nothing is put aside; the packet plane has no service"
+    );
+}
+
+#[test]
+fn what_only_looks_like_a_node_is_warned_of() {
+    let levels = |is_guessed| {
+        let mut facts = director(Forward::Dr);
+        facts.spaces[0].node = Some(NodeRole {
+            vips: BTreeSet::from([ip("10.0.0.9")]),
+            is_guessed,
+            ..NodeRole::default()
+        });
+        let found = wrong(&facts).into_iter();
+        let found = found.filter(|(check, ..)| *check == "node-vip");
+        found.map(|(_, level, _)| level).collect::<Vec<_>>()
+    };
+    assert_eq!(levels(false), [Level::Error]);
+    assert_eq!(levels(true), [Level::Warning]);
+}
+
+#[test]
 fn vips_lead_here() {
     let mut facts = director(Forward::Dr);
     facts.spaces[0].addresses.pop();
@@ -291,7 +324,7 @@ fn ways_to_backends() {
 #[test]
 fn tunnels_need_room() {
     let mut facts = director(Forward::Tunnel);
-    let remedy = "ip link set dev eth0 mtu 1520";
+    let remedy = "plimsoll node --once --vip 10.0.0.200 --mss 1440    # on 10.0.0.3";
     assert_eq!(wrong(&facts), one("mtu", Level::Warning, remedy));
     let fitted = |facts: &mut Facts, is: bool| {
         facts.spaces[0].director.as_mut().unwrap().services[0].is_fitted = is;
@@ -299,9 +332,16 @@ fn tunnels_need_room() {
     fitted(&mut facts, true);
     assert_eq!(wrong(&facts), []);
     fitted(&mut facts, false);
-    facts.spaces[0].links[1].mtu = 1520;
-    let remedy = "ip route change 10.0.0.3 dev eth0 mtu 1520";
+    let mut narrow = path("eth0", "10.0.0.3").unwrap();
+    narrow.mtu = 1400;
+    facts.spaces[0].paths.insert(ip("10.0.0.3"), Some(narrow));
+    let remedy = "plimsoll node --once --vip 10.0.0.200 --mss 1340    # on 10.0.0.3";
     assert_eq!(wrong(&facts), one("mtu", Level::Warning, remedy));
+    let director = facts.spaces[0].director.as_mut().unwrap();
+    director.services[0].backends[0].forward = Forward::Nat;
+    assert_eq!(wrong(&facts), one("mtu", Level::Warning, "plimsoll check"));
+    let director = facts.spaces[0].director.as_mut().unwrap();
+    director.services[0].backends[0].forward = Forward::Tunnel;
     let mut wide = path("eth0", "10.0.0.3").unwrap();
     wide.mtu = 1520;
     facts.spaces[0].paths.insert(ip("10.0.0.3"), Some(wide));

@@ -36,6 +36,8 @@ pub struct Place {
     pub director: Option<Director>,
     /// What it serves, if it is a node.
     pub node: Option<Wish>,
+    /// What could not be told of it so far, and why.
+    pub untold: Vec<(String, String)>,
 }
 
 /// What a node is to serve.
@@ -47,6 +49,8 @@ pub struct Wish {
     pub interfaces: Vec<String>,
     /// Whether packets in tunnels are to be unwrapped.
     pub unwrap: bool,
+    /// Whether nobody said that it is a node: its VIPs are addresses of `lo`.
+    pub is_guessed: bool,
 }
 
 /// All there is to know of these places, the own one first.
@@ -113,12 +117,14 @@ fn space(place: Place) -> Result<Space> {
         name,
         namespace,
         director,
+        untold,
         ..
     } = place;
     let mut space = Space {
         name,
         path: namespace.path().map(str::to_owned),
         director,
+        untold,
         ..Space::default()
     };
     if let Some((node, untold)) = node.transpose()? {
@@ -146,6 +152,7 @@ fn role(namespace: &Namespace, wish: &Wish) -> Result<(NodeRole, Option<(String,
             .into_iter()
             .map(|name| (name, wish.unwrap))
             .collect(),
+        is_guessed: wish.is_guessed,
     };
     Ok((role, untold))
 }

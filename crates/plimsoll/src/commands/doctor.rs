@@ -108,11 +108,17 @@ impl Doctor {
             namespace: Namespace::own()?,
             director: None,
             node: None,
+            untold: Vec::new(),
         }];
-        if !only_node
-            && let Some((director, namespace)) =
-                director::find(self.admin.admin.clone(), self.config.as_deref()).await?
-        {
+        let found = match only_node {
+            true => director::Found::default(),
+            false => director::find(self.admin.admin.clone(), self.config.as_deref()).await?,
+        };
+        if let (Some(why), Some(own)) = (found.untold, places.first_mut()) {
+            let what = "whether programs of the packet plane are in the kernel".to_owned();
+            own.untold.push((what, why));
+        }
+        if let Some((director, namespace)) = found.director {
             place_at(&mut places, "the daemon's network namespace", namespace)?.director =
                 Some(director);
         }
@@ -140,6 +146,7 @@ impl Doctor {
             vips,
             interfaces: self.interface.clone(),
             unwrap: !self.no_unwrap,
+            is_guessed: false,
         }
     }
 
@@ -170,6 +177,7 @@ impl Doctor {
                 unwrap: !self.no_unwrap && found.state.interfaces.values().any(|unwrap| *unwrap),
                 vips: found.state.vips.keys().copied().collect(),
                 interfaces,
+                is_guessed: false,
             };
             place_at(places, &found.name, found.namespace)?.node = Some(wish);
         }
@@ -179,9 +187,8 @@ impl Doctor {
         if own.node.is_none() {
             let mut vips = gather::on_loopback(&own.namespace)?;
             // A director may have its VIPs there, too.
-            let carried = own.director.iter().flat_map(|director| &director.services);
-            for service in carried {
-                vips.retain(|vip| !service.vips.contains(vip));
+            if let Some(director) = &own.director {
+                vips.retain(|vip| !director.addresses.contains(vip));
             }
             if !vips.is_empty() {
                 own.node = Some(Wish {
@@ -189,6 +196,7 @@ impl Doctor {
                     interfaces: self.interface.clone(),
                     // Nobody said that tunnels lead here.
                     unwrap: false,
+                    is_guessed: !self.node,
                 });
             } else if self.node {
                 return Err(Error::Usage(
@@ -221,6 +229,7 @@ fn place_at<'a>(
                 namespace,
                 director: None,
                 node: None,
+                untold: Vec::new(),
             });
             places.len() - 1
         }

@@ -17,44 +17,77 @@ use crate::error::Error;
 use crate::vetted::Vetted;
 use crate::watched::DEFAULT_CONFIG;
 
-/// The director on this machine, and the network namespace that it is in; none if there is none.
-pub(super) async fn find(
-    socket: Option<PathBuf>,
-    config: Option<&Path>,
-) -> Result<Option<(Director, Namespace)>, Error> {
+/// What is known of a director on this machine.
+#[derive(Default)]
+pub(super) struct Found {
+    /// The director, and the network namespace that it is in; none if there is none.
+    pub(super) director: Option<(Director, Namespace)>,
+    /// Why the kernel could not be asked, where it would have been.
+    pub(super) untold: Option<String>,
+}
+
+/// Looks for a director on this machine.
+pub(super) async fn find(socket: Option<PathBuf>, config: Option<&Path>) -> Result<Found, Error> {
     let socket = socket.unwrap_or_else(place::default);
     match Client::new(&socket).status().await {
         Ok(report) => {
             let namespace = of_peer(&socket)?;
-            return Ok(Some((running(&report.status, &namespace), namespace)));
+            return Ok(Found {
+                director: Some((running(&report.status, &namespace), namespace)),
+                untold: None,
+            });
         }
         Err(plimsoll_admin::ClientError::NoDaemon { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    if config.is_none()
-        && let Ok(services) = in_kernel()
-        && !services.is_empty()
-    {
+    let held = match config {
+        None => in_kernel(),
+        Some(_) => Ok(Vec::new()),
+    };
+    let (held, untold) = match held {
+        Ok(held) => (held, None),
+        Err(why) => (Vec::new(), Some(why)),
+    };
+    if !held.is_empty() {
         let director = Director {
             source: Source::Kernel,
-            services,
+            addresses: (held.iter())
+                .flat_map(|service| service.vips.iter().copied())
+                .collect(),
+            services: held,
             troubles: Vec::new(),
         };
-        return Ok(Some((director, Namespace::own()?)));
+        return Ok(Found {
+            director: Some((director, Namespace::own()?)),
+            untold,
+        });
     }
     let usual = Path::new(DEFAULT_CONFIG);
     let file = config.or_else(|| usual.exists().then_some(usual));
     let Some(file) = file else {
-        return Ok(None);
+        return Ok(Found {
+            director: None,
+            untold,
+        });
     };
     let vetted = Vetted::watched(file)?;
     let services = &vetted.config()?.services;
     let director = Director {
         source: Source::File(file.display().to_string()),
         services: services.iter().filter_map(carried).collect(),
+        addresses: addresses(services.iter().flat_map(|service| &service.spec.listens))
+            .chain(
+                services
+                    .iter()
+                    .flat_map(|service| service.spec.vips.iter().map(|vip| vip.address.ip)),
+            )
+            .collect(),
         troubles: Vec::new(),
     };
-    Ok(Some((director, Namespace::own()?)))
+    Ok(Found {
+        director: Some((director, Namespace::own()?)),
+        untold,
+    })
 }
 
 /// The network namespace of the process that listens on a socket.
@@ -103,6 +136,7 @@ fn running(status: &Status, namespace: &Namespace) -> Director {
     Director {
         source: Source::Daemon,
         services,
+        addresses: addresses_of(status),
         troubles,
     }
 }
@@ -151,11 +185,27 @@ fn is_tcp(listen: &Listen) -> bool {
 }
 
 fn vips<'a>(listens: impl Iterator<Item = &'a Listen>) -> BTreeSet<IpAddr> {
-    let addresses = listens.filter_map(|listen| match listen {
+    addresses(listens).collect()
+}
+
+fn addresses<'a>(listens: impl Iterator<Item = &'a Listen>) -> impl Iterator<Item = IpAddr> {
+    listens.filter_map(|listen| match listen {
         Listen::Socket { ip, .. } => *ip,
         _ => None,
+    })
+}
+
+/// Addresses of services of all planes, as a daemon tells of them.
+fn addresses_of(status: &Status) -> BTreeSet<IpAddr> {
+    let listens = status.services.iter().flat_map(|service| &service.listens);
+    let listens: Vec<Listen> = listens
+        .filter_map(|listen| listen.listen.parse().ok())
+        .collect();
+    let brought = status.vips.iter().filter_map(|vip| {
+        let (ip, _) = vip.address.split_once('/')?;
+        ip.parse().ok()
     });
-    addresses.collect()
+    addresses(listens.iter()).chain(brought).collect()
 }
 
 /// Services of the packet plane as a daemon tells of them, which does not say how packets are brought.

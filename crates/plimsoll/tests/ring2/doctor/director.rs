@@ -1,14 +1,18 @@
 //! Directors.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use plimsoll_testkit::{HttpBackend, TempDir};
 
-use super::ward::{Ward, set, shell};
+use super::ward::{Ward, reaches, set, shell};
 use crate::config::DAEMON;
 use crate::lab::{Lab, Lb};
 
 const VIP: &str = "10.77.0.200";
+/// What hangs is waited for so long.
+const HANGS: Duration = Duration::from_secs(3);
 const OBJECT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../plane-ebpf/tests/bpf/small.o"
@@ -114,14 +118,19 @@ async fn every_fault_of_a_director_is_named_and_mended() {
     server.ip(&["link", "set", "eth0", "down"]).unwrap();
     let ask = format!("ip neigh flush dev eth0; ip neigh replace {backend} dev eth0 managed");
     shell(ward.patient, &ask);
-    let named = plimsoll_testkit::wait_until(4 * crate::lab::SOON, || {
-        let wrong = ward.wrong();
-        !wrong.is_empty() && wrong.iter().all(|finding| finding["check"] == "neighbour")
+    let mut named = Vec::new();
+    let alone = plimsoll_testkit::wait_until(4 * crate::lab::SOON, || {
+        named = ward.wrong();
+        !named.is_empty() && named.iter().all(|finding| finding["check"] == "neighbour")
     });
-    assert!(named, "{:#?}", ward.wrong());
+    assert!(alone, "{named:#?}");
     server.ip(&["link", "set", "eth0", "up"]).unwrap();
     let remedy = format!("ip neigh replace {backend} dev eth0 managed");
-    assert!(ward.ask(&[]).out.contains(&remedy) || ward.wrong().is_empty());
+    let hints = |found: &[serde_json::Value]| -> Vec<String> {
+        let remedies = found.iter().flat_map(|f| f["remedy"].as_array().unwrap());
+        remedies.map(|r| r.as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(hints(&named), [remedy.as_str()]);
     shell(ward.patient, &remedy);
     ward.is_well();
 
@@ -144,13 +153,113 @@ async fn a_tunnel_needs_room() {
     };
     prepare(&lab);
     let backend = lab.at("s1", 1).ip().to_string();
+    let server = HttpBackend::start_at("s1", &lab.place("s1"), vip()).unwrap();
+    let node = lab.net().namespace("s1").unwrap();
+    let state = TempDir::new().unwrap();
+    // A node as `plimsoll node` makes it; the address is there already.
+    shell(node, &format!("ip address del {VIP}/32 dev lo"));
+    shell(node, &on_node(&state, &["--once", "--vip", VIP]));
+    let client = lab.net().namespace("client").unwrap();
+    // A firewall that takes "too big" away.
+    shell(client, "iptables -A INPUT -p icmp -j DROP");
     let lb = lab.start(&service(&backend, "tunnel")).await;
+    let ward = ward(&lab, &lb, true);
+    let wrong = ward.wrong();
+    assert_eq!(wrong.len(), 1, "{wrong:#?}");
+    assert_eq!(wrong[0]["check"], "mtu");
+    let reached = plimsoll_testkit::wait_until(2 * crate::lab::SOON, || reaches(client, vip()));
+    assert!(reached, "small packets do not come through");
+    assert_eq!(upload(client), None);
+    let remedy = wrong[0]["remedy"][0].as_str().unwrap();
+    let words = remedy.strip_prefix("plimsoll node ").unwrap();
+    let (words, place) = words.split_once("    # on ").unwrap();
+    assert_eq!(place, backend);
+    let words: Vec<&str> = words.split(' ').collect();
+    assert_eq!(words, ["--once", "--vip", VIP, "--mss", "1440"]);
+    shell(node, &on_node(&state, &words));
+    assert_eq!(upload(client), Some(200));
+    drop((ward, server));
+    lab.close(lb);
+}
+
+/// A line of a shell that makes a node.
+fn on_node(state: &TempDir, words: &[&str]) -> String {
+    let folder = state.path().display();
+    format!(
+        "{} node --interface eth0 --state {folder} {}",
+        crate::lab::BINARY,
+        words.join(" ")
+    )
+}
+
+/// The status of a request with a body of many full packets; none if it hangs.
+fn upload(client: &plimsoll_testkit::Namespace) -> Option<u16> {
+    let asked = client.run(|| {
+        let mut stream = TcpStream::connect_timeout(&vip(), HANGS).ok()?;
+        stream.set_read_timeout(Some(HANGS)).unwrap();
+        let body = vec![b'x'; 100_000];
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(&body).ok()?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).ok()?;
+        std::str::from_utf8(&answer[9..]).unwrap().parse().ok()
+    });
+    asked.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_on_lo_makes_no_node() {
+    let Some(lab) = Lab::new("an_address_on_lo_makes_no_node", &["s1"]) else {
+        return;
+    };
+    let lb = lab
+        .start(&format!(
+            "{DAEMON}[[service]]\nname = \"web\"\nlisten = \"{VIP}:8080/tcp\"\n\
+             vip = {{ address = \"{VIP}/32\", interface = \"lo\" }}\nbackends = [\"{}\"]\n",
+            lab.at("s1", 8080)
+        ))
+        .await;
     let ward = ward(&lab, &lb, false);
-    ward.is_broken("MTU 1500", "mtu", false);
-    let mtu = ward.patient.ip(&["link", "show", "eth0"]).unwrap();
-    assert!(mtu.contains("mtu 1520"), "{mtu}");
+    ward.is_well();
+    let services = ward.ask(&["--all"]).out;
+    assert!(
+        services.contains("the packet plane has no service"),
+        "{services}"
+    );
+    // A router's own address, say: whether it is a VIP of a node nobody knows.
+    shell(ward.patient, "ip address add 10.77.0.210/32 dev lo");
+    let wrong = ward.wrong();
+    let checks: Vec<&str> = (wrong.iter())
+        .map(|f| f["check"].as_str().unwrap())
+        .collect();
+    assert!(checks.contains(&"arp-ignore"), "{wrong:#?}");
+    assert!(wrong.iter().all(|f| f["level"] == "warning"), "{wrong:#?}");
+    assert_eq!(ward.ask(&[]).code, Some(0));
+    assert_eq!(ward.ask(&["--node"]).code, Some(1));
     drop(ward);
     lab.close(lb);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_looked_at_is_said() {
+    let Some(lab) = Lab::new("what_cannot_be_looked_at_is_said", &[]) else {
+        return;
+    };
+    let state = TempDir::new().unwrap();
+    let mut command = lab.net().namespace("lb").unwrap().command("setpriv");
+    command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]);
+    command.args([crate::lab::BINARY, "doctor"]);
+    command.arg("--admin").arg(state.path().join("nobody.sock"));
+    command.arg("--state").arg(state.path());
+    let told = crate::lab::ended(command).out;
+    let why = "whether programs of the packet plane are in the kernel";
+    assert!(told.contains(why), "{told}");
+    assert!(!told.contains("neither a director"), "{told}");
+    lab.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
