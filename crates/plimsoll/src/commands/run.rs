@@ -276,15 +276,17 @@ fn in_force(used: &Config, pages: CommonPages) -> impl Fn(&Config) + Send + Sync
     }
 }
 
-/// Says when `[daemon]` or `[docker]` is another than the one that is in use, once for each change.
+/// Says when `[daemon]`, `[docker]` or `[ebpf]` is another than the one that is in use, once for each change.
 fn warn_of_change(used: &Config) -> impl Fn(&Config) + Send + Sync + use<> {
-    let used = (used.daemon.clone(), used.docker.clone());
+    let tables = |of: &Config| (of.daemon.clone(), of.docker.clone(), of.packets.clone());
+    let used = tables(used);
     let last = Mutex::new(used.clone());
     move |read| {
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = (read.daemon.clone(), read.docker.clone());
+        let read = tables(read);
         say_change("[daemon]", &used.0, &last.0, &read.0);
         say_change("[docker]", &used.1, &last.1, &read.1);
+        say_change("[ebpf]", &used.2, &last.2, &read.2);
         *last = read;
     }
 }

@@ -317,6 +317,9 @@ async fn a_change_of_daemon_is_said_to_wait_for_the_next_start() {
     stage.until_logged("as it was at the start").await;
     let log = stage.daemon.log();
     assert_eq!(log.matches("[daemon] has changed").count(), 1, "{log}");
+    let packets = format!("{config}\n[ebpf]\nflows = 10_000\n");
+    stage.daemon.replace_config(&packets).unwrap();
+    stage.until_logged("[ebpf] has changed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
