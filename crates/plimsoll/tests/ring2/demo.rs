@@ -277,7 +277,7 @@ fn ctrl_c_during_set_up_leaves_nothing() {
         let child = command.process_group(0).spawn().unwrap();
         let mut demo = Running(child);
         let mut err = demo.0.stderr.take().unwrap();
-        assert!(wait_until(SOON, || names.namespaces().len() >= made));
+        assert!(wait_until(6 * SOON, || names.namespaces().len() >= made));
         let group = Pid::from_raw(i32::try_from(demo.0.id()).unwrap()).unwrap();
         kill_process_group(group, Signal::INT).unwrap();
         let mut told = String::new();

@@ -31,7 +31,7 @@ use plan::{CLIENT, DIRECTOR, INTERFACE, NODES, PORT, Plan};
 use scene::{Cast, Scene};
 
 /// All is ready within this, or it is not going to be.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(60);
 /// The director's admin socket, in a folder of its own, which it locks.
 const SOCKET: &str = "director/admin.sock";
 /// Between two looks.
