@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use crate::command::{self, Command, CommandError, Halt};
 use crate::lane::Lane;
 use crate::vips::Vips;
-use crate::{Available, Catalog, Failed, Overlay, Quarantine};
+use crate::{Available, Catalog, Changed, Failed, Overlay, Quarantine};
 
 /// How control works.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,7 @@ impl Control {
     pub fn update(&mut self, now: Instant, update: SourceUpdate) {
         if matches!(update.update, Update::Reset(_)) {
             // What was held until this source said something may go now.
-            self.lanes.iter_mut().for_each(|lane| lane.changed = true);
+            (self.lanes.iter_mut()).for_each(|lane| lane.changed = Changed::All);
         }
         self.catalog.update(now, update);
     }
@@ -330,7 +330,9 @@ impl Control {
                 Arc::make_mut(&mut self.desired).services.remove(name);
             }
             for lane in &mut self.lanes {
-                lane.changed |= lane.desired.services.remove(name).is_some();
+                if lane.desired.services.remove(name).is_some() {
+                    lane.changed.service(name);
+                }
             }
             return;
         };
@@ -350,12 +352,13 @@ impl Control {
         self.live.insert(name.clone(), Live { plane, since });
         for lane in &mut self.lanes {
             let services = &mut lane.desired.services;
-            lane.changed |= if lane.plane.name() == plane {
-                services.insert(name.clone(), after.clone());
-                true
-            } else {
-                services.remove(name).is_some()
+            let before = match lane.plane.name() == plane {
+                true => services.insert(name.clone(), after.clone()),
+                false => services.remove(name),
             };
+            if before.is_some() || lane.plane.name() == plane {
+                lane.changed.service(name);
+            }
         }
         let services = &mut Arc::make_mut(&mut self.desired).services;
         services.insert(name.clone(), after);
@@ -366,7 +369,7 @@ impl Control {
         for lane in &mut self.lanes {
             let own = all.routes().filter(|(_, p, _)| *p == lane.plane.name());
             lane.desired.routes = own.map(|(n, _, r)| (n.clone(), r.clone())).collect();
-            lane.changed = true;
+            lane.changed.routes();
         }
         let routes = all.routes().map(|(n, _, r)| (n.clone(), r.clone()));
         Arc::make_mut(&mut self.desired).routes = routes.collect();

@@ -6,7 +6,7 @@ use plimsoll_model::Desired;
 use plimsoll_plane::{ItemResult, Plane, PlaneError};
 
 use crate::control::PlaneStep;
-use crate::{Hold, Reconciler};
+use crate::{Changed, Hold, Reconciler};
 
 /// A plane that could not be read yet is asked again after this.
 const FIRST_READ: Duration = Duration::from_secs(1);
@@ -16,8 +16,8 @@ pub(crate) struct Lane {
     pub(crate) plane: Box<dyn Plane>,
     pub(crate) reconciler: Reconciler,
     pub(crate) desired: Desired,
-    /// Whether `desired` changed since the last reconcile.
-    pub(crate) changed: bool,
+    /// What of `desired` changed since the last reconcile.
+    pub(crate) changed: Changed,
     pub(crate) next_audit: Option<Instant>,
 }
 
@@ -28,7 +28,7 @@ impl Lane {
             plane,
             reconciler: Reconciler::default(),
             desired: Desired::default(),
-            changed: false,
+            changed: Changed::default(),
             next_audit: None,
         }
     }
@@ -42,14 +42,14 @@ impl Lane {
             error: None,
         };
         let mut due = self.next_audit.is_none_or(|at| at <= now);
-        if self.changed && !due {
+        let changed = std::mem::take(&mut self.changed);
+        if !changed.is_empty() && !due {
             let plane = &mut *self.plane;
-            step.results = self.reconciler.reconcile(now, plane, &self.desired, hold);
+            step.results = (self.reconciler).reconcile(now, plane, &self.desired, &changed, hold);
             // A step that does not fit: the plane does not hold what it was known to.
             let misfit = |i: &ItemResult| matches!(i.result, Err(PlaneError::Plan(_)));
             due = step.results.iter().any(misfit);
         }
-        self.changed = false;
         if due {
             let plane = &mut *self.plane;
             let audit = self.reconciler.audit(now, plane, &self.desired, hold);

@@ -29,4 +29,4 @@ pub use control::{Control, PlaneStep, Settings, Step};
 pub use overlay::Overlay;
 pub use plimsoll_health::Verdict;
 pub use quarantine::{Aside, Quarantine};
-pub use reconcile::{Audit, Failed, Hold, Reconciler};
+pub use reconcile::{Audit, Changed, Failed, Hold, Reconciler};

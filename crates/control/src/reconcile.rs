@@ -15,6 +15,71 @@ use plimsoll_plane::{ItemResult, Plane, PlaneError};
 /// has not yet said what it has. So a restart takes away nothing that is only not known yet.
 pub type Hold<'a> = &'a dyn Fn(&Origin) -> bool;
 
+/// What of the desired state is to be looked at because it changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// All of it.
+    All,
+    /// These services, and routes if so.
+    Some {
+        /// The services.
+        services: BTreeSet<Name>,
+        /// Whether routes changed.
+        routes: bool,
+    },
+}
+
+impl Default for Changed {
+    /// Nothing.
+    fn default() -> Self {
+        Self::Some {
+            services: BTreeSet::new(),
+            routes: false,
+        }
+    }
+}
+
+impl Changed {
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A service changed, too.
+    pub fn service(&mut self, name: &Name) {
+        if let Self::Some { services, .. } = self {
+            services.insert(name.clone());
+        }
+    }
+
+    /// Routes changed, too.
+    pub fn routes(&mut self) {
+        if let Self::Some { routes, .. } = self {
+            *routes = true;
+        }
+    }
+
+    /// The steps about these things.
+    fn diff(&self, held: &Desired, desired: &Desired) -> Plan {
+        match self {
+            Self::All => held.diff(desired),
+            Self::Some { services, routes } => held.diff_of(desired, services, *routes),
+        }
+    }
+
+    /// What these steps are about.
+    fn of(failures: &BTreeMap<Subject, Failed>) -> Self {
+        let mut changed = Self::default();
+        for subject in failures.keys() {
+            match subject {
+                Subject::Service(name) | Subject::Backend(name, _) => changed.service(name),
+                Subject::Route(_) => changed.routes(),
+            }
+        }
+        changed
+    }
+}
+
 /// A step that failed. It is taken again at the next audit, and at once when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
@@ -91,20 +156,22 @@ impl Reconciler {
         self.last_audit
     }
 
-    /// Takes the steps from what the plane is known to hold to `desired`, those that failed before
-    /// left out. Nothing if the plane was never read. What `hold` holds is not taken away.
+    /// Takes the steps from what the plane is known to hold to `desired`, as far as it is another than the last
+    /// time, those that failed before left out. Nothing if the plane was never read. What `hold` holds is not
+    /// taken away.
     pub fn reconcile(
         &mut self,
         now: Instant,
         plane: &mut dyn Plane,
         desired: &Desired,
+        changed: &Changed,
         hold: Hold<'_>,
     ) -> Vec<ItemResult> {
         let Some(shadow) = &mut self.shadow else {
             return Vec::new();
         };
         let mut results = Vec::new();
-        let mut plan = shadow.diff(desired);
+        let mut plan = changed.diff(shadow, desired);
         let failures = &self.failures;
         let failed = |op: &Op| failures.get(&op.subject()).is_some_and(|f| f.op == *op);
         let held = |op: &Op| removed(shadow, op).is_some_and(hold);
@@ -112,7 +179,7 @@ impl Reconciler {
         let freed = take(now, plane, &plan, shadow, &mut self.failures, &mut results);
         if freed && self.failures.values().any(is_listen) {
             // A service that has given up a listen may have been in the way of another.
-            let mut again = shadow.diff(desired);
+            let mut again = Changed::of(&self.failures).diff(shadow, desired);
             let failures = &self.failures;
             again
                 .ops
@@ -122,7 +189,7 @@ impl Reconciler {
         }
         share(shadow, desired, &results);
         if !self.failures.is_empty() {
-            let open = shadow.diff(desired).ops;
+            let open = Changed::of(&self.failures).diff(shadow, desired).ops;
             let open: BTreeSet<Subject> = open.iter().map(Op::subject).collect();
             self.failures.retain(|subject, _| open.contains(subject));
         }
@@ -143,7 +210,7 @@ impl Reconciler {
             Err(error) => {
                 self.read_error = Some(error.clone());
                 return Audit {
-                    results: self.reconcile(now, plane, desired, hold),
+                    results: self.reconcile(now, plane, desired, &Changed::All, hold),
                     error: Some(error),
                     ..Audit::default()
                 };
@@ -159,7 +226,7 @@ impl Reconciler {
         share_all(&mut held, desired);
         self.shadow = Some(held);
         let before = std::mem::take(&mut self.failures);
-        let results = self.reconcile(now, plane, desired, hold);
+        let results = self.reconcile(now, plane, desired, &Changed::All, hold);
         for (subject, failed) in &mut self.failures {
             if let Some(old) = before.get(subject).filter(|old| old.error == failed.error) {
                 failed.since = old.since;

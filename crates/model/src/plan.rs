@@ -1,7 +1,9 @@
 //! The difference between two desired states, as steps that a plane can take.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::fmt;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -94,42 +96,32 @@ impl Plan {
 }
 
 impl Desired {
-    /// The steps that lead from this state to `to`. Entries that are the same `Arc` cost one
-    /// pointer comparison each.
+    /// The steps that lead from this state to `to`. Services that are the same `Arc` cost one pointer comparison
+    /// each.
     pub fn diff(&self, to: &Desired) -> Plan {
-        let mut make = Vec::new();
-        let mut unmake = Vec::new();
-        for (name, service) in &to.services {
-            match self.services.get(name) {
-                None => make.push(Op::AddService(service.clone())),
-                Some(old) if Arc::ptr_eq(old, service) => {}
-                Some(old) => diff_service(old, service, &mut make, &mut unmake),
+        let mut steps = Steps::default();
+        for (name, old, new) in Both::new(&self.services, &to.services) {
+            steps.service(name, old, new);
+        }
+        for (name, old, new) in Both::new(&self.routes, &to.routes) {
+            steps.route(name, old, new);
+        }
+        steps.plan()
+    }
+
+    /// Those of the steps of [`Self::diff`] that are about these services and, if `routes` says so, about
+    /// routes. Other services cost nothing.
+    pub fn diff_of(&self, to: &Desired, services: &BTreeSet<Name>, routes: bool) -> Plan {
+        let mut steps = Steps::default();
+        for name in services {
+            steps.service(name, self.services.get(name), to.services.get(name));
+        }
+        if routes {
+            for (name, old, new) in Both::new(&self.routes, &to.routes) {
+                steps.route(name, old, new);
             }
         }
-        for (name, route) in &to.routes {
-            match self.routes.get(name) {
-                Some(old) if Arc::ptr_eq(old, route) || old == route => {}
-                _ => make.push(Op::PutRoute(route.clone())),
-            }
-        }
-        let gone = |name: &&Name| !to.routes.contains_key(*name);
-        make.extend(
-            self.routes
-                .keys()
-                .filter(gone)
-                .cloned()
-                .map(Op::RemoveRoute),
-        );
-        make.append(&mut unmake);
-        let gone = |name: &&Name| !to.services.contains_key(*name);
-        make.extend(
-            self.services
-                .keys()
-                .filter(gone)
-                .cloned()
-                .map(Op::RemoveService),
-        );
-        Plan { ops: make }
+        steps.plan()
     }
 
     /// Takes one step.
@@ -187,30 +179,96 @@ impl Desired {
     }
 }
 
-fn diff_service(old: &Service, new: &Arc<Service>, make: &mut Vec<Op>, unmake: &mut Vec<Op>) {
-    let name = new.name();
-    if !Arc::ptr_eq(&old.spec, &new.spec) && old.spec != new.spec {
-        make.push(Op::SetSpec(new.spec.clone()));
-    }
-    diff_backends(name, &old.backends, &new.backends, make, unmake);
+/// Steps as they are found, by when they are to be taken.
+#[derive(Default)]
+struct Steps {
+    make: Vec<Op>,
+    routes: Vec<Op>,
+    routes_gone: Vec<Op>,
+    backends_gone: Vec<Op>,
+    services_gone: Vec<Op>,
 }
 
-type Backends = BTreeMap<BackendAddr, Arc<Backend>>;
-
-fn diff_backends(
-    name: &Name,
-    old: &Backends,
-    new: &Backends,
-    make: &mut Vec<Op>,
-    unmake: &mut Vec<Op>,
-) {
-    for (addr, backend) in new {
-        match old.get(addr) {
-            None => make.push(Op::AddBackend(name.clone(), backend.clone())),
-            Some(before) if Arc::ptr_eq(before, backend) || before == backend => {}
-            Some(_) => make.push(Op::SetBackend(name.clone(), backend.clone())),
+impl Steps {
+    fn service(&mut self, name: &Name, old: Option<&Arc<Service>>, new: Option<&Arc<Service>>) {
+        match (old, new) {
+            (None, Some(new)) => self.make.push(Op::AddService(new.clone())),
+            (Some(old), Some(new)) if !Arc::ptr_eq(old, new) => self.changed(old, new),
+            (Some(_), None) => self.services_gone.push(Op::RemoveService(name.clone())),
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
-    let gone = old.keys().filter(|addr| !new.contains_key(*addr));
-    unmake.extend(gone.map(|addr| Op::RemoveBackend(name.clone(), addr.clone())));
+
+    fn changed(&mut self, old: &Service, new: &Service) {
+        let name = new.name();
+        if !Arc::ptr_eq(&old.spec, &new.spec) && old.spec != new.spec {
+            self.make.push(Op::SetSpec(new.spec.clone()));
+        }
+        for (addr, old, new) in Both::new(&old.backends, &new.backends) {
+            match (old, new) {
+                (None, Some(new)) => self.make.push(Op::AddBackend(name.clone(), new.clone())),
+                (Some(old), Some(new)) if !Arc::ptr_eq(old, new) && old != new => {
+                    self.make.push(Op::SetBackend(name.clone(), new.clone()));
+                }
+                (Some(_), None) => {
+                    let gone = Op::RemoveBackend(name.clone(), addr.clone());
+                    self.backends_gone.push(gone);
+                }
+                (Some(_), Some(_)) | (None, None) => {}
+            }
+        }
+    }
+
+    fn route(&mut self, name: &Name, old: Option<&Arc<Route>>, new: Option<&Arc<Route>>) {
+        match (old, new) {
+            (Some(old), Some(new)) if Arc::ptr_eq(old, new) || old == new => {}
+            (_, Some(new)) => self.routes.push(Op::PutRoute(new.clone())),
+            (Some(_), None) => self.routes_gone.push(Op::RemoveRoute(name.clone())),
+            (None, None) => {}
+        }
+    }
+
+    fn plan(self) -> Plan {
+        let mut ops = self.make;
+        ops.extend(self.routes);
+        ops.extend(self.routes_gone);
+        ops.extend(self.backends_gone);
+        ops.extend(self.services_gone);
+        Plan { ops }
+    }
+}
+
+type Entries<'a, K, V> = Peekable<btree_map::Iter<'a, K, Arc<V>>>;
+
+/// The entries of two maps side by side, in the order of their keys. A value that both share stands for its key: it
+/// is under the same one in both.
+struct Both<'a, K, V> {
+    old: Entries<'a, K, V>,
+    new: Entries<'a, K, V>,
+}
+
+impl<'a, K: Ord, V> Both<'a, K, V> {
+    fn new(old: &'a BTreeMap<K, Arc<V>>, new: &'a BTreeMap<K, Arc<V>>) -> Self {
+        Self {
+            old: old.iter().peekable(),
+            new: new.iter().peekable(),
+        }
+    }
+}
+
+impl<'a, K: Ord, V> Iterator for Both<'a, K, V> {
+    type Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let order = match (self.old.peek(), self.new.peek()) {
+            (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new) => Ordering::Equal,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let old = self.old.next_if(|_| order.is_le());
+        let new = self.new.next_if(|_| order.is_ge());
+        let (key, _) = old.or(new)?;
+        Some((key, old.map(|(_, old)| old), new.map(|(_, new)| new)))
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use plimsoll_model::{
     Backend, BackendAddr, Desired, HostPattern, Name, Op, Origin, PathPrefix, Plan, PlanError,
-    Route, SchedulerKind, Service, ServiceSpec, State, Status, WeightedService,
+    Route, SchedulerKind, Service, ServiceSpec, State, Status, Subject, WeightedService,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -85,6 +85,33 @@ proptest! {
             prop_assert_eq!(state.apply(&op), Ok(()), "{:?}", op);
         }
         prop_assert_eq!(state, to);
+    }
+
+    /// What is looked at is what the whole diff says of it, however much the two states share.
+    #[test]
+    fn a_part_of_a_diff(
+        from in desired(),
+        mut to in desired(),
+        shared in any::<u8>(),
+        some in any::<u8>(),
+        routes in any::<bool>(),
+    ) {
+        let is_one = |bits: u8, n: u8| bits >> n & 1 == 1;
+        for n in (0..6).filter(|n| is_one(shared, *n)) {
+            if let Some(service) = from.services.get(&name(n)) {
+                to.services.insert(name(n), service.clone());
+            }
+            if let Some(route) = from.routes.get(&name(n)) {
+                to.routes.insert(name(n), route.clone());
+            }
+        }
+        let names: BTreeSet<Name> = (0..6).filter(|n| is_one(some, *n)).map(name).collect();
+        let mut all = from.diff(&to);
+        all.ops.retain(|op| match op.subject() {
+            Subject::Service(name) | Subject::Backend(name, _) => names.contains(&name),
+            Subject::Route(_) => routes,
+        });
+        prop_assert_eq!(from.diff_of(&to, &names, routes), all);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use plimsoll_plane::fake::FakePlane;
 use plimsoll_plane::{Plane, PlaneError};
 use proptest::prelude::*;
 
-use plimsoll_control::{Hold, Reconciler};
+use plimsoll_control::{Changed, Hold, Reconciler};
 
 use crate::world::{World, docker, entry, file, name, nth, route, service};
 
@@ -300,6 +300,18 @@ fn subjects(ops: &[Op]) -> BTreeSet<Subject> {
     ops.iter().map(Op::subject).collect()
 }
 
+/// What differs, as control knows it from whoever changed it.
+fn changed(before: &Desired, after: &Desired) -> Changed {
+    let mut changed = Changed::default();
+    for subject in subjects(&before.diff(after).ops) {
+        match subject {
+            Subject::Service(name) | Subject::Backend(name, _) => changed.service(&name),
+            Subject::Route(_) => changed.routes(),
+        }
+    }
+    changed
+}
+
 proptest! {
     /// A plane altered behind our back is repaired by the next audit.
     #[test]
@@ -310,7 +322,7 @@ proptest! {
         reconciler.audit(now, &mut plane, &first, NONE);
         prop_assert_eq!(handle.held(), first.clone());
         handle.alter(|held| *held = altered.clone());
-        reconciler.reconcile(now, &mut plane, &second, NONE);
+        reconciler.reconcile(now, &mut plane, &second, &Changed::All, NONE);
         let audit = reconciler.audit(now, &mut plane, &second, NONE);
         prop_assert_eq!(handle.held(), second.clone());
         prop_assert_eq!(reconciler.shadow(), Some(&second));
@@ -344,8 +356,10 @@ proptest! {
         for subject in &failing {
             handle.fail(Subject::clone(subject), broken());
         }
+        let mut before = Desired::default();
         for state in &states {
-            reconciler.reconcile(now, &mut plane, state, NONE);
+            reconciler.reconcile(now, &mut plane, state, &changed(&before, state), NONE);
+            before = state.clone();
             prop_assert_eq!(reconciler.shadow(), Some(&plane.read().unwrap()));
             let differs = subjects(&handle.held().diff(state).ops);
             prop_assert!(differs.iter().all(|s| failing.contains(s)), "{:?}", differs);
