@@ -8,7 +8,7 @@ use plimsoll_model::{Backend, BackendAddr, Mss, Name, Ports, Service};
 
 use crate::books::slot_of;
 use crate::compile::Place;
-use crate::kernel::Owner;
+use crate::kernel::{Owner, Print};
 use crate::layout::{self, BACKEND_LEFT, BACKEND_USED, Method, SERVICE_USED};
 use crate::notes::{BackendNote, ServiceNote};
 use crate::plane::{EbpfPlane, Entry};
@@ -126,6 +126,9 @@ impl EbpfPlane {
         }
         for (id, value) in &found.services {
             let note = self.kernel.maps.note(Owner::Service(*id))?;
+            if let Some(text) = &note {
+                self.noted.insert(Owner::Service(*id), Print::of(text));
+            }
             self.ids.occupy(*id);
             let Some(mut spec) = note.and_then(|text| ServiceNote::read(&text)) else {
                 // Nobody can say what it was: its places are taken over by whoever asks for them.
@@ -172,6 +175,9 @@ impl EbpfPlane {
         names: &BTreeMap<u32, Name>,
     ) -> Result<()> {
         let note = self.kernel.maps.note(Owner::Backend(slot))?;
+        if let Some(text) = &note {
+            self.noted.insert(Owner::Backend(slot), Print::of(text));
+        }
         let known = note.and_then(|text| {
             let (addr, origin) = BackendNote::read(&text)?;
             Some((names.get(&value.service)?.clone(), addr, origin))

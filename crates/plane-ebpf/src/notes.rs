@@ -3,6 +3,29 @@
 use plimsoll_model::{BackendAddr, Name, Origin, Service, ServiceSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::{Owner, Print};
+use crate::plane::EbpfPlane;
+use crate::sys::Result;
+
+impl EbpfPlane {
+    /// Writes a text, unless it is there. What others did to it an audit sees, which forgets it then.
+    pub(crate) fn put_note(&mut self, owner: Owner, text: &str) -> Result<()> {
+        let print = Print::of(text);
+        if self.noted.get(&owner) != Some(&print) {
+            self.noted.remove(&owner);
+            self.kernel.maps.put_note(owner, text)?;
+            self.noted.insert(owner, print);
+        }
+        Ok(())
+    }
+
+    /// Removes a text.
+    pub(crate) fn remove_note(&mut self, owner: Owner) -> Result<()> {
+        self.noted.remove(&owner);
+        self.kernel.maps.remove_note(owner)
+    }
+}
+
 /// Of a service.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ServiceNote {

@@ -16,7 +16,7 @@ use crate::books::{Numbers, Slots, Vips};
 use crate::check::{self, NAME};
 use crate::compile::Place;
 use crate::interfaces::{self, Hook, Interfaces};
-use crate::kernel::{Kernel, Opened, Sizes, TunnelSources};
+use crate::kernel::{Kernel, Opened, Owner, Print, Sizes, TunnelSources};
 use crate::layout;
 use crate::sys::host::{self, Task};
 use crate::sys::{Netlink, Result, WriterLock};
@@ -55,6 +55,8 @@ pub struct EbpfPlane {
     pub(crate) vips: Vips,
     /// Whose the slots are, those of backends that are leaving included.
     pub(crate) owners: BTreeMap<u32, (Name, BackendAddr)>,
+    /// The texts that were written or found, by whose they are.
+    pub(crate) noted: BTreeMap<Owner, Print>,
     /// What the programs have to look for, by the services that need it.
     pub(crate) flags: BTreeMap<u32, u32>,
     /// Ways that were asked for in this plan.
@@ -173,6 +175,7 @@ impl EbpfPlane {
             slots: Slots::new(sizes.backends),
             vips: Vips::new(sizes.vips),
             owners: BTreeMap::new(),
+            noted: BTreeMap::new(),
             flags: BTreeMap::new(),
             ways: BTreeMap::new(),
             attached: false,

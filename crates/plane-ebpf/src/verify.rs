@@ -4,13 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use plimsoll_model::Name;
-
 use crate::adopt::{Found, place};
 use crate::compile::Place;
-use crate::kernel::Owner;
+use crate::kernel::{Owner, Print};
 use crate::layout::{self, BACKEND_USED};
-use crate::notes::{BackendNote, ServiceNote};
 use crate::plane::{EbpfPlane, Entry};
 use crate::sys::Result;
 
@@ -25,14 +22,20 @@ impl EbpfPlane {
             self.mended("the configuration of the programs");
         }
         let found = self.find()?;
-        let texts = self.kernel.maps.notes()?;
+        let altered = self.altered_notes()?;
         // By the numbers that addresses have with us, whatever is written elsewhere.
         let ips: BTreeMap<u32, IpAddr> = self.vips.iter().map(|(ip, id)| (id, ip)).collect();
         let places = found.places(&ips);
         let mut wrong = BTreeSet::new();
         for (name, entry) in &self.entries {
-            if !self.is_as_written(entry, &found, &places)? || !self.is_noted(name, entry, &texts) {
+            if !self.is_as_written(entry, &found, &places)? || !is_noted(entry, &altered) {
                 wrong.insert(name.clone());
+            }
+        }
+        for (owner, found) in &altered {
+            self.noted.remove(owner);
+            if found.is_some() {
+                self.kernel.maps.purge_note(*owner)?;
             }
         }
         for name in wrong {
@@ -46,7 +49,7 @@ impl EbpfPlane {
         }
         self.mend_leaving(&found)?;
         self.remove_places(&found, &ips)?;
-        self.remove_strangers(&found, &texts)
+        self.remove_strangers(&found)
     }
 
     fn is_as_written(
@@ -81,18 +84,23 @@ impl EbpfPlane {
         Ok(self.set(entry.id)?.as_ref() == Some(&entry.set))
     }
 
-    /// Whether the next process will know this service and its backends.
-    fn is_noted(&self, name: &Name, entry: &Entry, texts: &BTreeMap<Owner, String>) -> bool {
-        let Some(service) = self.held.services.get(name) else {
-            return true;
-        };
-        let noted = |owner, text: serde_json::Result<String>| {
-            text.is_ok_and(|text| texts.get(&owner) == Some(&text))
-        };
-        let mut slots = entry.slots.iter();
-        noted(Owner::Service(entry.id), ServiceNote::text(&service.spec))
-            && slots
-                .all(|(addr, slot)| noted(Owner::Backend(*slot), BackendNote::text(service, addr)))
+    /// The texts that are not there as they were written, with what is there. One walk through both: they are
+    /// many.
+    fn altered_notes(&self) -> Result<BTreeMap<Owner, Option<Print>>> {
+        let mut altered = BTreeMap::new();
+        let found = self.kernel.maps.prints()?;
+        let mut noted = self.noted.iter().peekable();
+        for (owner, print) in found {
+            while let Some((missing, _)) = noted.next_if(|(noted, _)| **noted < owner) {
+                altered.insert(*missing, None);
+            }
+            let written = noted.next_if(|(noted, _)| **noted == owner);
+            if written.is_none_or(|(_, written)| *written != print) {
+                altered.insert(owner, Some(print));
+            }
+        }
+        altered.extend(noted.map(|(missing, _)| (*missing, None)));
+        Ok(altered)
     }
 
     /// Backends that have left are no service's to write again.
@@ -144,22 +152,13 @@ impl EbpfPlane {
     }
 
     /// Removes what no service of ours has: a foreign hand wrote it, or a process died over it.
-    fn remove_strangers(&mut self, found: &Found, texts: &BTreeMap<Owner, String>) -> Result<()> {
+    fn remove_strangers(&mut self, found: &Found) -> Result<()> {
         let maps = &self.kernel.maps;
         let ids: BTreeSet<u32> = self.entries.values().map(|entry| entry.id).collect();
         let mut strangers = 0;
         for id in found.services.keys().filter(|id| !ids.contains(id)) {
             maps.put("services", id, &layout::Service::default())?;
             strangers += 1;
-        }
-        for owner in texts.keys() {
-            let known = match owner {
-                Owner::Service(id) => ids.contains(id),
-                Owner::Backend(slot) => self.owners.contains_key(slot),
-            };
-            if !known {
-                maps.remove_note(*owner)?;
-            }
         }
         let used = found
             .backends
@@ -178,4 +177,11 @@ impl EbpfPlane {
         }
         Ok(())
     }
+}
+
+/// Whether the next process will know this service and its backends.
+fn is_noted(entry: &Entry, altered: &BTreeMap<Owner, Option<Print>>) -> bool {
+    altered.is_empty()
+        || (!altered.contains_key(&Owner::Service(entry.id))
+            && (entry.slots.values()).all(|slot| !altered.contains_key(&Owner::Backend(*slot))))
 }

@@ -14,7 +14,7 @@ mod tunnels;
 
 pub use clock::Clock;
 pub use maps::Maps;
-pub use notes::Owner;
+pub use notes::{Owner, Print};
 pub use open::{Kernel, NAMES, Opened};
 pub use sizes::Sizes;
 pub use takeover::{Layout, Takeover};

@@ -1,6 +1,6 @@
 //! Texts that belong to services and backends, in pieces that fit into a map.
 
-use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::layout::{NOTE, Note, NoteKey};
 use crate::sys::Result;
@@ -9,6 +9,9 @@ use super::Maps;
 
 /// Pieces of a text at most: 29 KiB.
 const PIECES: u32 = 256;
+/// A text is replaced by writing the new one beside it, so that one of them is whole whenever the process dies:
+/// the pieces of the first draft have numbers from 0 on, those of the second from [`PIECES`] on.
+const DRAFTS: [u32; 2] = [0, PIECES];
 
 /// Whose text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,16 +32,51 @@ impl Owner {
     }
 }
 
+/// Tells texts from each other without having them: equal for equal texts, and for different ones almost never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Print(u64);
+
+impl Print {
+    /// Of a text, as it is when it is written.
+    pub fn of(text: &str) -> Self {
+        let mut print = Self::default();
+        for (number, piece) in (0..).zip(pieces(text)) {
+            print.add(number, piece);
+        }
+        print
+    }
+
+    /// Pieces may come in any order.
+    fn add(&mut self, number: u32, piece: &[u8]) {
+        let mut hasher = DefaultHasher::new();
+        (number, piece).hash(&mut hasher);
+        self.0 = self.0.wrapping_add(hasher.finish());
+    }
+}
+
+/// The pieces of a text; the last is shorter than [`NOTE`].
+fn pieces(text: &str) -> impl Iterator<Item = &[u8]> {
+    let most = (PIECES as usize - 1) * NOTE;
+    let text = text.as_bytes().get(..most).unwrap_or(text.as_bytes());
+    let last = text.len().is_multiple_of(NOTE).then_some(&[][..]);
+    text.chunks(NOTE).chain(last)
+}
+
 impl Maps {
-    /// Writes a text in place of the one that was there. What is longer than 29 KiB is cut.
+    /// Writes a text in place of the one that was there: whoever reads meanwhile, or after this process has died
+    /// over it, finds the one or the other. What is longer than 29 KiB is cut.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn put_note(&self, owner: Owner, text: &str) -> Result<()> {
-        let mut next = 0;
-        let mut pieces = text.as_bytes().chunks(NOTE).take(PIECES as usize - 1);
-        loop {
-            let piece = pieces.next().unwrap_or_default();
+        let [first, second] = DRAFTS;
+        let (draft, before) = match self.draft(owner, first)? {
+            Some(_) => (second, first),
+            None => (first, second),
+        };
+        // What a process that died has left of this draft.
+        self.remove_draft(owner, draft)?;
+        for (number, piece) in (draft..).zip(pieces(text)) {
             let mut note = Note {
                 len: u32::try_from(piece.len()).unwrap_or_default(),
                 text: [0; NOTE],
@@ -46,13 +84,9 @@ impl Maps {
             for (to, from) in note.text.iter_mut().zip(piece) {
                 *to = *from;
             }
-            self.put("notes", &owner.key(next), &note)?;
-            next += 1;
-            if piece.len() < NOTE {
-                break;
-            }
+            self.put("notes", &owner.key(number), &note)?;
         }
-        self.remove_notes_from(owner, next)
+        self.remove_draft(owner, before)
     }
 
     /// The text; none if there is none, or it is not whole.
@@ -60,9 +94,19 @@ impl Maps {
     /// # Errors
     /// What the kernel says.
     pub fn note(&self, owner: Owner) -> Result<Option<String>> {
+        for draft in DRAFTS {
+            if let Some(text) = self.draft(owner, draft)? {
+                return Ok(String::from_utf8(text).ok());
+            }
+        }
+        Ok(None)
+    }
+
+    /// A draft that is whole.
+    fn draft(&self, owner: Owner, draft: u32) -> Result<Option<Vec<u8>>> {
         let mut text = Vec::new();
         for piece in 0..PIECES {
-            let Some(note) = self.get::<Note>("notes", &owner.key(piece))? else {
+            let Some(note) = self.get::<Note>("notes", &owner.key(draft + piece))? else {
                 return Ok(None);
             };
             let len = (note.len as usize).min(NOTE);
@@ -71,35 +115,35 @@ impl Maps {
                 break;
             }
         }
-        Ok(String::from_utf8(text).ok())
+        Ok(Some(text))
     }
 
-    /// All texts that are whole, read in one go.
+    /// The prints of all texts, in the order of their owners. One that is not whole, or is there twice, has the
+    /// print of no text.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn notes(&self) -> Result<BTreeMap<Owner, String>> {
-        let mut pieces: BTreeMap<(Owner, u32), Note> = BTreeMap::new();
+    pub fn prints(&self) -> Result<Vec<(Owner, Print)>> {
+        let mut pieces = Vec::new();
         self.each("notes", |key: NoteKey, note: Note| {
             let owner = match key.kind {
                 0 => Owner::Service(key.id),
                 _ => Owner::Backend(key.id),
             };
-            pieces.insert((owner, key.piece), note);
+            let text = note.text.get(..note.len as usize).unwrap_or(&note.text);
+            let mut print = Print::default();
+            print.add(key.piece % PIECES, text);
+            pieces.push((owner, print));
         })?;
-        let mut texts: BTreeMap<Owner, (u32, Vec<u8>, bool)> = BTreeMap::new();
-        for ((owner, piece), note) in pieces {
-            let (next, text, whole) = texts.entry(owner).or_default();
-            if piece == *next && !*whole {
-                let len = (note.len as usize).min(NOTE);
-                text.extend(note.text.iter().take(len));
-                (*next, *whole) = (piece + 1, len < NOTE);
+        pieces.sort_unstable_by_key(|(owner, _)| *owner);
+        pieces.dedup_by(|(owner, print), (before, all)| {
+            let same = owner == before;
+            if same {
+                all.0 = all.0.wrapping_add(print.0);
             }
-        }
-        let whole = texts.into_iter().filter(|(_, (.., whole))| *whole);
-        let whole =
-            whole.filter_map(|(owner, (_, text, _))| Some((owner, String::from_utf8(text).ok()?)));
-        Ok(whole.collect())
+            same
+        });
+        Ok(pieces)
     }
 
     /// Removes the text.
@@ -107,14 +151,35 @@ impl Maps {
     /// # Errors
     /// What the kernel says.
     pub fn remove_note(&self, owner: Owner) -> Result<()> {
-        self.remove_notes_from(owner, 0)
+        DRAFTS
+            .into_iter()
+            .try_for_each(|draft| self.remove_draft(owner, draft))
     }
 
-    fn remove_notes_from(&self, owner: Owner, first: u32) -> Result<()> {
-        for piece in first..PIECES {
-            if !self.remove("notes", &owner.key(piece))? {
-                break;
-            }
+    /// Removes whatever has numbers of pieces of this owner's text, gaps or not; that takes hundreds of calls.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn purge_note(&self, owner: Owner) -> Result<()> {
+        for piece in 0..DRAFTS.len() as u32 * PIECES {
+            self.remove("notes", &owner.key(piece))?;
+        }
+        Ok(())
+    }
+
+    /// The last piece first: what a process leaves that dies over it is not whole, and is found from its
+    /// beginning on.
+    fn remove_draft(&self, owner: Owner, draft: u32) -> Result<()> {
+        let mut there = 0;
+        while there < PIECES
+            && self
+                .get::<Note>("notes", &owner.key(draft + there))?
+                .is_some()
+        {
+            there += 1;
+        }
+        for piece in (0..there).rev() {
+            self.remove("notes", &owner.key(draft + piece))?;
         }
         Ok(())
     }

@@ -60,6 +60,13 @@ impl EbpfPlane {
                     Err(error) => drop(faults.insert(name, error)),
                 }
             }
+            // What the programs look for comes before what they find: a reply of NAT that they do not know goes
+            // to its client as it is, who ends the flow.
+            if let Err(error) = self.add_flags(prepared.iter().map(|(_, prepared)| prepared)) {
+                let failed = prepared.iter().map(|(name, _)| (*name, other(&error)));
+                faults.extend(failed);
+                continue;
+            }
             let sets = prepared
                 .iter()
                 .filter_map(|(_, p)| Some((p.id, p.map.as_ref()?)));
@@ -189,14 +196,13 @@ impl EbpfPlane {
         self.flags.remove(&entry.id);
         self.give_up(name, entry.places.iter());
         self.put_places(entry.places.iter())?;
-        let maps = &self.kernel.maps;
-        maps.remove_note(Owner::Service(entry.id))?;
+        self.remove_note(Owner::Service(entry.id))?;
         let gone = layout::Service {
             // Flows that are left have nothing to wait for.
             timeouts: entry.service.timeouts,
             ..layout::Service::default()
         };
-        maps.put("services", &entry.id, &gone)?;
+        self.kernel.maps.put("services", &entry.id, &gone)?;
         for slot in entry.slots.values().chain(entry.leaving.values()) {
             self.free(*slot)?;
         }
@@ -205,14 +211,14 @@ impl EbpfPlane {
     }
 
     fn put_service(
-        &self,
+        &mut self,
         service: &Service,
         id: u32,
         mut value: layout::Service,
     ) -> Result<(), PlaneError> {
-        let maps = &self.kernel.maps;
         let note = ServiceNote::text(&service.spec).map_err(other)?;
-        maps.put_note(Owner::Service(id), &note)?;
+        self.put_note(Owner::Service(id), &note)?;
+        let maps = &self.kernel.maps;
         let held: Option<layout::Service> = maps.get("services", &id)?;
         value.turn = held.unwrap_or_default().turn;
         Ok(maps.put("services", &id, &value)?)
@@ -221,25 +227,37 @@ impl EbpfPlane {
     /// What the programs have to look for because of this service, beside packets to VIPs. What
     /// concerns flows that go on still comes when the last such backend has left.
     pub(crate) fn note_flags(&mut self, name: &Name, id: u32) {
-        let flags = self.entries.get(name).map_or(0, |entry| {
-            let has = |method: Method| {
-                let mut backends = entry.backends.values();
-                backends.any(|b| b.method == method as u8) || !entry.leaving.is_empty()
-            };
-            let nat = has(Method::Nat).then_some(CONFIG_NAT);
-            let tunnel = has(Method::Tunnel).then_some(CONFIG_TUNNEL);
-            nat.unwrap_or(0) | tunnel.unwrap_or(0)
-        });
+        let flags = self
+            .entries
+            .get(name)
+            .map_or(0, |entry| match entry.leaving.is_empty() {
+                true => flags_of(entry.backends.values()),
+                false => CONFIG_NAT | CONFIG_TUNNEL,
+            });
         match flags {
             0 => self.flags.remove(&id),
             _ => self.flags.insert(id, flags),
         };
     }
 
-    /// Tells the programs what to look for.
+    /// Tells the programs what to look for, and no longer for what there is none of any more.
     pub(crate) fn put_flags(&mut self) -> Result<()> {
         let flags = self.flags.values().fold(0, |all, flags| all | flags);
-        let flags = self.config.flags & !(CONFIG_NAT | CONFIG_TUNNEL) | flags;
+        self.set_flags(self.config.flags & !(CONFIG_NAT | CONFIG_TUNNEL) | flags)
+    }
+
+    /// Tells the programs to look for what these services need, too.
+    fn add_flags<'p, 'a: 'p>(
+        &mut self,
+        services: impl Iterator<Item = &'p Prepared<'a>>,
+    ) -> Result<()> {
+        let flags = services.fold(self.config.flags, |flags, prepared| {
+            flags | flags_of(prepared.backends.values())
+        });
+        self.set_flags(flags)
+    }
+
+    fn set_flags(&mut self, flags: u32) -> Result<()> {
         if flags != self.config.flags {
             let config = layout::Config {
                 flags,
@@ -250,6 +268,15 @@ impl EbpfPlane {
         }
         Ok(())
     }
+}
+
+/// What the programs have to look for because of these backends.
+fn flags_of<'b>(backends: impl Iterator<Item = &'b layout::Backend>) -> u32 {
+    backends.fold(0, |flags, backend| match backend.method {
+        method if method == Method::Nat as u8 => flags | CONFIG_NAT,
+        method if method == Method::Tunnel as u8 => flags | CONFIG_TUNNEL,
+        _ => flags,
+    })
 }
 
 /// A set of these slots: how many there are, then each.

@@ -136,21 +136,18 @@ impl EbpfPlane {
     }
 
     pub(super) fn put_backend(
-        &self,
+        &mut self,
         service: &Service,
         entry: &Entry,
         slot: u32,
         value: &layout::Backend,
         addr: &BackendAddr,
     ) -> Result<(), PlaneError> {
-        let maps = &self.kernel.maps;
         let owner = Owner::Backend(slot);
         let note = BackendNote::text(service, addr).map_err(other)?;
-        if maps.note(owner)?.as_ref() != Some(&note) {
-            maps.put_note(owner, &note)?;
-        }
+        self.put_note(owner, &note)?;
         if entry.backends.get(&slot) != Some(value) {
-            maps.put("backends", &slot, value)?;
+            self.kernel.maps.put("backends", &slot, value)?;
         }
         Ok(())
     }
@@ -188,13 +185,12 @@ impl EbpfPlane {
 
     /// Frees a slot: flows that still name it are forgotten when they are met.
     pub(crate) fn free(&mut self, slot: u32) -> Result<()> {
-        let maps = &self.kernel.maps;
         let next = layout::Backend {
             generation: self.slots.generation(slot).wrapping_add(1),
             ..layout::Backend::default()
         };
-        maps.put("backends", &slot, &next)?;
-        maps.remove_note(Owner::Backend(slot))?;
+        self.kernel.maps.put("backends", &slot, &next)?;
+        self.remove_note(Owner::Backend(slot))?;
         self.slots.found(slot, next.generation, false);
         if let Some((name, addr)) = self.owners.remove(&slot)
             && let Some(entry) = self.entries.get_mut(&name)

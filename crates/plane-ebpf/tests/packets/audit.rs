@@ -1,8 +1,11 @@
 //! What others do to the maps is seen, and mended by what is desired anyway.
 
-use plimsoll_model::Forward;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use plimsoll_model::{Forward, Origin, Service};
 use plimsoll_plane::{Event, Plane};
-use plimsoll_plane_ebpf::layout::{Addr, Backend, Config, Listen, Range, Ranges, Service, Vip};
+use plimsoll_plane_ebpf::layout::{self, Addr, Backend, Config, Listen, Range, Ranges, Vip};
 use plimsoll_plane_ebpf::sys::{Map, MapKind, MapSpec, hooks};
 
 use crate::bench::{Bench, Hook, both, service};
@@ -17,6 +20,14 @@ fn audit() {
             (
                 "what_is_no_services_is_mended",
                 what_is_no_services_is_mended,
+            ),
+            (
+                "an_altered_text_is_written_again",
+                an_altered_text_is_written_again,
+            ),
+            (
+                "a_process_may_die_over_a_text",
+                a_process_may_die_over_a_text,
             ),
         ],
     );
@@ -49,7 +60,7 @@ fn altered_behind_our_back(bench: &mut Bench) {
     };
     let damage: [&dyn Fn(&Bench); 6] = [
         &|bench| zero(bench, "backends", slot, size_of::<Backend>()),
-        &|bench| zero(bench, "services", id, size_of::<Service>()),
+        &|bench| zero(bench, "services", id, size_of::<layout::Service>()),
         &|bench| zero(bench, "vip_addrs", vip.id, size_of::<Addr>()),
         &|bench| {
             bench.map("vips4").delete(&vip_key.to_ne_bytes()).unwrap();
@@ -155,9 +166,9 @@ fn what_is_no_services_is_mended(bench: &mut Bench) {
             bench.put("ranges", &listen(51, 0), &more);
         }),
         ("nobody wants", &|bench| {
-            let service = Service {
+            let service = layout::Service {
                 flags: 1,
-                ..Service::default()
+                ..layout::Service::default()
             };
             bench.put("services", &33u32, &service);
         }),
@@ -185,7 +196,10 @@ fn what_is_no_services_is_mended(bench: &mut Bench) {
         assert_eq!(bench.get::<u32>("listens", &listen(50, 80)), None);
         assert_eq!(bench.get::<Vip>("vips4", &strange.words[0]), None);
         assert_eq!(bench.get::<Vip>("vips6", &number("fd00::7")), None);
-        assert_eq!(bench.get("services", &33u32), Some(Service::default()));
+        assert_eq!(
+            bench.get("services", &33u32),
+            Some(layout::Service::default())
+        );
         assert_eq!(bench.get::<Backend>("backends", &77u32).unwrap().flags, 0);
     }
 
@@ -221,4 +235,91 @@ fn what_is_no_services_is_mended(bench: &mut Bench) {
     assert_eq!(bench.attached(), was);
     let told = told();
     assert!(told.len() == 1 && told[0].contains("of eth0"), "{told:?}");
+}
+
+/// A service and its backend with texts of several pieces, by an origin that takes this much.
+fn wordy(origin: &str) -> Service {
+    let name = "w".repeat(200);
+    let mut wordy = service(&name, &["10.0.200.1:80/tcp"], Forward::Dr, &["10.0.1.1"]);
+    let origin = Origin::new("test", origin.repeat(30));
+    Arc::make_mut(&mut wordy.spec).origin = origin.clone();
+    for backend in wordy.backends.values_mut() {
+        Arc::make_mut(backend).origin = origin.clone();
+    }
+    wordy
+}
+
+type Pieces = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn pieces(bench: &Bench) -> Pieces {
+    bench.map("notes").entries().unwrap().into_iter().collect()
+}
+
+fn an_altered_text_is_written_again(bench: &mut Bench) {
+    let wordy = wordy("one entry");
+    bench.bring([wordy.clone()]);
+    let written = pieces(bench);
+    assert!(written.len() > 4, "{}", written.len());
+    for (key, value) in &written {
+        // Gone; another letter; one more piece, far behind.
+        let mut other = value.clone();
+        other[4] ^= 1;
+        let mut beyond = key.clone();
+        beyond[8] = 77;
+        let notes = |bench: &Bench, key: &[u8], value: &[u8]| {
+            bench.map("notes").update(key, value, 0).unwrap();
+        };
+        let damage: [&dyn Fn(&Bench); 3] = [
+            &|bench| assert!(bench.map("notes").delete(key).unwrap()),
+            &|bench| notes(bench, key, &other),
+            &|bench| notes(bench, &beyond, value),
+        ];
+        for damage in damage {
+            damage(bench);
+            assert!(bench.plane().read().unwrap().services.is_empty());
+            bench.bring([wordy.clone()]);
+            let now = pieces(bench);
+            assert!(now.values().eq(written.values()), "all of it, and no more");
+        }
+    }
+}
+
+/// What it was about to replace is there until what comes in its place is.
+fn a_process_may_die_over_a_text(bench: &mut Bench) {
+    let [one, other] = [wordy("one entry"), wordy("another entry")];
+    bench.bring([one.clone()]);
+    let old = pieces(bench);
+    let flow = |flags| Packet::tcp("192.0.2.7:4711", "10.0.200.1:80", flags);
+    bench.chosen(&flow(SYN));
+    bench.chosen(&flow(ACK));
+    let slot = bench.slot("10.0.1.1");
+    bench.bring([other.clone()]);
+    let new = pieces(bench);
+    assert!(!new.keys().any(|key| old.contains_key(key)));
+    // How much of the new texts is there beside the old ones, then how much of these still is.
+    let half = |all: &Pieces| -> Pieces {
+        let first = |key: &[u8]| key[8] < 2;
+        let some = all.iter().filter(|(key, _)| first(key));
+        some.map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    let states = [(&old, half(&new)), (&old, new.clone()), (&new, half(&old))];
+    for (whole, rest) in states {
+        bench.restart(|bench| {
+            bench.find_program();
+            let notes = bench.map("notes");
+            for key in pieces(bench).keys() {
+                notes.delete(key).unwrap();
+            }
+            for (key, value) in whole.iter().chain(&rest) {
+                notes.update(key, value, 0).unwrap();
+            }
+        });
+        let held = &bench.plane().held().services;
+        let held = held.get(one.name()).expect("its name is known");
+        assert!(held.backends.keys().eq(one.backends.keys()));
+        bench.bring([other.clone()]);
+        assert_eq!(bench.slot("10.0.1.1"), slot);
+        assert_eq!(bench.chosen(&flow(ACK)), 1);
+        assert_eq!(pieces(bench).len(), new.len());
+    }
 }
