@@ -1,8 +1,12 @@
 //! NAT, both ways.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use plimsoll_model::{Forward, SchedulerKind};
+use plimsoll_plane_ebpf::layout::{CONFIG_NAT, Config};
+use plimsoll_plane_ebpf::sys::Map;
+use zerocopy::FromBytes;
 
 use crate::bench::{Bench, both, by, mac, mac6, service};
 use crate::build::{ACK, FIN, Packet, ROUTER_MAC, RST, SYN, UDP};
@@ -23,6 +27,10 @@ fn nat() {
                 destination_there_and_source_back,
             ),
             ("udp_checksums_of_nought", udp_checksums_of_nought),
+            (
+                "replies_are_looked_for_before_services_are_there",
+                replies_are_looked_for_before_services_are_there,
+            ),
             ("what_replies_say_is_heard", what_replies_say_is_heard),
             (
                 "a_port_in_use_at_the_backend_is_not_taken_twice",
@@ -265,4 +273,37 @@ fn floods_leave_nothing_behind(bench: &mut Bench) {
     }
     assert_eq!(bench.send(&stands).sent().ip.ends().1, backend);
     recount(bench);
+}
+
+/// Whoever is given to the first of many new services has replies that go by it.
+fn replies_are_looked_for_before_services_are_there(bench: &mut Bench) {
+    const COUNT: usize = 60;
+    let flags = |config: &Map| {
+        let all = config.entries().unwrap();
+        Config::read_from_bytes(&all[0].1).unwrap().flags
+    };
+    let maps = ["listens", "config"].map(|name| bench.map(name).info().id);
+    let [listens, config] = maps.map(|id| Map::from_id(id).unwrap());
+    assert_eq!(flags(&config) & CONFIG_NAT, 0);
+    let new = (0..COUNT).map(|n| {
+        let listen = format!("10.0.200.1:{}/tcp", 1000 + n);
+        service(&format!("s{n}"), &[&listen], Forward::Nat, &BACKENDS[..1])
+    });
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let begun = Instant::now();
+            loop {
+                let there = listens.entries().unwrap().len();
+                assert!(there == 0 || flags(&config) & CONFIG_NAT != 0, "{there}");
+                if there == COUNT || begun.elapsed() > Duration::from_secs(60) {
+                    return there;
+                }
+            }
+        });
+        bench.bring(new);
+        assert_eq!(watch.join().unwrap(), COUNT);
+    });
+    // No longer than there is such a service.
+    bench.bring([]);
+    assert_eq!(flags(&config) & CONFIG_NAT, 0);
 }
