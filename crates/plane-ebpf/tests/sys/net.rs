@@ -75,6 +75,11 @@ fn addresses_come_and_go() {
             assert!(there.iter().all(|one| one.interface == interface));
             // It can be used at once: nobody is asked whether he has it.
             std::net::UdpSocket::bind((address.ip, 0)).unwrap();
+            let longer = Address {
+                prefix: prefix - 8,
+                ..address
+            };
+            assert!(!netlink.delete_address(&longer).unwrap(), "another length");
             assert!(netlink.delete_address(&address).unwrap());
             assert!(!netlink.delete_address(&address).unwrap(), "it is gone");
         }

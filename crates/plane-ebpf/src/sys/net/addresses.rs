@@ -6,13 +6,20 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
 use super::{address, family, octets};
 use crate::sys::Result;
-use crate::sys::netlink::{Message, Netlink, Request, u32_at};
+use crate::sys::netlink::{Message, NESTED, Nested, Netlink, Request, u32_at};
 
 pub(super) const RTM_NEWADDR: u16 = 20;
 pub(super) const RTM_DELADDR: u16 = 21;
 pub(super) const RTM_GETADDR: u16 = 22;
 /// Bytes of `struct ifaddrmsg`.
 pub(super) const HEADER: usize = 8;
+
+const RTM_SETLINK: u16 = 19;
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET: u16 = 2;
+const IFLA_INET_CONF: u16 = 1;
+/// `IPV4_DEVCONF_PROMOTE_SECONDARIES` of linux/ip.h.
+const PROMOTE_SECONDARIES: u16 = 20;
 
 pub(super) const IFA_ADDRESS: u16 = 1;
 pub(super) const IFA_LOCAL: u16 = 2;
@@ -93,13 +100,34 @@ impl Netlink {
         }
     }
 
-    /// Deletes an address; false if it was not there.
+    /// Whether the other IPv4 addresses of a network stay at an interface when the first of them is deleted
+    /// (sysctl `promote_secondaries`). Needs no right to write below `/proc/sys`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn promote_secondaries(&mut self, interface: u32, on: bool) -> Result<()> {
+        let value = u32::from(on).to_ne_bytes();
+        let conf = Nested::default().with(PROMOTE_SECONDARIES, &value);
+        let inet = Nested::default().with(IFLA_INET_CONF | NESTED, conf.bytes());
+        let spec = Nested::default().with(AF_INET | NESTED, inet.bytes());
+        let request = Request::new(RTM_SETLINK, 0, &super::links::link_header(interface))
+            .with(IFLA_AF_SPEC | NESTED, spec.bytes());
+        self.change(
+            &format!("setting promote_secondaries of interface {interface}"),
+            request,
+        )
+    }
+
+    /// Deletes an address; false if it was not there with this length of its network.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn delete_address(&mut self, old: &Address) -> Result<bool> {
+        let ip = octets(&old.ip);
+        // Of IPv4 addresses the kernel compares the length with IFA_ADDRESS only (inet_rtm_deladdr).
         let request = Request::new(RTM_DELADDR, 0, &header(old, SCOPE_UNIVERSE))
-            .with(IFA_LOCAL, &octets(&old.ip));
+            .with(IFA_LOCAL, &ip)
+            .with(IFA_ADDRESS, &ip);
         let what = format!("deleting address {}/{}", old.ip, old.prefix);
         match self.change(&what, request) {
             Err(error) if error.errno() == Some(libc::EADDRNOTAVAIL) => Ok(false),
