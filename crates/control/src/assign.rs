@@ -1,18 +1,18 @@
 //! Which plane carries what.
 
 use plimsoll_model::{Forward, Invalid, PlaneChoice, Route, Service};
-use plimsoll_plane::Plane;
+use plimsoll_plane::{Plane, Unsupported};
 
-use crate::Vet;
+use crate::{Refused, Vet};
 
 /// The plane that is to carry a service: the one it names, or the first of `planes` that can.
 ///
 /// # Errors
-/// None can: what is lacking, and what to use instead.
+/// None can: what is lacking, what to use instead, and when to ask again.
 pub fn assign<'a>(
     service: &Service,
     planes: impl Iterator<Item = &'a dyn Plane> + Clone,
-) -> Result<&'static str, Invalid> {
+) -> Result<&'static str, Refused> {
     let named = match service.spec.plane {
         PlaneChoice::Auto => None,
         PlaneChoice::Proxy => Some("proxy"),
@@ -27,26 +27,33 @@ pub fn assign<'a>(
     let proxied = (service.backends.values()).all(|backend| backend.forward == Forward::Proxy);
     let mut lacking = None;
     let mut of_other_kind = None;
+    // That one could carry it but for the moment comes before what others lack.
+    let mut passing: Option<Unsupported> = None;
     for plane in planes.clone() {
         if named.is_some_and(|name| name != plane.name()) {
             continue;
         }
-        match plane.check(service) {
-            Ok(()) => return Ok(plane.name()),
-            Err(error) if (plane.name() == "proxy") == proxied => {
-                lacking = lacking.or(Some(error));
-            }
-            Err(error) => of_other_kind = of_other_kind.or(Some(error)),
+        let Err(error) = plane.check(service) else {
+            return Ok(plane.name());
+        };
+        if error.again.is_some() {
+            passing = passing.or(Some(error));
+        } else if (plane.name() == "proxy") == proxied {
+            lacking = lacking.or(Some(error));
+        } else {
+            of_other_kind = of_other_kind.or(Some(error));
         }
     }
-    Err(match (lacking.or(of_other_kind), named) {
+    let again = passing.as_ref().and_then(|error| error.again);
+    let why = match (passing.or(lacking).or(of_other_kind), named) {
         (Some(error), _) => Invalid(error.to_string()),
         (None, Some(name)) => Invalid(format!(
             "the {name} plane is not in this build: use {}",
             there()
         )),
         (None, None) => Invalid::new("there is no plane to carry it"),
-    })
+    };
+    Err(Refused { why, again })
 }
 
 /// The planes there are, the preferred one first.
@@ -54,7 +61,7 @@ pub fn assign<'a>(
 pub struct Available<'a>(pub &'a [&'a dyn Plane]);
 
 impl Vet for Available<'_> {
-    fn service(&self, service: &Service) -> Result<&'static str, Invalid> {
+    fn service(&self, service: &Service) -> Result<&'static str, Refused> {
         assign(service, self.0.iter().copied())
     }
 

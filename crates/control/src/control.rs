@@ -290,7 +290,10 @@ impl Control {
         }
         let audits = self.lanes.iter().filter_map(|lane| lane.next_audit);
         let of_vips = self.vips.as_ref().and_then(Vips::next_deadline);
-        let deadlines = audits.chain(self.overlay.next_deadline()).chain(of_vips);
+        let deadlines = audits
+            .chain(self.overlay.next_deadline())
+            .chain(self.catalog.next_deadline())
+            .chain(of_vips);
         Step {
             planes,
             vips,
@@ -306,6 +309,14 @@ impl Control {
             let planes: Vec<&dyn Plane> = self.lanes.iter().map(|l| &*l.plane).collect();
             self.catalog.resolve(now, &Available(&planes))
         };
+        // Where a plane could not be had until now, it begins anew, with what an earlier process left.
+        for name in &changes.awaited {
+            let carrier = self.catalog.service(name).map(|(plane, _)| plane);
+            let mut lanes = self.lanes.iter_mut();
+            if let Some(lane) = lanes.find(|lane| Some(lane.plane.name()) == carrier) {
+                lane.begin();
+            }
+        }
         changed.extend(changes.services);
         for name in &changed {
             self.refresh_service(now, name);
@@ -324,7 +335,7 @@ impl Control {
             }
             self.live.remove(name);
             if let Some(vips) = &mut self.vips {
-                vips.put(name, None);
+                vips.put_aside(name, self.catalog.vips(name).cloned().collect());
             }
             if self.desired.services.contains_key(name) {
                 Arc::make_mut(&mut self.desired).services.remove(name);
@@ -343,7 +354,7 @@ impl Control {
             return;
         }
         if let Some(vips) = &mut self.vips {
-            vips.put(name, Some(&after));
+            vips.put(name, &after);
         }
         let old = self.live.remove(name);
         let since = after.backends.keys();
@@ -390,6 +401,12 @@ impl Control {
     pub fn is_ready(&self) -> bool {
         self.catalog.sources().all(|(_, source)| source.is_listed())
             && self.lanes.iter().all(|l| l.reconciler.shadow().is_some())
+    }
+
+    /// Services that no plane carries now, though one may later without another word of their sources; and
+    /// why.
+    pub fn waiting(&self) -> impl Iterator<Item = (&Name, &str)> {
+        self.catalog.waiting()
     }
 
     /// Whether this source has said all that it has, be it long ago.

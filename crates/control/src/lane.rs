@@ -33,6 +33,12 @@ impl Lane {
         }
     }
 
+    /// The plane begins anew: what it holds is to be read before anything is done to it.
+    pub(crate) fn begin(&mut self) {
+        self.reconciler.forget();
+        self.next_audit = None;
+    }
+
     /// Brings the plane to what is desired, and audits it if its time has come.
     pub(crate) fn step(&mut self, now: Instant, interval: Duration, hold: Hold<'_>) -> PlaneStep {
         let mut step = PlaneStep {

@@ -23,7 +23,7 @@ pub mod status;
 mod vips;
 
 pub use assign::{Available, assign};
-pub use catalog::{Catalog, Changes, Freshness, Source, Vet};
+pub use catalog::{Catalog, Changes, Freshness, Refused, Source, Vet};
 pub use command::{Command, CommandError, Halt};
 pub use control::{Control, PlaneStep, Settings, Step};
 pub use overlay::Overlay;

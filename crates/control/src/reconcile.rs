@@ -131,6 +131,11 @@ impl Reconciler {
         self.failures.get(subject)
     }
 
+    /// What the plane holds is not known any more.
+    pub(crate) fn forget(&mut self) {
+        self.shadow = None;
+    }
+
     /// Why the last audit could not read the plane, if it could not.
     pub fn read_error(&self) -> Option<&PlaneError> {
         self.read_error.as_ref()

@@ -5,16 +5,18 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use plimsoll_model::{Name, Service, Vip};
-use plimsoll_plane::{Addresses, VipNote};
+use plimsoll_plane::{Addresses, VipNote, Wanted};
 
 use crate::status::VipStatus;
 
 /// The VIPs of services in force, and what has them.
 pub(crate) struct Vips {
     addresses: Box<dyn Addresses>,
-    /// Of the services that have any.
+    /// Of the services in force that have any.
     services: BTreeMap<Name, Vec<Vip>>,
-    wanted: BTreeSet<Vip>,
+    /// Of the services that are put aside.
+    aside: BTreeMap<Name, Vec<Vip>>,
+    wanted: Wanted,
 }
 
 impl Vips {
@@ -22,22 +24,28 @@ impl Vips {
         Self {
             addresses,
             services: BTreeMap::new(),
-            wanted: BTreeSet::new(),
+            aside: BTreeMap::new(),
+            wanted: Wanted::default(),
         }
     }
 
-    /// A service is in force as it is now, or is not any more.
-    pub(crate) fn put(&mut self, name: &Name, service: Option<&Service>) {
-        let vips = service.map_or(&[][..], |service| &service.spec.vips);
-        let known = self.services.get(name).map_or(&[][..], Vec::as_slice);
-        if vips == known {
-            return;
+    /// A service is in force as it is now.
+    pub(crate) fn put(&mut self, name: &Name, service: &Service) {
+        let mut changed = set(&mut self.services, name, &service.spec.vips);
+        changed |= set(&mut self.aside, name, &[]);
+        if changed {
+            self.wanted = wanted(&self.services, &self.aside);
         }
-        match vips {
-            [] => drop(self.services.remove(name)),
-            vips => drop(self.services.insert(name.clone(), vips.to_vec())),
+    }
+
+    /// A service is not in force: gone, or put aside with these. Programs of another process may forward
+    /// what comes to them meanwhile.
+    pub(crate) fn put_aside(&mut self, name: &Name, vips: Vec<Vip>) {
+        let mut changed = set(&mut self.services, name, &[]);
+        changed |= set(&mut self.aside, name, &vips);
+        if changed {
+            self.wanted = wanted(&self.services, &self.aside);
         }
-        self.wanted = wanted(&self.services);
     }
 
     pub(crate) fn add(&mut self, now: Instant) -> Vec<VipNote> {
@@ -67,6 +75,7 @@ impl Vips {
             announced: view.announced,
             restored: view.restored,
             services: (self.services.iter())
+                .chain(&self.aside)
                 .filter(|(_, vips)| vips.contains(&view.vip))
                 .map(|(name, _)| name.to_string())
                 .collect(),
@@ -75,12 +84,30 @@ impl Vips {
     }
 }
 
-/// Every address once. Sources see to it that services agree about where one is; if they do not, the first
-/// service by name decides.
-fn wanted(services: &BTreeMap<Name, Vec<Vip>>) -> BTreeSet<Vip> {
-    let mut by_ip: BTreeMap<IpAddr, &Vip> = BTreeMap::new();
-    for vip in services.values().flatten() {
-        by_ip.entry(vip.address.ip).or_insert(vip);
+/// Says what a service has. Whether that is news.
+fn set(all: &mut BTreeMap<Name, Vec<Vip>>, name: &Name, vips: &[Vip]) -> bool {
+    let known = all.get(name).map_or(&[][..], Vec::as_slice);
+    if vips == known {
+        return false;
     }
-    by_ip.into_values().cloned().collect()
+    match vips {
+        [] => drop(all.remove(name)),
+        vips => drop(all.insert(name.clone(), vips.to_vec())),
+    }
+    true
+}
+
+/// Every address once. Sources see to it that services agree about where one is; if they do not, the first
+/// service by name decides, and those in force come before those that are put aside.
+fn wanted(services: &BTreeMap<Name, Vec<Vip>>, aside: &BTreeMap<Name, Vec<Vip>>) -> Wanted {
+    let mut seen: BTreeSet<IpAddr> = BTreeSet::new();
+    let mut each = |all: &BTreeMap<Name, Vec<Vip>>| {
+        let vips = all.values().flatten();
+        let new = vips.filter(|vip| seen.insert(vip.address.ip));
+        new.cloned().collect()
+    };
+    Wanted {
+        add: each(services),
+        keep: each(aside),
+    }
 }

@@ -16,6 +16,7 @@ fn unsupported(feature: impl Into<String>, instead: impl Into<String>) -> Unsupp
         plane: NAME,
         feature: feature.into(),
         instead: instead.into(),
+        again: None,
     }
 }
 

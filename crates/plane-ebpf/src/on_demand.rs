@@ -17,8 +17,13 @@ use crate::kernel::{NAMES, Sizes, TunnelSources};
 use crate::plane::{EVENTS, EbpfPlane, Options};
 use crate::sys::{Error, Netlink, Result, hooks};
 
-/// After a failure, whoever asks is told the same for so long.
+/// After a failure, whoever asks is told the same for so long: programs may have been looked at for nothing,
+/// which takes the kernel its time.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The same where another process has the plane: looking whether it has ended costs nothing.
+const LOCKED_AGAIN: Duration = Duration::from_secs(1);
+/// Nobody is to ask again sooner.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The packet plane, or none yet.
 #[derive(Debug)]
@@ -33,7 +38,43 @@ enum State {
     Idle,
     OnPaper,
     Running(Box<EbpfPlane>),
-    Failed(String, Instant),
+    Failed(Failure),
+}
+
+/// Why it could not be loaded.
+#[derive(Clone, Debug)]
+struct Failure {
+    why: String,
+    /// When it is worth another try; none where this process never can.
+    again: Option<Instant>,
+}
+
+impl Failure {
+    fn new(now: Instant, error: &Error) -> Self {
+        let pause = match error {
+            Error::Privilege(_) | Error::Kernel { .. } => None,
+            Error::Locked(_) => Some(LOCKED_AGAIN),
+            _ => Some(AGAIN),
+        };
+        Self {
+            why: error.to_string(),
+            again: pause.map(|pause| now + pause),
+        }
+    }
+
+    fn holds(&self, now: Instant) -> bool {
+        self.again.is_none_or(|again| now < again)
+    }
+
+    fn unsupported(self, now: Instant) -> Unsupported {
+        let again = self.again.map(|at| at.saturating_duration_since(now));
+        Unsupported {
+            plane: NAME,
+            feature: format!("programs in the kernel here ({})", self.why),
+            instead: "mend that, or use forward = \"proxy\"".to_owned(),
+            again: again.map(|pause| pause.max(PAUSE)),
+        }
+    }
 }
 
 impl OnDemand {
@@ -48,7 +89,7 @@ impl OnDemand {
         };
         if is_left().unwrap_or(false) {
             // If it cannot be had, the first service that needs it is told why.
-            let _ = plane.start();
+            let _ = plane.start(Instant::now());
         }
         plane
     }
@@ -67,11 +108,11 @@ impl OnDemand {
         }
     }
 
-    fn start(&self) -> Result<(), String> {
+    fn start(&self, now: Instant) -> Result<(), Failure> {
         let mut state = self.plane.borrow_mut();
         match &*state {
             State::Running(_) | State::OnPaper => return Ok(()),
-            State::Failed(why, when) if when.elapsed() < AGAIN => return Err(why.clone()),
+            State::Failed(failure) if failure.holds(now) => return Err(failure.clone()),
             State::Idle | State::Failed(..) => {}
         }
         match EbpfPlane::start_with(self.options.clone(), self.events.0.clone()) {
@@ -80,9 +121,9 @@ impl OnDemand {
                 Ok(())
             }
             Err(error) => {
-                let why = error.to_string();
-                *state = State::Failed(why.clone(), Instant::now());
-                Err(why)
+                let failure = Failure::new(now, &error);
+                *state = State::Failed(failure.clone());
+                Err(failure)
             }
         }
     }
@@ -120,11 +161,8 @@ impl Plane for OnDemand {
 
     fn check(&self, service: &Service) -> Result<(), Unsupported> {
         check::service(service)?;
-        self.start().map_err(|why| Unsupported {
-            plane: NAME,
-            feature: format!("programs in the kernel here ({why})"),
-            instead: "mend that, or use forward = \"proxy\"".to_owned(),
-        })
+        let now = Instant::now();
+        self.start(now).map_err(|failure| failure.unsupported(now))
     }
 
     fn check_route(&self, route: &Route) -> Result<(), Unsupported> {

@@ -13,6 +13,7 @@ pub(crate) fn unsupported(feature: impl Into<String>, instead: impl Into<String>
         plane: "proxy",
         feature: feature.into(),
         instead: instead.into(),
+        again: None,
     }
 }
 

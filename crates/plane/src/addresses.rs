@@ -9,15 +9,42 @@ use plimsoll_model::Vip;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+/// The VIPs that this host is to have; no address is in both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those of services in force: added where they are not there.
+    pub add: BTreeSet<Vip>,
+    /// Those of services that are put aside: left where they are, and not added.
+    pub keep: BTreeSet<Vip>,
+}
+
+impl Wanted {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.add.is_empty() && self.keep.is_empty()
+    }
+
+    /// Whether this one is among them.
+    pub fn contains(&self, vip: &Vip) -> bool {
+        self.add.contains(vip) || self.keep.contains(vip)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Vip> {
+        self.add.iter().chain(&self.keep)
+    }
+}
+
 /// What has the VIPs. Control is its only caller, from one thread; every call returns within milliseconds.
 pub trait Addresses: Send {
-    /// Makes sure that these are there, and says so on their links when they are new. Called before the
+    /// Makes sure that those to be added are there, and says so on their links when they are new. Called before the
     /// planes are brought to what is desired, for what listens on an address needs it; costs next to
     /// nothing where nothing has changed.
-    fn add(&mut self, now: Instant, wanted: &BTreeSet<Vip>) -> Vec<VipNote>;
+    fn add(&mut self, now: Instant, wanted: &Wanted) -> Vec<VipNote>;
 
-    /// Takes away all others that were added, by an earlier process, too. Called after the planes.
-    fn remove(&mut self, now: Instant, wanted: &BTreeSet<Vip>) -> Vec<VipNote>;
+    /// Takes away all others that were added; when first called, also those that another process has left
+    /// behind. Called after the planes.
+    fn remove(&mut self, now: Instant, wanted: &Wanted) -> Vec<VipNote>;
 
     /// When to call again if nothing happens before; none where nothing is due.
     fn next_deadline(&self) -> Option<Instant>;
@@ -38,7 +65,8 @@ pub trait Addresses: Send {
 pub enum VipState {
     /// It was added, and goes with the service or the process.
     Added,
-    /// Somebody else had added it; it is left to them.
+    /// Somebody else had added it, or a process that forwards for a service that is put aside here; it is
+    /// left to them.
     WasThere,
     /// It is not there.
     #[default]

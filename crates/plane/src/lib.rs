@@ -9,7 +9,7 @@ pub mod fake;
 mod latency;
 mod types;
 
-pub use addresses::{Addresses, VipEvent, VipNote, VipState, VipView};
+pub use addresses::{Addresses, VipEvent, VipNote, VipState, VipView, Wanted};
 pub use latency::{BOUNDS, BUCKETS, Histogram, Latencies, bucket};
 pub use types::{
     AccessLogCounters, BackendCounters, CompressionCounters, CookieCounters, Counters, Event,

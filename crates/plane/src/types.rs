@@ -17,6 +17,9 @@ pub struct Unsupported {
     pub feature: String,
     /// What to use instead.
     pub instead: String,
+    /// After what time the answer may be another though the configuration is the same, as when another
+    /// process is in the way now; none where only another configuration mends it.
+    pub again: Option<Duration>,
 }
 
 /// Why a plane could not do something.

@@ -43,6 +43,7 @@ fn conforms_when_it_refuses() {
                 plane: "fake",
                 feature: name.into(),
                 instead: "use another plane".into(),
+                again: None,
             };
             handle.refuse(name.parse().unwrap(), unsupported);
         }

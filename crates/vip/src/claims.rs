@@ -13,6 +13,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use plimsoll_model::Vip;
+use plimsoll_plane::Wanted;
 
 const PREFIX: &str = "plimsoll-vip/";
 /// What the namespace of the calling thread has.
@@ -55,7 +56,7 @@ impl Claims {
     }
 
     /// Gives back all but these.
-    pub(crate) fn keep(&mut self, wanted: &BTreeSet<Vip>) {
+    pub(crate) fn keep(&mut self, wanted: &Wanted) {
         let wanted: BTreeSet<Spot> = wanted.iter().map(spot).collect();
         self.held.retain(|spot, _| wanted.contains(spot));
     }
@@ -119,9 +120,12 @@ mod tests {
         one.take(&vip).unwrap();
         assert!(other.others().contains(&spot(&vip)));
         assert!(!one.others().contains(&spot(&vip)));
-        one.keep(&BTreeSet::from([vip.clone()]));
+        one.keep(&Wanted {
+            add: BTreeSet::from([vip.clone()]),
+            ..Wanted::default()
+        });
         assert!(other.others().contains(&spot(&vip)));
-        one.keep(&BTreeSet::new());
+        one.keep(&Wanted::default());
         assert!(!other.others().contains(&spot(&vip)));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use plimsoll_model::{Vip, VipAddress};
-use plimsoll_plane::{VipEvent, VipNote, VipState, VipView};
+use plimsoll_plane::{VipEvent, VipNote, VipState, VipView, Wanted};
 use plimsoll_plane_ebpf::sys::net::{Address, Link, Mac, Marked};
 
 use crate::claims::Spot;
@@ -22,6 +22,9 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(5),
 ];
 
+/// Why it is not added.
+const ASIDE: &str = "its service is put aside: added once it is in force";
+
 /// What there is in the network namespace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
@@ -34,7 +37,15 @@ impl Found {
         self.links.iter().find(|link| link.name == name)
     }
 
-    fn name(&self, index: u32) -> Option<&str> {
+    fn has(&self, vip: &Vip) -> bool {
+        let link = self.link(vip.interface.as_str());
+        let index = link.map(|link| link.index);
+        let mut all = self.addresses.iter();
+        all.any(|a| Some(a.address.interface) == index && a.address.ip == vip.address.ip)
+    }
+
+    /// The name of an interface.
+    pub(crate) fn name(&self, index: u32) -> Option<&str> {
         let link = self.links.iter().find(|link| link.index == index)?;
         Some(&link.name)
     }
@@ -60,6 +71,8 @@ pub(crate) struct Announcement {
 struct Known {
     state: VipState,
     since: Instant,
+    /// Whether this process has added it or taken it over.
+    ours: bool,
     /// Why it is missing.
     missing: String,
     /// Why it could not be announced last.
@@ -77,6 +90,7 @@ impl Known {
         Self {
             state: VipState::Missing,
             since: now,
+            ours: false,
             missing: String::new(),
             unannounced: String::new(),
             announced: 0,
@@ -90,8 +104,24 @@ impl Known {
         if self.state != state {
             (self.state, self.since) = (state, now);
         }
-        if state != VipState::Missing {
-            self.missing.clear();
+        match state {
+            VipState::Added => self.ours = true,
+            VipState::WasThere => self.ours = false,
+            VipState::Missing => return,
+        }
+        self.missing.clear();
+    }
+
+    /// Its service is put aside: nothing is done about it. One that another process left is not ours before
+    /// the service is in force.
+    fn stays(&mut self, now: Instant, there: bool) {
+        match there {
+            true if self.ours => self.is(now, VipState::Added),
+            true => self.is(now, VipState::WasThere),
+            false => {
+                // The service itself is said to be aside: that is enough.
+                let _ = self.misses(now, ASIDE.to_owned());
+            }
         }
     }
 
@@ -117,6 +147,8 @@ pub(crate) struct Machine {
     /// Whether the kernel keeps marks (since Linux 5.18).
     marks: bool,
     known: BTreeMap<Vip, Known>,
+    /// Whether it was looked for what earlier processes have left behind.
+    swept: bool,
 }
 
 /// The place of a VIP on a link.
@@ -133,6 +165,7 @@ impl Machine {
         Self {
             marks,
             known: BTreeMap::new(),
+            swept: false,
         }
     }
 
@@ -140,17 +173,21 @@ impl Machine {
         self.known.is_empty()
     }
 
-    /// What is to be done so that all that are wanted are there. Links of `shaken` could carry nothing for a
+    /// What is to be done so that all that are to be added are there. Links of `shaken` could carry nothing for a
     /// while.
     pub(crate) fn reach(
         &mut self,
         now: Instant,
-        wanted: &BTreeSet<Vip>,
+        wanted: &Wanted,
         found: &Found,
         shaken: impl Fn(u32) -> bool,
     ) -> (Vec<Step>, Vec<VipNote>) {
         let (mut steps, mut notes) = (Vec::new(), Vec::new());
-        for vip in wanted {
+        for vip in &wanted.keep {
+            let known = (self.known.entry(vip.clone())).or_insert_with(|| Known::new(now));
+            known.stays(now, found.has(vip));
+        }
+        for vip in &wanted.add {
             let known = (self.known.entry(vip.clone())).or_insert_with(|| Known::new(now));
             let mut note = |event| {
                 let vip = vip.clone();
@@ -281,22 +318,24 @@ impl Machine {
         all.filter_map(|known| known.next.map(|(_, at)| at)).min()
     }
 
-    /// What is to be removed so that only these stay of what was added, by whichever process; what others
-    /// have stays.
+    /// What is to be removed so that only these stay of what this process has added or taken over; what
+    /// others have stays. The first time also what no process has: an earlier one has left it. Later that
+    /// may be of one that was killed meanwhile and comes back.
     pub(crate) fn leave(
         &mut self,
-        wanted: &BTreeSet<Vip>,
+        wanted: &Wanted,
         found: &Found,
         others: impl FnOnce() -> BTreeSet<Spot>,
     ) -> (Vec<Step>, Vec<VipNote>) {
+        let first = !std::mem::replace(&mut self.swept, true);
+        // Those with another length of their network, too.
+        let spots: BTreeSet<Spot> = wanted.add.iter().map(crate::claims::spot).collect();
         let own = |vip: &Vip, mark: u8| {
-            mark == MARK
-                || !self.marks
-                    && mark == 0
-                    && self
-                        .known
-                        .get(vip)
-                        .is_some_and(|k| k.state == VipState::Added)
+            let ours = self.known.get(vip).is_some_and(|known| known.ours);
+            match mark {
+                MARK => ours || first || spots.contains(&crate::claims::spot(vip)),
+                mark => ours && !self.marks && mark == 0,
+            }
         };
         let mut left: Vec<(Vip, Address)> = Vec::new();
         for Marked { address, mark } in &found.addresses {

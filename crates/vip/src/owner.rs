@@ -1,12 +1,10 @@
 //! Does what is decided.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_model::Vip;
-use plimsoll_plane::{Addresses, VipEvent, VipNote, VipView};
+use plimsoll_plane::{Addresses, VipEvent, VipNote, VipView, Wanted};
 use plimsoll_plane_ebpf::sys::net::{Address, FrameSocket, Marked};
 use plimsoll_plane_ebpf::sys::{Error, Netlink, Result, host};
 use tokio::sync::Notify;
@@ -37,7 +35,7 @@ pub struct Vips {
     frames: Option<FrameSocket>,
     watch: Option<Watch>,
     changed: Arc<Notify>,
-    wanted: BTreeSet<Vip>,
+    wanted: Wanted,
     /// What was found just now, until it has been looked through for what is to go.
     found: Option<Found>,
     next_look: Option<Instant>,
@@ -61,14 +59,14 @@ impl Vips {
             frames: None,
             watch: None,
             changed: Arc::new(Notify::new()),
-            wanted: BTreeSet::new(),
+            wanted: Wanted::default(),
             found: None,
             next_look: None,
         }
     }
 
     /// Whether there is nothing to do and nothing to look for.
-    fn is_idle(&self, wanted: &BTreeSet<Vip>) -> bool {
+    fn is_idle(&self, wanted: &Wanted) -> bool {
         wanted.is_empty() && self.machine.is_empty() && self.next_look.is_some()
     }
 
@@ -88,7 +86,7 @@ impl Vips {
         })
     }
 
-    fn news(&mut self, wanted: &BTreeSet<Vip>) -> News {
+    fn news(&mut self, wanted: &Wanted) -> News {
         if wanted.is_empty() {
             self.watch = None;
         } else if self.watch.is_none() {
@@ -99,18 +97,18 @@ impl Vips {
     }
 
     /// Brings all that are wanted to where they should be.
-    fn reach(&mut self, now: Instant, wanted: &BTreeSet<Vip>, news: &News) -> Vec<VipNote> {
+    fn reach(&mut self, now: Instant, wanted: &Wanted, news: &News) -> Vec<VipNote> {
         let found = match self.look() {
             Ok(found) => found,
             Err(error) => {
                 let why = format!("addresses cannot be read: {error}");
                 let missing = |vip| self.machine.missing(now, vip, why.clone());
-                return wanted.iter().filter_map(missing).collect();
+                return wanted.add.iter().filter_map(missing).collect();
             }
         };
         let shaken = |index| news.lost || news.shaken.contains(&index);
         let (steps, mut notes) = self.machine.reach(now, wanted, &found, shaken);
-        for vip in wanted {
+        for vip in wanted.iter() {
             if let Err(error) = self.claims.take(vip) {
                 let (vip, why) = (vip.clone(), format!("cannot be claimed: {error}"));
                 let event = VipEvent::Failed(why);
@@ -143,9 +141,33 @@ impl Vips {
     }
 
     fn delete(&mut self, address: &Address) -> Result<(), String> {
+        let promotes = self.promotes(address);
         let netlink = self.netlink();
-        let deleted = netlink.and_then(|netlink| netlink.delete_address(address));
+        let deleted = netlink.and_then(|netlink| {
+            if !promotes {
+                netlink.promote_secondaries(address.interface, true)?;
+            }
+            let deleted = netlink.delete_address(address);
+            if !promotes {
+                netlink.promote_secondaries(address.interface, false)?;
+            }
+            deleted
+        });
         deleted.map(drop).map_err(|error| words(&error, address))
+    }
+
+    /// Whether others stay when this address is deleted. With the first IPv4 address of a network the kernel
+    /// deletes the others of that network at the interface, unless it is told otherwise.
+    fn promotes(&self, address: &Address) -> bool {
+        if address.ip.is_ipv6() || address.prefix == 32 {
+            return true;
+        }
+        let found = self.found.as_ref();
+        let name = found.and_then(|found| found.name(address.interface));
+        ["all"].into_iter().chain(name).any(|interface| {
+            let path = format!("/proc/sys/net/ipv4/conf/{interface}/promote_secondaries");
+            fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+        })
     }
 
     fn announce(&mut self, now: Instant) -> Vec<VipNote> {
@@ -197,7 +219,7 @@ fn forwards(interface: &str) -> bool {
 }
 
 impl Addresses for Vips {
-    fn add(&mut self, now: Instant, wanted: &BTreeSet<Vip>) -> Vec<VipNote> {
+    fn add(&mut self, now: Instant, wanted: &Wanted) -> Vec<VipNote> {
         if self.is_idle(wanted) {
             return Vec::new();
         }
@@ -213,12 +235,12 @@ impl Addresses for Vips {
         notes
     }
 
-    fn remove(&mut self, _: Instant, wanted: &BTreeSet<Vip>) -> Vec<VipNote> {
-        let Some(found) = self.found.take() else {
+    fn remove(&mut self, _: Instant, wanted: &Wanted) -> Vec<VipNote> {
+        let Some(found) = &self.found else {
             return Vec::new();
         };
         let claims = &self.claims;
-        let (steps, mut notes) = self.machine.leave(wanted, &found, || claims.others());
+        let (steps, mut notes) = self.machine.leave(wanted, found, || claims.others());
         for step in steps {
             let (Step::Delete(vip, address) | Step::Add(vip, address)) = step;
             let event = match self.delete(&address) {
@@ -227,6 +249,7 @@ impl Addresses for Vips {
             };
             notes.push(VipNote { vip, event });
         }
+        self.found = None;
         self.claims.keep(wanted);
         notes
     }
@@ -249,9 +272,9 @@ impl Addresses for Vips {
             return Vec::new();
         }
         self.watch = None;
-        self.wanted.clear();
+        self.wanted = Wanted::default();
         self.found = self.look().ok();
-        self.remove(Instant::now(), &BTreeSet::new())
+        self.remove(Instant::now(), &Wanted::default())
     }
 }
 

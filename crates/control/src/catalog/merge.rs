@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use plimsoll_model::{
     Invalid, Origin, PlaneChoice, Precedence, Route, Service, SourceId, State, Subject,
@@ -11,13 +12,28 @@ use super::difference::{self, First};
 use super::words;
 use crate::Aside;
 
+/// Why no plane carries a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What is lacking and what to use instead.
+    pub why: Invalid,
+    /// After what time the answer may be another though the service is the same; none where it stays.
+    pub again: Option<Duration>,
+}
+
+impl From<Invalid> for Refused {
+    fn from(why: Invalid) -> Self {
+        Self { why, again: None }
+    }
+}
+
 /// Says whether planes can carry something.
 pub trait Vet {
     /// The name of the plane that is to carry a service.
     ///
     /// # Errors
-    /// No plane can: what is lacking and what to use instead.
-    fn service(&self, service: &Service) -> Result<&'static str, Invalid>;
+    /// No plane can, or none can now.
+    fn service(&self, service: &Service) -> Result<&'static str, Refused>;
 
     /// Whether the plane of this name can carry a service.
     fn can(&self, service: &Service, plane: &'static str) -> bool;
@@ -75,6 +91,8 @@ pub(super) struct Asides {
     all: Vec<Aside>,
     /// Who said the fragments that are put aside as a whole.
     fragments: BTreeSet<Origin>,
+    /// After what time one that no plane carries now may be carried, and why none does.
+    waits: Option<(Duration, String)>,
 }
 
 impl Asides {
@@ -89,6 +107,23 @@ impl Asides {
     /// Who said the fragments that are put aside as a whole.
     pub(super) fn fragments(&self) -> &BTreeSet<Origin> {
         &self.fragments
+    }
+
+    /// After what time to look again at what no plane carries now, and why none does; none where only other
+    /// words of its sources mend it.
+    pub(super) fn waits(&self) -> Option<(Duration, &str)> {
+        let (again, why) = self.waits.as_ref()?;
+        Some((*again, why))
+    }
+
+    fn refused(&mut self, precedence: Precedence, fragment: &Service, error: Refused) {
+        let reason = words::wrong(precedence, error.why);
+        if let Some(again) = error.again
+            && (self.waits.as_ref()).is_none_or(|(known, _)| again < *known)
+        {
+            self.waits = Some((again, reason.clone()));
+        }
+        self.fragment(fragment, reason);
     }
 
     fn fragment(&mut self, fragment: &Service, reason: impl Into<String>) {
@@ -189,7 +224,7 @@ fn is_ready(service: &Service) -> bool {
     backends.any(|backend| backend.status.state == State::Ready)
 }
 
-fn vetted(service: &Service, vet: &dyn Vet) -> Result<&'static str, Invalid> {
+fn vetted(service: &Service, vet: &dyn Vet) -> Result<&'static str, Refused> {
     service.validate()?;
     vet.service(service)
 }
@@ -211,7 +246,7 @@ fn sieve(
         backends,
     };
     if let Err(error) = vetted(&with(BTreeMap::new()), vet) {
-        asides.fragment(fragment, words::wrong(precedence, error));
+        asides.refused(precedence, fragment, error);
         return None;
     }
     let mut good = BTreeMap::new();
@@ -220,9 +255,15 @@ fn sieve(
         let pair = (addr.clone(), backend.clone());
         match vetted(&with(BTreeMap::from([pair.clone()])), vet) {
             Ok(_) => good.extend([pair]),
+            Err(error) if error.again.is_some() => {
+                // Without its backends another plane may carry it, and would refuse their clients until
+                // this one can.
+                asides.refused(precedence, fragment, error);
+                return None;
+            }
             Err(error) => {
                 let subject = Subject::Backend(fragment.name().clone(), addr.clone());
-                let reason = words::wrong(precedence, error);
+                let reason = words::wrong(precedence, error.why);
                 bad.push(Aside::new(subject, &backend.origin, reason));
             }
         }
@@ -234,7 +275,7 @@ fn sieve(
             Some((plane, rest.into()))
         }
         Err(_) => {
-            asides.fragment(fragment, words::wrong(precedence, whole));
+            asides.refused(precedence, fragment, whole);
             None
         }
     }
@@ -267,7 +308,7 @@ fn union(parts: Vec<Arc<Service>>, vet: &dyn Vet, asides: &mut Asides) -> Option
                 asides.backends(twins);
                 all = more;
             }
-            Err(error) => asides.fragment(part, error.0),
+            Err(error) => asides.fragment(part, error.why.0),
         }
     }
     Some(all.into())

@@ -16,9 +16,10 @@ use std::time::Instant;
 
 use plimsoll_model::{
     EntryKey, HostPattern, Item, Name, Origin, Precedence, Route, Service, SourceId, SourceUpdate,
+    Vip,
 };
 
-pub use merge::Vet;
+pub use merge::{Refused, Vet};
 pub use source::{Freshness, Source};
 
 use crate::{Aside, Quarantine};
@@ -31,6 +32,8 @@ pub struct Changes {
     pub services: BTreeSet<Name>,
     /// Whether any route is new, different or gone.
     pub routes: bool,
+    /// The services that no plane could carry for a while and that one can now.
+    pub awaited: BTreeSet<Name>,
 }
 
 type EntryId = (SourceId, EntryKey);
@@ -52,6 +55,8 @@ pub struct Catalog {
     routes_dirty: bool,
     invalid_dirty: bool,
     merged: BTreeMap<Name, Merged>,
+    /// Services of which no plane carries all now, and when to ask again.
+    waiting: BTreeMap<Name, Instant>,
     /// Services that cannot have their listens.
     losers: BTreeMap<Name, Aside>,
     /// Services of routes that contradict each other: whether these have backends decides.
@@ -123,8 +128,24 @@ impl Catalog {
         !self.dirty.is_empty() || self.routes_dirty || self.invalid_dirty
     }
 
-    /// Works the updates since the last call in.
+    /// When planes are to be asked again about services that none carries now.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.values().min().copied()
+    }
+
+    /// Services of which no plane carries all now, though one may later without another word of their
+    /// sources; and why.
+    pub fn waiting(&self) -> impl Iterator<Item = (&Name, &str)> {
+        self.waiting.keys().filter_map(|name| {
+            let (_, why) = self.merged.get(name)?.asides.waits()?;
+            Some((name, why))
+        })
+    }
+
+    /// Works the updates since the last call in, and asks again about what waits for it.
     pub fn resolve(&mut self, now: Instant, vet: &dyn Vet) -> Changes {
+        let due = self.waiting.iter().filter(|(_, at)| **at <= now);
+        self.dirty.extend(due.map(|(name, _)| name.clone()));
         if !self.is_dirty() {
             return Changes::default();
         }
@@ -132,6 +153,15 @@ impl Catalog {
         let mut topology = std::mem::take(&mut self.routes_dirty);
         for name in std::mem::take(&mut self.dirty) {
             topology |= self.merge(&name, vet);
+            let merged = self.merged.get(&name);
+            let again = merged.and_then(|merged| merged.asides.waits());
+            let waited = match again {
+                Some((again, _)) => self.waiting.insert(name.clone(), now + again).is_some(),
+                None => self.waiting.remove(&name).is_some(),
+            };
+            if waited && !self.waiting.contains_key(&name) {
+                changes.awaited.insert(name.clone());
+            }
             changes.services.insert(name);
         }
         if topology {
@@ -320,6 +350,15 @@ impl Catalog {
     fn accepted(&self, name: &Name) -> Option<&Accepted> {
         let accepted = self.merged.get(name)?.accepted.as_ref()?;
         (!self.losers.contains_key(name)).then_some(accepted)
+    }
+
+    /// The addresses that services of this name bring along, in force or not.
+    pub fn vips(&self, name: &Name) -> impl Iterator<Item = &Vip> {
+        let fragments = self.entries(self.fragments.get(name));
+        fragments.flat_map(|(_, item)| match item {
+            Item::Service(service) => service.spec.vips.as_slice(),
+            _ => &[],
+        })
     }
 
     /// A service that can be in force, as its sources say it, and the plane that is to carry it. One

@@ -1,6 +1,6 @@
 //! Which plane carries a service that lets them be chosen.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use plimsoll_control::{Control, Settings};
 use plimsoll_model::{SourceUpdate, Update};
@@ -47,6 +47,7 @@ fn refuse(plane: &Handle, named: &'static str) {
         plane: named,
         feature: "that".into(),
         instead: "this".into(),
+        again: None,
     };
     plane.refuse(name("web"), unsupported);
 }
@@ -71,4 +72,56 @@ fn a_plane_that_cannot_carry_it_any_more_does_not_keep_it() {
     two.proxy.accept(&name("web"));
     refuse(&two.packets, "ebpf");
     assert_eq!(two.put(&[]), ["proxy"]);
+}
+
+#[test]
+fn what_is_refused_for_the_moment_is_asked_again() {
+    let mut two = Two::new();
+    refuse(&two.proxy, "proxy");
+    let again = Some(Duration::from_secs(1));
+    let unsupported = Unsupported {
+        plane: "ebpf",
+        feature: "lock".into(),
+        instead: "wait".into(),
+        again,
+    };
+    two.packets.refuse(name("web"), unsupported);
+    let start = Instant::now();
+    let source = file();
+    let web = service("web", "web", &["10.0.0.9:80/tcp"], &[1]);
+    let update = Update::Reset(vec![entry("web", web)]);
+    two.control.update(start, SourceUpdate { source, update });
+    let step = two.control.step(start);
+    assert!(step.next_deadline <= start + Duration::from_secs(1));
+    let why: Vec<_> = two
+        .control
+        .waiting()
+        .map(|(name, why)| format!("{name}: {why}"))
+        .collect();
+    assert_eq!(why.len(), 1);
+    assert!(
+        why[0].starts_with("web: ") && why[0].contains("no lock"),
+        "{why:?}"
+    );
+    // Meanwhile another process has put it there: that is no drift.
+    let mut other = Two::new();
+    refuse(&other.proxy, "proxy");
+    other.put(&[1]);
+    two.packets.alter(|held| *held = other.packets.held());
+    two.packets.accept(&name("web"));
+    let early = two.control.step(start + Duration::from_millis(999));
+    assert_eq!(two.control.waiting().count(), 1, "{early:?}");
+    let step = two.control.step(start + Duration::from_secs(1));
+    assert_eq!(two.control.waiting().count(), 0);
+    assert!(two.control.quarantine().is_empty());
+    assert_eq!(two.control.desired().services.len(), 1);
+    assert!(
+        step.planes
+            .iter()
+            .all(|p| p.drift.is_empty() && p.results.is_empty()),
+        "{step:?}"
+    );
+    // A refusal that stays is not asked about.
+    refuse(&two.packets, "ebpf");
+    assert!(two.put(&[1, 2]).is_empty() && two.control.waiting().count() == 0);
 }

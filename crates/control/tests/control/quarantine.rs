@@ -249,6 +249,7 @@ fn what_the_plane_lacks() {
             plane: "proxy",
             feature: "firewall marks".into(),
             instead: "use a socket".into(),
+            again: None,
         };
         world.plane.refuse(name(text), unsupported);
     };

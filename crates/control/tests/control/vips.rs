@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use plimsoll_control::{Control, Settings};
 use plimsoll_model::{Subject, Update, Vip};
 use plimsoll_plane::fake::{FakePlane, Handle};
-use plimsoll_plane::{Addresses, PlaneError, VipEvent, VipNote, VipState, VipView};
+use plimsoll_plane::{Addresses, PlaneError, VipEvent, VipNote, VipState, VipView, Wanted};
 use tokio::sync::Notify;
 
 use crate::world::{World, docker, entry, file, name, service, with_spec};
@@ -23,17 +23,17 @@ struct Fake {
 }
 
 impl Fake {
-    fn note(&self, what: &'static str, wanted: &BTreeSet<Vip>) {
-        let wanted = wanted.iter().map(ToString::to_string).collect();
+    fn note(&self, what: &'static str, wanted: &Wanted) {
+        let wanted = wanted.add.iter().map(ToString::to_string).collect();
         let services = self.plane.held().services.len();
         self.asked.lock().unwrap().push((what, wanted, services));
     }
 }
 
 impl Addresses for Fake {
-    fn add(&mut self, _: Instant, wanted: &BTreeSet<Vip>) -> Vec<VipNote> {
+    fn add(&mut self, _: Instant, wanted: &Wanted) -> Vec<VipNote> {
         self.note("add", wanted);
-        let new: Vec<Vip> = wanted.difference(&self.has).cloned().collect();
+        let new: Vec<Vip> = wanted.add.difference(&self.has).cloned().collect();
         self.has.extend(new.iter().cloned());
         let event = VipEvent::Added;
         new.into_iter()
@@ -44,7 +44,7 @@ impl Addresses for Fake {
             .collect()
     }
 
-    fn remove(&mut self, _: Instant, wanted: &BTreeSet<Vip>) -> Vec<VipNote> {
+    fn remove(&mut self, _: Instant, wanted: &Wanted) -> Vec<VipNote> {
         self.note("remove", wanted);
         self.has.retain(|vip| wanted.contains(vip));
         Vec::new()
@@ -186,4 +186,31 @@ fn a_listen_that_waited_for_its_address_is_tried_at_once() {
     world.put(&file(), "a", with_vip("a", 80, "10.0.0.9"));
     world.wait(Duration::from_millis(1));
     assert_eq!(world.services(), ["a", "z"]);
+}
+
+#[test]
+fn those_of_services_that_are_aside_are_left_where_they_are() {
+    let (mut world, asked) = world();
+    world.say(&file(), Update::Reset(Vec::new()));
+    world.put(&file(), "a", with_vip("a", 80, "10.0.0.9"));
+    world.step();
+    let unsupported = plimsoll_plane::Unsupported {
+        plane: "proxy",
+        feature: "that".into(),
+        instead: "this".into(),
+        again: None,
+    };
+    world.plane.refuse(name("a"), unsupported);
+    world.put(&file(), "a", with_vip("a", 81, "10.0.0.9"));
+    last(&asked);
+    world.step();
+    let status = world.control.status(world.now);
+    assert!(status.services.is_empty() && status.quarantine.len() == 1);
+    assert_eq!(status.vips.len(), 1);
+    assert_eq!(status.vips[0].services, ["a"]);
+    assert_eq!(last(&asked), [("add", vec![], 1), ("remove", vec![], 0)]);
+    // Gone, it is not kept any more.
+    world.remove(&file(), "a");
+    world.step();
+    assert_eq!(world.control.status(world.now).vips, []);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use plimsoll_control::{Catalog, Vet};
+use plimsoll_control::{Catalog, Refused, Vet};
 use plimsoll_discover::docker::view::Standing;
 use plimsoll_discover::docker::wire::Inspect;
 use plimsoll_model::{
@@ -15,7 +15,7 @@ use crate::world::{Change, World, container};
 struct Anything;
 
 impl Vet for Anything {
-    fn service(&self, _: &Service) -> Result<&'static str, Invalid> {
+    fn service(&self, _: &Service) -> Result<&'static str, Refused> {
         Ok("proxy")
     }
 

@@ -117,6 +117,10 @@ impl Daemon {
                 .failures()
                 .map(|(subject, why)| format!("{subject}: {why}")),
         );
+        let waiting = self.control.waiting();
+        reasons.extend(
+            waiting.map(|(name, why)| format!("service `{name}` is put aside for now: {why}")),
+        );
         let unread = self.announcer.unread();
         reasons.extend(unread.map(|(plane, why)| format!("plane {plane} cannot be read: {why}")));
         Readiness {

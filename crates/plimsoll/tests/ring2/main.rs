@@ -42,6 +42,7 @@ mod schedulers;
 mod sockets;
 mod stage;
 mod stopping;
+mod succession;
 mod thresholds;
 mod tproxy;
 mod udp;

@@ -11,8 +11,15 @@ fn vip(address: &str) -> Vip {
     }
 }
 
-fn wanted(all: &[&str]) -> BTreeSet<Vip> {
+fn all(all: &[&str]) -> BTreeSet<Vip> {
     all.iter().map(|address| vip(address)).collect()
+}
+
+fn wanted(add: &[&str]) -> Wanted {
+    Wanted {
+        add: all(add),
+        ..Wanted::default()
+    }
 }
 
 /// A namespace that does what it is told.
@@ -83,9 +90,21 @@ impl World {
     }
 
     fn step_after(&mut self, all: &[&str], shaken: &[u32]) -> Vec<String> {
-        let wanted = wanted(all);
+        self.look(&wanted(all), shaken)
+    }
+
+    /// The same for services that are put aside.
+    fn step_aside(&mut self, keep: &[&str]) -> Vec<String> {
+        let wanted = Wanted {
+            keep: all(keep),
+            ..Wanted::default()
+        };
+        self.look(&wanted, &[])
+    }
+
+    fn look(&mut self, wanted: &Wanted, shaken: &[u32]) -> Vec<String> {
         let shaken = |index| shaken.contains(&index);
-        let (steps, mut notes) = (self.machine).reach(self.now, &wanted, &self.found, shaken);
+        let (steps, mut notes) = (self.machine).reach(self.now, wanted, &self.found, shaken);
         for step in steps {
             match step {
                 Step::Add(vip, address) => {
@@ -97,7 +116,7 @@ impl World {
             }
         }
         let others = self.others.clone();
-        let (steps, more) = self.machine.leave(&wanted, &self.found, || others);
+        let (steps, more) = self.machine.leave(wanted, &self.found, || others);
         notes.extend(more);
         for step in steps {
             let Step::Delete(vip, address) = step else {
@@ -195,9 +214,56 @@ fn an_address_of_a_killed_process_is_ours() {
     assert_eq!(world.announcements().len(), 5);
     assert_eq!(world.step(&[]), ["203.0.113.9 removed"]);
     // And if nobody wants it any more, it goes at once.
+    let mut world = World::new();
     world.put("203.0.113.9", MARK);
     assert_eq!(world.step(&[]), ["203.0.113.9 removed"]);
     assert_eq!(world.has(), [""; 0]);
+}
+
+#[test]
+fn what_a_process_leaves_that_is_killed_beside_this_one_stays() {
+    let mut world = World::new();
+    world.step(ONE);
+    world.put("203.0.113.10", MARK);
+    assert_eq!(world.step(ONE), [""; 0]);
+    assert_eq!(world.step(&[]), ["203.0.113.9 removed"]);
+    assert_eq!(world.has(), ["203.0.113.10/32"]);
+    // Wanted, it is taken over, also with another length of its network, and goes then.
+    assert_eq!(world.step(&["203.0.113.10/24"])[0], "203.0.113.10 added");
+    assert_eq!(world.has(), ["203.0.113.10/24"]);
+    assert_eq!(world.step(&[]), ["203.0.113.10 removed"]);
+    assert_eq!(world.has(), [""; 0]);
+}
+
+#[test]
+fn that_of_a_service_that_is_put_aside_stays_where_it_is() {
+    // Of a killed process whose programs may forward: nobody's, until the service is in force.
+    let mut world = World::new();
+    world.put("203.0.113.9", MARK);
+    assert_eq!(world.step_aside(ONE), [""; 0]);
+    assert_eq!(world.state().0, VipState::WasThere);
+    assert_eq!(world.announcements(), [0; 0]);
+    let mut in_force = World::new();
+    in_force.put("203.0.113.9", MARK);
+    in_force.step_aside(ONE);
+    assert!(in_force.step(ONE)[0].contains("taken over"));
+    assert_eq!(in_force.step(&[]), ["203.0.113.9 removed"]);
+    assert_eq!(world.step(&[]), [""; 0]);
+    assert_eq!(world.has(), ["203.0.113.9/32"]);
+    // Of this process: it stays ours.
+    let mut world = World::new();
+    world.step(ONE);
+    assert_eq!(world.step_aside(ONE), [""; 0]);
+    assert_eq!(world.state().0, VipState::Added);
+    assert_eq!(world.step(&[]), ["203.0.113.9 removed"]);
+    // Not there: not added.
+    let mut world = World::new();
+    assert_eq!(world.step_aside(ONE), [""; 0]);
+    assert_eq!(world.has(), [""; 0]);
+    let (state, why, ..) = world.state();
+    assert_eq!(state, VipState::Missing);
+    assert!(why.contains("put aside"), "{why}");
+    assert_eq!(world.step(ONE), ["203.0.113.9 added"]);
 }
 
 #[test]
