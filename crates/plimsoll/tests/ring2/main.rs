@@ -43,6 +43,7 @@ mod sockets;
 mod stage;
 mod stopping;
 mod succession;
+mod takeover;
 mod thresholds;
 mod tproxy;
 mod udp;

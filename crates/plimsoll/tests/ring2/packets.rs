@@ -9,15 +9,15 @@ use plimsoll_testkit::{Client, ClientPlan, Daemon, DaemonPlan, HttpBackend, Reus
 use crate::config::DAEMON;
 use crate::lab::{Lab, Lb, SOON};
 
-const VIP: &str = "10.77.0.200";
+pub(crate) const VIP: &str = "10.77.0.200";
 const SERVERS: [&str; 3] = ["s1", "s2", "s3"];
 
-fn vip() -> SocketAddr {
+pub(crate) fn vip() -> SocketAddr {
     format!("{VIP}:8080").parse().unwrap()
 }
 
 /// The director forwards and has the VIP; the servers have it too and keep quiet about it.
-fn prepare(lab: &Lab) {
+pub(crate) fn prepare(lab: &Lab) {
     let set = |label: &str, keys: &[(&str, u8)]| {
         let namespace = lab.net().namespace(label).unwrap();
         for (key, value) in keys {
@@ -52,7 +52,7 @@ fn prepare(lab: &Lab) {
     }
 }
 
-fn config(lab: &Lab, servers: &[&str]) -> String {
+pub(crate) fn config(lab: &Lab, servers: &[&str]) -> String {
     let backends = servers.iter().map(|label| {
         let ip = lab.at(label, 1).ip();
         format!("  {{ address = \"{ip}\", name = \"{label}\", forward = \"dr\" }},\n")
@@ -66,7 +66,12 @@ fn config(lab: &Lab, servers: &[&str]) -> String {
 
 /// A daemon whose configuration is in a file that stays when it ends.
 async fn start(lab: &Lab, file: &Path, servers: &[&str]) -> Lb {
-    std::fs::write(file, config(lab, servers)).unwrap();
+    run(lab, file, &config(lab, servers)).await
+}
+
+/// The same with this configuration.
+pub(crate) async fn run(lab: &Lab, file: &Path, config: &str) -> Lb {
+    std::fs::write(file, config).unwrap();
     let args = [
         "run",
         "--config",
