@@ -184,13 +184,14 @@ INLINE int NAME(is_left)(__u32 now, const FLOW *f)
 
 /*
  * A way for a new flow in this bucket, or WAYS; under its lock. `how`: 0 free ones only, 1 also
- * those that are over, 2 also half-open ones, the one that has been quiet for longest.
+ * those whose time is over, 2 also those that yield, the one that has been quiet for longest.
  */
 GLOBAL __u32 NAME(place)(BUCKET *b, __u32 now, __u32 how)
 {
-	__u32 best = WAYS, most = 0;
+	__u32 best = WAYS, most = 0, zero = 0;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
 
-	if (!b)
+	if (!b || !cfg)
 		return WAYS;
 	for (__u32 i = 0; i < WAYS; i++) {
 		__u32 yield;
@@ -199,7 +200,7 @@ GLOBAL __u32 NAME(place)(BUCKET *b, __u32 now, __u32 how)
 			return i;
 		yield = how >= 1 && NAME(is_dead)(now, &b->flows[i]) ? 0xffffffff : 0;
 		if (how == 2 && !yield)
-			yield = yields(now, b->flows[i].word, b->flows[i].seen);
+			yield = yields(now, b->flows[i].word, b->flows[i].seen, cfg->hz);
 		if (yield > most) {
 			most = yield;
 			best = i;
@@ -320,9 +321,31 @@ GLOBAL int NAME(forget_dead)(BUCKET *b, __u32 way, __u32 now)
 	return 0;
 }
 
+/* Frees a reply's entry whose flow is gone, or would yield itself. */
+GLOBAL int NAME(forget_done)(BUCKET *b, __u32 way, __u32 now)
+{
+	__u32 zero = 0, word, of;
+	const struct config *cfg = bpf_map_lookup_elem(&config, &zero);
+	FLOW *f;
+
+	if (!b || way >= WAYS || !cfg)
+		return 0;
+	f = &b->flows[way];
+	word = *(volatile __u32 *)&f->word;
+	if (!(word & FLOW_REPLY) || quiet(now, f->seen) < GRACE)
+		return 0;
+	of = NAME(word_of_flow)(f);
+	if ((of && !yields(now, of, f->seen, cfg->hz)) || !lock(&b->lock))
+		return 0;
+	if (b->tags[way] && f->word == word)
+		NAME(free)(b, way);
+	unlock(&b->lock);
+	return 0;
+}
+
 /*
- * Remembers a flow; whether it did. A flow that is in mid-stream or half open takes the place of
- * another such one at most, so a flood of them pushes out nothing else.
+ * Remembers a flow; whether it did. It takes the place of one that is half open, seen in mid-stream only
+ * or over at most, so that a flood pushes out nothing else.
  */
 GLOBAL int NAME(remember)(const struct config *cfg, const struct packet *p,
 			  const struct NAME(new) *n)
@@ -339,10 +362,9 @@ GLOBAL int NAME(remember)(const struct config *cfg, const struct packet *p,
 	    NAME(put)(first, p, n, 1, NULL) || NAME(put)(second, p, n, 2, first) ||
 	    NAME(put)(first, p, n, 2, NULL))
 		return 1;
-	/* What half-open flows of NAT have left when they were put out. */
 	for (__u32 way = 0; way < WAYS; way++) {
-		NAME(forget_dead)(first, way, n->now);
-		NAME(forget_dead)(second, way, n->now);
+		NAME(forget_done)(first, way, n->now);
+		NAME(forget_done)(second, way, n->now);
 	}
 	if (NAME(put_free)(first, p, n) || NAME(put)(second, p, n, 0, first))
 		return 1;

@@ -14,10 +14,15 @@
 /* Jiffies for which the second entry of a flow stands before its first is missed. */
 #define GRACE 64
 
-/* Two multiplications a word; a seed makes it hard to aim at a bucket. */
+/*
+ * Every bit of the word counts in every bit of what comes out: products spread bits upwards only, so
+ * their upper halves are folded down before and after. A seed makes it hard to aim at a bucket.
+ */
 INLINE __u64 stir(__u64 h, __u64 word)
 {
-	h = (h ^ word) * 0x9e3779b97f4a7c15ull;
+	h ^= word;
+	h = (h ^ h >> 32) * 0x9e3779b97f4a7c15ull;
+	h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ull;
 	return h ^ h >> 32;
 }
 
@@ -68,14 +73,20 @@ INLINE void unlock(__u32 *lock)
 	__sync_lock_test_and_set(lock, 0);
 }
 
-/* How much an entry may be put out for a new one; 0: not at all. */
-INLINE __u32 yields(__u32 now, const __u32 word, __u32 seen)
+/*
+ * How much an entry may be put out for a new one; 0: not at all. Half-open flows may, and those that are
+ * over: where but one side is known to have closed, only after a while without a packet.
+ */
+INLINE __u32 yields(__u32 now, const __u32 word, __u32 seen, __u32 hz)
 {
-	__u32 state = FLOW_STATE(word);
+	__u32 state = FLOW_STATE(word), time = quiet(now, seen);
 
-	if (state != STATE_SYN && state != STATE_MIDDLE && state != STATE_RESET)
+	if (state == STATE_FIN)
+		return time >= 2 * hz ? time : 0;
+	if (state != STATE_SYN && state != STATE_MIDDLE && state != STATE_RESET &&
+	    state != STATE_CLOSING)
 		return 0;
-	return quiet(now, seen) + 1;
+	return time + 1;
 }
 
 #define FAMILY V4

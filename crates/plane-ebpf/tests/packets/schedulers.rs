@@ -189,7 +189,9 @@ fn by_hash(bench: &mut Bench) {
 
 /// As `bpf/flows.h` says it.
 fn stir(hash: u64, word: u64) -> u64 {
-    let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = hash ^ word;
+    let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash ^ (hash >> 32)
 }
 

@@ -24,6 +24,7 @@ fn table() {
                 "floods_put_out_nothing_that_stands",
                 floods_put_out_nothing_that_stands,
             ),
+            ("ended_flows_give_way", ended_flows_give_way),
         ],
     );
 }
@@ -235,4 +236,39 @@ fn floods_put_out_nothing_that_stands(bench: &mut Bench) {
         .find(|(name, _)| *name == "EVICTED")
         .unwrap();
     assert!(evicted.1 > 1000, "{evicted:?}");
+}
+
+/// Many short connections, more than there is room for while the ended ones have their time: each new one
+/// is remembered all the same.
+fn ended_flows_give_way(bench: &mut Bench) {
+    let rr = SchedulerKind::Rr;
+    bench.clear();
+    for forward in [Forward::Dr, Forward::Nat] {
+        bench.bring([by(
+            rr,
+            "four",
+            &LISTENS[..1],
+            forward,
+            &["10.0.1.1", "10.0.1.2"],
+        )]);
+        let before = bench.reasons();
+        for i in 0..9000_u32 {
+            let client = format!("198.51.{}.{}:{}", i / 250 % 250, i % 250, 1 + i % 60_000);
+            for flags in [SYN, ACK, ACK | FIN] {
+                let packet = Packet::tcp(&client, "10.0.200.1:80", flags);
+                bench.send(&packet).sent();
+            }
+            if i % 500 == 0 {
+                age_all(bench, 3 * hz(bench));
+            }
+        }
+        let rose = |name: &str| {
+            let of = |reasons: &[(&str, u64)]| reasons.iter().find(|r| r.0 == name).unwrap().1;
+            of(&bench.reasons()) - of(&before)
+        };
+        assert_eq!(rose("NOT_RECORDED"), 0, "{forward:?}");
+        assert!(rose("EVICTED") > 1000, "{forward:?}");
+        recount(bench);
+        bench.clear();
+    }
 }
