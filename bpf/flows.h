@@ -77,7 +77,7 @@ INLINE void unlock(__u32 *lock)
  * How much an entry may be put out for a new one; 0: not at all. Half-open flows may, and those that are
  * over: where but one side is known to have closed, only after a while without a packet.
  */
-INLINE __u32 yields(__u32 now, const __u32 word, __u32 seen, __u32 hz)
+GLOBAL __u32 yields(__u32 now, __u32 word, __u32 seen, __u32 hz)
 {
 	__u32 state = FLOW_STATE(word), time = quiet(now, seen);
 
