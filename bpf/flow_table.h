@@ -332,10 +332,13 @@ GLOBAL int NAME(forget_done)(BUCKET *b, __u32 way, __u32 now)
 		return 0;
 	f = &b->flows[way];
 	word = *(volatile __u32 *)&f->word;
-	if (!(word & FLOW_REPLY) || quiet(now, f->seen) < GRACE)
+	/* A flow is there before the entry of its replies: a flood leaves many without, all of them new. */
+	if (!(word & FLOW_REPLY) || quiet(now, f->seen) < 2)
 		return 0;
 	of = NAME(word_of_flow)(f);
-	if ((of && !yields(now, of, f->seen, cfg->hz)) || !lock(&b->lock))
+	if (of && (quiet(now, f->seen) < GRACE || !yields(now, of, f->seen, cfg->hz)))
+		return 0;
+	if (!lock(&b->lock))
 		return 0;
 	if (b->tags[way] && f->word == word)
 		NAME(free)(b, way);
