@@ -53,6 +53,8 @@ GLOBAL int look_up_way(context *ctx, const struct backend *b, struct live *live,
 	result = fib(ctx, b, &way);
 	if (result == BPF_FIB_LKUP_RET_FWD_DISABLED) {
 		/* It is so of this packet's interface: what came by another one finds out for itself. */
+		h = next ? &live->hops[0] : &live->hops[1];
+		h->result = result;
 		live->refresh = now;
 		return 0;
 	}

@@ -61,8 +61,7 @@ pub(crate) fn method(value: &layout::Backend) -> &'static str {
 pub(crate) fn words(live: &layout::Live, path: Option<&Path>) -> String {
     let [first, second] = live.hops;
     let used = if live.nexthop & 1 == 1 { second } else { first };
-    let refused = used.flags & NEXTHOP_VALID == 0 && (used.ifindex, used.result) != (0, 0);
-    if refused && used.result == RESULT_FORWARDING_OFF {
+    if used.result == RESULT_FORWARDING_OFF {
         return "packets are dropped: forwarding is off on the interface by which they came".into();
     }
     let Some(path) = path else {
